@@ -1,0 +1,2 @@
+//! Shared definitions.
+#![no_std]
