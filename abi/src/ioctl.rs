@@ -1,0 +1,253 @@
+//! The user-space interface of the kernel module: `/dev/mlu*` and `/dev/mluctl`. See `docs/uapi.md`.
+//!
+//! Sizes are part of the ioctl numbers. Padding and unknown flags must be zero.
+
+use super::Wire;
+
+/// ioctl type of all numbers below.
+pub const TYPE: u8 = 0xb7;
+/// Version of this interface, in [`DeviceInfo::uapi_version`].
+pub const UAPI_VERSION: u32 = 1;
+
+const READ: u32 = 2;
+const WRITE: u32 = 1;
+
+const fn number(direction: u32, nr: u8, size: usize) -> u32 {
+    direction << 30 | (size as u32) << 16 | (TYPE as u32) << 8 | nr as u32
+}
+
+const fn read_write<T>(nr: u8) -> u32 {
+    number(READ | WRITE, nr, core::mem::size_of::<T>())
+}
+
+/// `/dev/mlu*`, `/dev/mluctl`: [`DeviceInfo`]. On `/dev/mluctl` the caller sets `device`.
+pub const INFO: u32 = read_write::<DeviceInfo>(0x01);
+/// `/dev/mluctl`: [`DeviceCount`].
+pub const COUNT: u32 = read_write::<DeviceCount>(0x02);
+/// `/dev/mluctl`, `/dev/mlu*`: [`TelemetryRead`].
+pub const TELEMETRY: u32 = read_write::<TelemetryRead>(0x03);
+/// `/dev/mluctl`, `/dev/mlu*`: [`ProcessesRead`].
+pub const PROCESSES: u32 = read_write::<ProcessesRead>(0x04);
+/// `/dev/mluctl`: [`InjectFault`]; CAP_SYS_ADMIN.
+pub const INJECT: u32 = read_write::<InjectFault>(0x05);
+
+/// `/dev/mlu*`: [`MemAlloc`].
+pub const MEM_ALLOC: u32 = read_write::<MemAlloc>(0x10);
+/// `/dev/mlu*`: [`MemFree`].
+pub const MEM_FREE: u32 = read_write::<MemFree>(0x11);
+/// `/dev/mlu*`: [`HostAlloc`].
+pub const HOST_ALLOC: u32 = read_write::<HostAlloc>(0x12);
+/// `/dev/mlu*`: [`MemFree`], of a [`HostAlloc`].
+pub const HOST_FREE: u32 = read_write::<MemFree>(0x13);
+/// `/dev/mlu*`: [`NotifierPool`].
+pub const NOTIFIER_POOL: u32 = read_write::<NotifierPool>(0x14);
+
+/// `/dev/mlu*`: [`QueueCreate`].
+pub const QUEUE_CREATE: u32 = read_write::<QueueCreate>(0x20);
+/// `/dev/mlu*`: [`QueueDestroy`].
+pub const QUEUE_DESTROY: u32 = read_write::<QueueDestroy>(0x21);
+/// `/dev/mlu*`: [`QueueWait`].
+pub const QUEUE_WAIT: u32 = read_write::<QueueWait>(0x22);
+/// `/dev/mlu*`: [`QueueErrorRead`].
+pub const QUEUE_ERROR: u32 = read_write::<QueueErrorRead>(0x23);
+
+wire! {
+    /// What a chip is and where it sits.
+    pub struct DeviceInfo : 336 {
+        /// In on `/dev/mluctl`: number of the chip. Out on `/dev/mlu*`.
+        pub device: u32 = 0,
+        /// Out: [`UAPI_VERSION`].
+        pub uapi_version: u32 = 4,
+        /// Out: PCI domain.
+        pub pci_domain: u32 = 8,
+        /// Out: PCI bus.
+        pub pci_bus: u8 = 12,
+        /// Out: PCI device.
+        pub pci_device: u8 = 13,
+        /// Out: PCI function.
+        pub pci_function: u8 = 14,
+        /// Zero.
+        pub reserved0: u8 = 15,
+        /// Out: PCI vendor and device ID.
+        pub pci_vendor_id: u16 = 16,
+        /// Out.
+        pub pci_device_id: u16 = 18,
+        /// Out: NUMA node, -1 if none.
+        pub numa_node: i32 = 20,
+        /// Out: interrupt vectors in use.
+        pub vectors: u32 = 24,
+        /// Out: 1 if the chip works, 0 if it is lost.
+        pub alive: u32 = 28,
+        /// Out: driver version, such as `v0.1.0`, zero-padded.
+        pub driver: [u8; 32] = 32,
+        /// Out: what the firmware says.
+        pub info: super::rpc::Info = 64,
+        /// Zero.
+        pub reserved1: [u64; 2] = 320,
+    }
+
+    /// Number of chips.
+    pub struct DeviceCount : 8 {
+        /// Out: chips; they are numbered from 0, and numbers of removed ones may be missing in between: see `mask`.
+        pub count: u32 = 0,
+        /// Out: bit `n` is set if chip `n` is there.
+        pub mask: u32 = 4,
+    }
+
+    /// A chip's telemetry as of now.
+    pub struct TelemetryRead : 392 {
+        /// In on `/dev/mluctl`: number of the chip; zero on `/dev/mlu*`.
+        pub device: u32 = 0,
+        /// Zero.
+        pub reserved: u32 = 4,
+        /// Out.
+        pub telemetry: super::telemetry::Telemetry = 8,
+    }
+
+    /// The contexts of a chip.
+    pub struct ProcessesRead : 24 {
+        /// In on `/dev/mluctl`: number of the chip; zero on `/dev/mlu*`.
+        pub device: u32 = 0,
+        /// In: entries that fit at `address`. Out: entries written.
+        pub count: u32 = 4,
+        /// In: user address of an array of `rpc::Process`.
+        pub address: u64 = 8,
+        /// Out: contexts that exist.
+        pub total: u32 = 16,
+        /// Zero.
+        pub reserved: u32 = 20,
+    }
+
+    /// A fault to inject.
+    pub struct InjectFault : 56 {
+        /// In: number of the chip.
+        pub device: u32 = 0,
+        /// Zero.
+        pub reserved: u32 = 4,
+        /// In.
+        pub inject: super::rpc::Inject = 8,
+    }
+
+    /// Allocates device memory.
+    pub struct MemAlloc : 40 {
+        /// In: device virtual address, chosen by the caller; a multiple of the granule.
+        pub va: u64 = 0,
+        /// In: bytes, a multiple of the granule.
+        pub length: u64 = 8,
+        /// Zero.
+        pub flags: u64 = 16,
+        /// Out: number of the allocation.
+        pub allocation: u64 = 24,
+        /// Out: zero; the offset in device memory stays between driver and firmware.
+        pub reserved: u64 = 32,
+    }
+
+    /// Frees device memory, or host memory of [`HostAlloc`].
+    pub struct MemFree : 16 {
+        /// In: device virtual address of the allocation's start.
+        pub va: u64 = 0,
+        /// Zero.
+        pub flags: u64 = 8,
+    }
+
+    /// Allocates pinned host memory and maps it into the context at `va`. Then mmap it, whole, at `mmap_offset`, usually at `va` too.
+    pub struct HostAlloc : 40 {
+        /// In: device virtual address, a multiple of the page.
+        pub va: u64 = 0,
+        /// In: bytes, a multiple of the page.
+        pub length: u64 = 8,
+        /// In: `rpc::ACCESS_READ` and `rpc::ACCESS_WRITE`: what the card may do.
+        pub access: u32 = 16,
+        /// Zero.
+        pub flags: u32 = 20,
+        /// Out: offset for mmap.
+        pub mmap_offset: u64 = 24,
+        /// Zero.
+        pub reserved: u64 = 32,
+    }
+
+    /// Makes pinned host memory the context's notifier pool.
+    pub struct NotifierPool : 24 {
+        /// In: device virtual address, within one [`HostAlloc`].
+        pub va: u64 = 0,
+        /// In: notifiers; 0 takes the pool away.
+        pub count: u32 = 8,
+        /// Zero.
+        pub reserved: u32 = 12,
+        /// Zero.
+        pub flags: u64 = 16,
+    }
+
+    /// Makes a queue. The driver provides ring, status page and arm word; map the pages at the offsets it returns.
+    pub struct QueueCreate : 96 {
+        /// In: units of the ring, a power of two.
+        pub ring_units: u32 = 0,
+        /// In: scheduling priority.
+        pub priority: u32 = 4,
+        /// In: share within the priority, 1 to 1024.
+        pub weight: u32 = 8,
+        /// Zero.
+        pub flags: u32 = 12,
+        /// Out: handle of the queue; also names its timeline in packets.
+        pub queue: u64 = 16,
+        /// Out: mmap offset of the ring (`ring_units * 64` bytes, read and write).
+        pub ring_offset: u64 = 24,
+        /// Out: mmap offset of the status page (4096 bytes, read only).
+        pub status_offset: u64 = 32,
+        /// Out: mmap offset of the doorbell page (4096 bytes, read and write).
+        pub doorbell_offset: u64 = 40,
+        /// Out: mmap offset of the context's kick page (4096 bytes, write).
+        pub kick_offset: u64 = 48,
+        /// Out: offset of the doorbell word in its page.
+        pub doorbell_slot: u32 = 56,
+        /// Zero.
+        pub reserved0: u32 = 60,
+        /// Zero.
+        pub reserved: [u64; 4] = 64,
+    }
+
+    /// Destroys a queue; packets in flight are cancelled, and every waiter ends.
+    pub struct QueueDestroy : 16 {
+        /// In.
+        pub queue: u64 = 0,
+        /// Zero.
+        pub flags: u64 = 8,
+    }
+
+    /// Waits until a queue's timeline has reached a value.
+    pub struct QueueWait : 40 {
+        /// In.
+        pub queue: u64 = 0,
+        /// In: timeline value.
+        pub value: u64 = 8,
+        /// In: absolute CLOCK_MONOTONIC time at which to give up, ns; 0 asks without waiting. ETIME if it passes.
+        pub deadline_ns: u64 = 16,
+        /// Out: the timeline when the call returned.
+        pub timeline: u64 = 24,
+        /// Out: the queue's error, a `status::Status` code.
+        pub error: u32 = 32,
+        /// Zero.
+        pub flags: u32 = 36,
+    }
+
+    /// Reads, and clears if asked, a queue's error.
+    pub struct QueueErrorRead : 240 {
+        /// In.
+        pub queue: u64 = 0,
+        /// In: 1 clears the error.
+        pub clear: u32 = 8,
+        /// Zero.
+        pub reserved: u32 = 12,
+        /// Out.
+        pub record: super::status::ErrorRecord = 16,
+    }
+}
+
+/// Names of the device nodes: one a chip.
+pub const NODE: &str = "mlu";
+/// The control node.
+pub const CONTROL_NODE: &str = "mluctl";
+/// The vendor's name of a chip's node.
+pub const VENDOR_NODE: &str = "cambricon_dev";
+/// The vendor's name of the control node.
+pub const VENDOR_CONTROL_NODE: &str = "cambricon_ctl";
