@@ -1,0 +1,124 @@
+//! The ways to reach cards: embedded in this process, a local server's socket, or the kernel driver. One trait, one hot path: a queue's
+//! ring, doorbell and status page are memory on all of them.
+
+pub mod embedded;
+pub mod kernel;
+
+use std::sync::Arc;
+
+use vmlu_abi::ioctl::DeviceInfo;
+use vmlu_abi::rpc::{Inject, Process};
+use vmlu_abi::status::ErrorRecord;
+use vmlu_abi::telemetry::Telemetry;
+
+use crate::error::{Error, Result};
+
+/// A way to reach cards.
+pub trait Transport: Send + Sync {
+    /// Short name: `embedded`, `local` or `kernel`.
+    fn name(&self) -> &'static str;
+
+    /// Numbers of the chips that are there.
+    fn devices(&self) -> Result<Vec<u32>>;
+
+    /// What a chip is.
+    fn info(&self, device: u32) -> Result<DeviceInfo>;
+
+    /// A chip's telemetry, as of now.
+    fn telemetry(&self, device: u32) -> Result<Telemetry>;
+
+    /// The contexts of a chip.
+    fn processes(&self, device: u32) -> Result<Vec<Process>>;
+
+    /// Injects a fault, where that is allowed.
+    fn inject(&self, device: u32, inject: &Inject) -> Result<()>;
+
+    /// Opens a context on a chip. It ends with all that it has when the channel is dropped.
+    fn open(&self, device: u32) -> Result<Arc<dyn Channel>>;
+}
+
+/// A context on a chip.
+pub trait Channel: Send + Sync {
+    /// What the chip is.
+    fn info(&self) -> &DeviceInfo;
+
+    /// Number of the context, for fault injection; `None` if the transport keeps it to itself.
+    fn context(&self) -> Option<u64>;
+
+    /// Allocates device memory at an address that the caller has reserved.
+    fn memory_alloc(&self, va: u64, length: u64) -> Result<()>;
+
+    /// Frees device memory.
+    fn memory_free(&self, va: u64) -> Result<()>;
+
+    /// Allocates pinned host memory and maps it at `va` for the card and, with `MAP_FIXED`, for this process; `va` and `length` are
+    /// multiples of the page, and the caller has reserved the range.
+    fn host_alloc(&self, va: u64, length: u64, access: u32) -> Result<()>;
+
+    /// Frees pinned host memory; the range is reserved (`PROT_NONE`) again afterwards.
+    fn host_free(&self, va: u64) -> Result<()>;
+
+    /// Makes pinned host memory the context's notifier pool.
+    fn notifier_pool(&self, va: u64, count: u32) -> Result<()>;
+
+    /// Makes a queue.
+    fn queue_create(&self, ring_units: u32, priority: u32, weight: u32) -> Result<QueueMemory>;
+
+    /// Destroys a queue. Its memory must not be used afterwards.
+    fn queue_destroy(&self, queue: u64) -> Result<()>;
+
+    /// Blocks until the queue's timeline has reached `value`, the queue has an error, or CLOCK_MONOTONIC has reached `deadline_ns`
+    /// (`u64::MAX`: no limit). Reaching the deadline is `Status::Timeout`.
+    fn queue_wait(&self, queue: u64, value: u64, deadline_ns: u64) -> Result<QueueProgress>;
+
+    /// Reads, and clears if asked, a queue's error.
+    fn queue_error(&self, queue: u64, clear: bool) -> Result<ErrorRecord>;
+
+    /// Tells the card to look at this context's doorbells.
+    fn kick(&self);
+}
+
+/// Where a queue's shared memory stands in this process. Valid until `queue_destroy`, or until the channel is dropped.
+#[derive(Clone, Copy, Debug)]
+pub struct QueueMemory {
+    /// Handle of the queue.
+    pub queue: u64,
+    /// The ring, `ring_units * 64` bytes.
+    pub ring: *mut u8,
+    /// Units of the ring.
+    pub ring_units: u32,
+    /// The doorbell word, u64: units written since the queue was made.
+    pub doorbell: *mut u64,
+    /// The status page, read-only.
+    pub status: *const u8,
+}
+
+// SAFETY: the pointers name shared memory that is only used through volatile and atomic accesses by the queue that owns them.
+unsafe impl Send for QueueMemory {}
+// SAFETY: as for `Send`.
+unsafe impl Sync for QueueMemory {}
+
+/// How far a queue is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueProgress {
+    /// The timeline.
+    pub timeline: u64,
+    /// A `Status` code; 0 while all is well.
+    pub error: u32,
+}
+
+/// Chooses a transport: by `MLU_TRANSPORT` (`embedded`, `kernel`, `local:PATH`), otherwise the kernel's if `/dev/mluctl` is there, else
+/// embedded.
+pub fn choose() -> Result<Arc<dyn Transport>> {
+    let wanted = std::env::var("MLU_TRANSPORT").unwrap_or_default();
+    match wanted.as_str() {
+        "" if kernel::present() => Ok(kernel::Kernel::open()?),
+        "" | "embedded" => embedded::shared(),
+        "kernel" => Ok(kernel::Kernel::open()?),
+        other => Err(Error::new(
+            "choose a transport",
+            vmlu_abi::Status::NotSupported,
+            format!("MLU_TRANSPORT={other} is not one of embedded, kernel; unset it to take what is there"),
+        )),
+    }
+}
