@@ -1,1 +1,7 @@
-//! Under construction.
+//! The virtual MLU as a device.
+//!
+//! Two ways to have cards, with the same firmware on both: [`embedded`] puts chips into this process; the server (feature `vfio-user`,
+//! binary `mlu-server`) offers each chip as a PCI function to a hypervisor over a vfio-user socket.
+
+pub mod embedded;
+pub mod host;

@@ -1,0 +1,247 @@
+//! Chips inside this process: the same firmware and the same shared memory as in a virtual machine, without a bus.
+//!
+//! Messages go to the firmware by call, doorbells and device memory are mapped once, and a DMA address is the address of the memory in
+//! this process, once it is registered.
+
+use std::any::Any;
+use std::io;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use vmlu_abi::model::CardModel;
+use vmlu_abi::{pci, Status};
+use vmlu_firmware::firmware::Firmware;
+use vmlu_firmware::hardware::{Hardware, HostPort, HostRange};
+use vmlu_firmware::memory::shared::SharedMemory;
+
+use crate::host::{HostRegion, HostTable, InsertError};
+
+/// What an embedded card is made of.
+#[derive(Clone, Debug)]
+pub struct EmbeddedConfig {
+    /// Card model.
+    pub model: &'static CardModel,
+    /// Chips in all; a board has `model.chips_per_board` of them, the last may have fewer.
+    pub chips: u32,
+    /// Serial number of the first board; each further board has the next one.
+    pub serial: u64,
+    /// Whether faults may be injected.
+    pub inject: bool,
+}
+
+/// Why an embedded card could not be made.
+#[derive(Debug)]
+pub enum EmbeddedError {
+    /// Memory for the chip with this number could not be made.
+    Memory(u32, io::Error),
+    /// The firmware of the chip with this number did not boot.
+    Boot(u32, Status),
+}
+
+impl std::fmt::Display for EmbeddedError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Memory(chip, error) => write!(
+                f,
+                "make the memory of embedded chip {chip}: {error}; check the limits on address space (ulimit -v) and open files"
+            ),
+            Self::Boot(chip, status) => {
+                write!(f, "boot the firmware of embedded chip {chip}: {}", status.text())
+            }
+        }
+    }
+}
+
+impl std::error::Error for EmbeddedError {}
+
+/// What is called when a chip raises an interrupt; the argument is the vector. It must not block.
+pub type InterruptHook = Arc<dyn Fn(u32) + Send + Sync>;
+
+/// The chip's way to this process's memory.
+#[derive(Default)]
+struct Port {
+    table: HostTable,
+    hook: RwLock<Option<InterruptHook>>,
+}
+
+impl HostPort for Port {
+    fn translate(&self, address: u64, length: u64, write: bool) -> Option<HostRange> {
+        self.table.translate(address, length, write)
+    }
+
+    fn interrupt(&self, vector: u32) {
+        let hook = self
+            .hook
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        if let Some(hook) = hook {
+            hook(vector);
+        }
+    }
+}
+
+/// One chip of an [`EmbeddedCard`].
+pub struct EmbeddedChip {
+    firmware: Arc<Firmware>,
+    memory: Arc<SharedMemory>,
+    doorbells: Arc<SharedMemory>,
+    port: Arc<Port>,
+    serial: u64,
+}
+
+impl EmbeddedChip {
+    fn new(config: &EmbeddedConfig, number: u32, image: &[u8]) -> Result<Self, EmbeddedError> {
+        let model = config.model;
+        let of_memory = |error| EmbeddedError::Memory(number, error);
+        let memory = SharedMemory::new(&format!("mlu{number}-memory"), model.memory_bytes)
+            .map_err(of_memory)?;
+        let doorbells =
+            SharedMemory::new(&format!("mlu{number}-doorbells"), pci::BAR_DOORBELL_SIZE)
+                .map_err(of_memory)?;
+        let (memory, doorbells) = (Arc::new(memory), Arc::new(doorbells));
+        let port = Arc::new(Port::default());
+        let serial = config
+            .serial
+            .wrapping_add(u64::from(number / model.chips_per_board));
+        let hardware = Hardware {
+            model,
+            chip: number % model.chips_per_board,
+            serial,
+            memory: memory.clone(),
+            doorbells: doorbells.clone(),
+            host: port.clone(),
+            inject: config.inject,
+        };
+        let firmware = Firmware::boot(hardware, image)
+            .map_err(|status| EmbeddedError::Boot(number, status))?;
+        Ok(Self {
+            firmware,
+            memory,
+            doorbells,
+            port,
+            serial,
+        })
+    }
+
+    /// The firmware that runs on the chip: messages and kicks go to it.
+    pub fn firmware(&self) -> &Arc<Firmware> {
+        &self.firmware
+    }
+
+    /// Device memory.
+    pub fn memory(&self) -> &Arc<SharedMemory> {
+        &self.memory
+    }
+
+    /// The doorbell pages.
+    pub fn doorbells(&self) -> &Arc<SharedMemory> {
+        &self.doorbells
+    }
+
+    /// Serial number of the chip's board.
+    pub fn serial(&self) -> u64 {
+        self.serial
+    }
+
+    /// Sends one message to the firmware and returns its answer; see `vmlu_abi::rpc`. May wait for milliseconds.
+    pub fn rpc(&self, request: &[u8]) -> Vec<u8> {
+        self.firmware.rpc(request)
+    }
+
+    /// Tells the chip to look at a context's doorbells.
+    pub fn kick(&self, context_index: u32) {
+        self.firmware.kick(context_index);
+    }
+
+    /// Sets, replaces or takes away what is called when the chip raises an interrupt.
+    pub fn set_interrupt_hook(&self, hook: Option<InterruptHook>) {
+        *self
+            .port
+            .hook
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = hook;
+    }
+
+    /// Lends the chip a range of this process's memory; the DMA address that is returned is the pointer's value. `keep` is held until the
+    /// range is taken back and the chip has let go of it.
+    ///
+    /// # Safety
+    ///
+    /// The range must stay valid for reads (and for writes, if `writable`) until [`Self::unregister`] returns, and no Rust reference to
+    /// it may exist meanwhile, except to atomics.
+    pub unsafe fn register(
+        &self,
+        pointer: *mut u8,
+        length: usize,
+        writable: bool,
+        keep: Arc<dyn Any + Send + Sync>,
+    ) -> Result<u64, InsertError> {
+        let address = pointer as u64;
+        let region = HostRegion {
+            address,
+            length: length as u64,
+            pointer,
+            writable,
+            keep,
+        };
+        // SAFETY: the caller keeps the range valid until `unregister`, which waits for the firmware to let go.
+        unsafe { self.port.table.insert(region)? };
+        Ok(address)
+    }
+
+    /// Lends the chip all of a shared memory; see [`Self::register`].
+    pub fn register_shared(&self, memory: &Arc<SharedMemory>) -> Result<u64, InsertError> {
+        // SAFETY: the table keeps the memory alive, and `SharedMemory` hands out no references except to atomics.
+        unsafe { self.register(memory.base(), memory.len(), true, memory.clone()) }
+    }
+
+    /// Takes registered memory back: every registered range that touches `address..address + length`. Once this returns the chip
+    /// does not touch it.
+    pub fn unregister(&self, address: u64, length: u64) {
+        for region in self.port.table.remove(address, length) {
+            self.firmware.revoke_host(region.address, region.length);
+        }
+    }
+}
+
+impl Drop for EmbeddedChip {
+    fn drop(&mut self) {
+        self.set_interrupt_hook(None);
+        self.firmware.shutdown();
+    }
+}
+
+/// Chips inside this process.
+pub struct EmbeddedCard {
+    model: &'static CardModel,
+    chips: Vec<EmbeddedChip>,
+}
+
+impl EmbeddedCard {
+    /// Makes the chips and boots their firmware. Device memory takes host memory only as it is used.
+    pub fn new(config: &EmbeddedConfig) -> Result<Arc<Self>, EmbeddedError> {
+        let image = vmlu_firmware::image::build();
+        let chips = (0..config.chips)
+            .map(|number| EmbeddedChip::new(config, number, &image))
+            .collect::<Result<_, _>>()?;
+        Ok(Arc::new(Self {
+            model: config.model,
+            chips,
+        }))
+    }
+
+    /// Card model.
+    pub fn model(&self) -> &'static CardModel {
+        self.model
+    }
+
+    /// The chips, in order.
+    pub fn chips(&self) -> &[EmbeddedChip] {
+        &self.chips
+    }
+
+    /// The chip with this number.
+    pub fn chip(&self, number: u32) -> Option<&EmbeddedChip> {
+        self.chips.get(usize::try_from(number).ok()?)
+    }
+}
