@@ -3,6 +3,7 @@
 
 pub mod embedded;
 pub mod kernel;
+mod sys;
 
 use std::sync::Arc;
 

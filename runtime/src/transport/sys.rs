@@ -1,0 +1,200 @@
+//! The system calls of the kernel transport behind a safe interface: ioctls of `abi::ioctl` and mappings of a chip's file. All of the
+//! transport's `unsafe` stands here.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr::NonNull;
+
+use vmlu_abi::ioctl::{ProcessesRead, PROCESSES, TYPE};
+use vmlu_abi::rpc::Process;
+use vmlu_abi::Wire;
+
+/// What a mapping is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Read only.
+    Read,
+    /// Write only, as far as the processor can tell the two apart.
+    Write,
+    /// Read and write.
+    ReadWrite,
+}
+
+impl Access {
+    fn protection(self) -> libc::c_int {
+        match self {
+            Self::Read => libc::PROT_READ,
+            Self::Write => libc::PROT_WRITE,
+            Self::ReadWrite => libc::PROT_READ | libc::PROT_WRITE,
+        }
+    }
+}
+
+/// Calls one of our ioctls whose argument holds no pointer, again if a signal interrupts it. On failure `argument` is as it was.
+pub(super) fn ioctl<T: Wire>(fd: BorrowedFd<'_>, number: u32, argument: &mut T) -> io::Result<()> {
+    assert_ne!(number, PROCESSES, "holds a pointer: see `processes`");
+    raw_ioctl(fd, number, argument)
+}
+
+/// Calls [`PROCESSES`] for a chip and fills `entries`. Returns how many were written and how many contexts exist.
+pub(super) fn processes(
+    fd: BorrowedFd<'_>,
+    device: u32,
+    entries: &mut [Process],
+) -> io::Result<(usize, usize)> {
+    let mut argument = ProcessesRead {
+        device,
+        count: entries.len() as u32,
+        ..ProcessesRead::zeroed()
+    };
+    argument.address = entries.as_mut_ptr() as u64;
+    raw_ioctl(fd, PROCESSES, &mut argument)?;
+    Ok((
+        (argument.count as usize).min(entries.len()),
+        argument.total as usize,
+    ))
+}
+
+fn raw_ioctl<T: Wire>(fd: BorrowedFd<'_>, number: u32, argument: &mut T) -> io::Result<()> {
+    assert!(
+        (number >> 8) as u8 == TYPE && (number >> 16 & 0x3fff) as usize == size_of::<T>(),
+        "{number:#x} takes another type"
+    );
+    loop {
+        // SAFETY: the number carries the size of what the driver reads and writes, and it is that of `T`, which `argument` borrows
+        // exclusively. Any bytes that come back are a valid `T`. The only argument with a pointer is `ProcessesRead`; `processes` fills it
+        // with the address and the length of a slice that it borrows exclusively, and `Process` takes any bytes.
+        let result = unsafe {
+            libc::ioctl(
+                fd.as_raw_fd(),
+                number as _,
+                (argument as *mut T).cast::<libc::c_void>(),
+            )
+        };
+        if result >= 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
+/// A mapping of a file at an address of the kernel's choice, undone when dropped.
+#[derive(Debug)]
+pub(super) struct Mapping {
+    start: NonNull<u8>,
+    length: usize,
+}
+
+// SAFETY: a mapping belongs to the process, not to a thread; it hands out raw pointers and volatile accesses only.
+unsafe impl Send for Mapping {}
+// SAFETY: as for `Send`.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Maps `length` bytes of the file from `offset` on, shared.
+    pub(super) fn new(
+        fd: BorrowedFd<'_>,
+        offset: u64,
+        length: usize,
+        access: Access,
+    ) -> io::Result<Self> {
+        let offset = libc::off_t::try_from(offset)
+            .map_err(|_| io::Error::from_raw_os_error(libc::EOVERFLOW))?;
+        // SAFETY: without MAP_FIXED the kernel chooses a range that nothing uses.
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                length,
+                access.protection(),
+                libc::MAP_SHARED,
+                fd.as_raw_fd(),
+                offset,
+            )
+        };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = NonNull::new(start.cast::<u8>())
+            .ok_or_else(|| io::Error::from_raw_os_error(libc::EFAULT))?;
+        Ok(Self { start, length })
+    }
+
+    /// Where it starts.
+    pub(super) fn start(&self) -> *mut u8 {
+        self.start.as_ptr()
+    }
+
+    /// Writes a word, volatile. The mapping is writable.
+    pub(super) fn write_u32(&self, offset: usize, value: u32) {
+        assert!(
+            offset.is_multiple_of(4) && offset.checked_add(4).is_some_and(|end| end <= self.length)
+        );
+        // SAFETY: the word is aligned and inside the mapping, which lives as long as `self`; nobody holds a reference to it.
+        unsafe {
+            self.start
+                .as_ptr()
+                .add(offset)
+                .cast::<u32>()
+                .write_volatile(value)
+        }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the range is the one that `new` mapped, and the pointers that were handed out are not used after the drop, as
+        // `QueueMemory` demands.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.length) };
+    }
+}
+
+/// Maps `length` bytes of the file from `offset` on over `va`, a range that the caller has reserved with `PROT_NONE` and that nobody
+/// uses otherwise, as `Channel::host_alloc` demands.
+pub(super) fn map_over_reserved(
+    fd: BorrowedFd<'_>,
+    offset: u64,
+    va: u64,
+    length: usize,
+) -> io::Result<()> {
+    let offset =
+        libc::off_t::try_from(offset).map_err(|_| io::Error::from_raw_os_error(libc::EOVERFLOW))?;
+    // SAFETY: the range replaced is reserved address space of the caller's without contents, see above.
+    let start = unsafe {
+        libc::mmap(
+            va as *mut libc::c_void,
+            length,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED | libc::MAP_FIXED,
+            fd.as_raw_fd(),
+            offset,
+        )
+    };
+    if start == libc::MAP_FAILED {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+/// Turns a range that [`map_over_reserved`] filled back into reserved address space.
+pub(super) fn reserve_again(va: u64, length: usize) -> io::Result<()> {
+    // SAFETY: the range is one that `map_over_reserved` mapped; its owner has given it up, so that no access to it is left.
+    let start = unsafe {
+        libc::mmap(
+            va as *mut libc::c_void,
+            length,
+            libc::PROT_NONE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED,
+            -1,
+            0,
+        )
+    };
+    if start == libc::MAP_FAILED {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
