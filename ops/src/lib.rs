@@ -1,1 +1,45 @@
-//! Under construction.
+//! The operators of the virtual MLU: what stands in their packets, which shapes, types and strides they take, and what they cost.
+//!
+//! One module an operator. A descriptor is the body of a packet; [`Descriptor::check`] is the whole of its rules, called by the
+//! runtime for an early error and by the firmware on its own copy. `firmware-sim/src/kernels/` has a file of the same name that computes
+//! it. Operands are counted in the order of the descriptor's tensors. `docs/operators.md` is generated from [`table::TABLE`].
+#![no_std]
+
+extern crate alloc;
+
+#[macro_use]
+mod descriptor;
+
+pub mod affine;
+pub mod arg_reduce;
+pub mod binary;
+pub mod cast;
+pub mod cost;
+pub mod cross_entropy;
+pub mod cross_entropy_backward;
+pub mod fill;
+pub mod matmul;
+pub mod reduce;
+pub mod rule;
+pub mod sgd;
+pub mod softmax;
+pub mod table;
+pub mod tensor;
+pub mod unary;
+
+pub use self::cost::{Class, Cost};
+pub use self::rule::RuleError;
+pub use self::table::opcode;
+
+/// A packet body of an operator.
+pub trait Descriptor: vmlu_abi::Wire {
+    /// Its row of the table.
+    const INFO: table::Info;
+    /// The operator's number.
+    const OPCODE: u16 = Self::INFO.opcode;
+    /// What the kernel computes from: checked tensors and the iteration space.
+    type Checked;
+
+    /// Checks all rules that need no memory: rank, types, shapes, strides, alignment, overflow, aliasing.
+    fn check(&self) -> Result<Self::Checked, RuleError>;
+}

@@ -1,0 +1,224 @@
+//! Matrix product, batched: `out = activation(alpha · a @ b + beta · out + bias)`.
+//!
+//! `a` is […, M, K], `b` is […, K, N], `out` is […, M, N]; transposes are strides. The batch axes of `a` and `b` broadcast to those of
+//! `out`. With `beta` 0, `out` is not read. Products are accumulated in f32 (f64 for f64, wrapping i32 for integers) in blocks of
+//! [`K_BLOCK`] along K, each in ascending order with fused multiply-adds, so an element's value depends on nothing but its row, its column and
+//! the scalars, on every host. K = 0 gives `activation(beta · out + bias)`.
+
+use vmlu_abi::tensor::{DataType, TensorDesc, MAX_DIMS};
+
+use crate::cost::{Class, Cost};
+use crate::rule::{self, RuleError, Site};
+use crate::table::{opcode, Info};
+use crate::tensor::{broadcast_dims, Role, Tensor, FLOATS};
+
+/// Elements along K that are accumulated before they are added to the result: part of the definition of the result's rounding.
+pub const K_BLOCK: u64 = 512;
+
+descriptor! {
+    /// Body of `opcode::MATMUL`.
+    pub struct Matmul : 664 {
+        /// Operand 0: […, M, K]; F32, F16, BF16, F64 or I8.
+        pub a: TensorDesc = 0,
+        /// Operand 1: […, K, N], of `a`'s type.
+        pub b: TensorDesc = 160,
+        /// Operand 2, written: […, M, N], of `a`'s type; F32 also for F16 and BF16; I32 for I8.
+        pub out: TensorDesc = 320,
+        /// Operand 3, may be absent: broadcasts to `out`, of `out`'s type.
+        pub bias: TensorDesc = 480,
+        /// Factor of the product; 1 for integers.
+        pub alpha: f64 = 640,
+        /// Factor of the old `out`; 0 or 1 for integers.
+        pub beta: f64 = 648,
+        /// An [`Activation`].
+        pub activation: u32 = 656,
+        /// Zero.
+        pub reserved: u32 = 660,
+    }
+}
+
+functions! {
+    /// What is applied to the result.
+    pub enum Activation {
+        /// Nothing.
+        None = 0, "none";
+        /// `max(x, 0)`; NaN stays NaN.
+        Relu = 1, "relu";
+    }
+}
+
+/// A checked [`Matmul`].
+#[derive(Clone, Copy, Debug)]
+pub struct Checked {
+    /// Operand 0.
+    pub a: Tensor,
+    /// Operand 1.
+    pub b: Tensor,
+    /// Operand 2.
+    pub out: Tensor,
+    /// Operand 3.
+    pub bias: Option<Tensor>,
+    /// Strides of `a`, `b` and `bias` over the batch axes of `out`; of `bias` over all of its axes.
+    pub batch_strides: [[i64; MAX_DIMS]; 3],
+    /// Rows.
+    pub m: u64,
+    /// Columns.
+    pub n: u64,
+    /// Inner dimension.
+    pub k: u64,
+    /// Factor of the product.
+    pub alpha: f64,
+    /// Factor of the old result.
+    pub beta: f64,
+    /// Applied last.
+    pub activation: Activation,
+}
+
+impl crate::Descriptor for Matmul {
+    const INFO: Info = Info {
+        opcode: opcode::MATMUL,
+        name: "matmul",
+        formula: "out = activation(alpha · a @ b + beta · out + bias)",
+        operands: &["a", "b", "out*", "bias?"],
+        functions: Activation::NAMES,
+        types: "f32, f16, bf16 (out also f32), f64, i8 (out i32)",
+        backward: "matmul of transposed operands; bias: reduce sum",
+        cost: "2·M·N·K per batch element",
+        body: size_of::<Self>(),
+    };
+    type Checked = Checked;
+
+    fn check(&self) -> Result<Checked, RuleError> {
+        let [sa, sb, so, sbias] = ["a", "b", "out", "bias"].map(|n| Site::new("matmul", 0, n));
+        let (sb, so, sbias) = (
+            Site { operand: 1, ..sb },
+            Site { operand: 2, ..so },
+            Site {
+                operand: 3,
+                ..sbias
+            },
+        );
+        rule::reserved("matmul", &[self.reserved])?;
+        let activation = Activation::from_raw(self.activation).ok_or_else(|| {
+            rule::error(
+                "matmul",
+                format_args!("activation {} is unknown", self.activation),
+            )
+        })?;
+        let a = Tensor::check(sa, &self.a, Role::Input)?;
+        let b = Tensor::check(sb, &self.b, Role::Input)?;
+        let out = Tensor::check(so, &self.out, Role::Output)?;
+        let bias = Tensor::check_optional(sbias, &self.bias, Role::Input)?;
+        self.check_types(&a, &b, &out, bias.as_ref(), [sa, sb, so, sbias])?;
+
+        for (site, t) in [(sa, &a), (sb, &b), (so, &out)] {
+            if t.rank() < 2 {
+                return Err(site.error(format_args!(".rank is {}, at least 2", t.rank())));
+            }
+        }
+        let (ra, rb) = (a.rank() - 2, b.rank() - 2);
+        let (m, k, n) = (a.dims()[ra], a.dims()[ra + 1], b.dims()[rb + 1]);
+        if b.dims()[rb] != k {
+            return Err(sb.error(format_args!(
+                ".dims[{rb}] is {}, but a.dims[{}] is {k}",
+                b.dims()[rb],
+                ra + 1
+            )));
+        }
+        let (mut dims, batch) = broadcast_dims(&a.dims()[..ra], &b.dims()[..rb]).map_err(|i| {
+            sb.error(format_args!(
+                ": batch axis {i} does not broadcast with that of a"
+            ))
+        })?;
+        dims[batch] = m;
+        dims[batch + 1] = n;
+        let dims = &dims[..batch + 2];
+        out.expect_dims(so, dims, "the product is")?;
+        out.refuse_overlap(so, &a, "a", false)?;
+        out.refuse_overlap(so, &b, "b", false)?;
+        let mut batch_strides = [[0; MAX_DIMS]; 3];
+        for (t, to) in [&a, &b].into_iter().zip(&mut batch_strides) {
+            let shift = out.rank() - t.rank();
+            for i in 0..t.rank() - 2 {
+                if t.dims()[i] > 1 {
+                    to[shift + i] = t.strides()[i];
+                }
+            }
+        }
+        if let Some(bias) = &bias {
+            batch_strides[2] = bias.broadcast(sbias, dims)?;
+            out.refuse_overlap(so, bias, "bias", false)?;
+        }
+        Ok(Checked {
+            a,
+            b,
+            out,
+            bias,
+            batch_strides,
+            m,
+            n,
+            k,
+            alpha: self.alpha,
+            beta: self.beta,
+            activation,
+        })
+    }
+}
+
+impl Matmul {
+    fn check_types(
+        &self,
+        a: &Tensor,
+        b: &Tensor,
+        out: &Tensor,
+        bias: Option<&Tensor>,
+        [sa, sb, so, sbias]: [Site; 4],
+    ) -> Result<(), RuleError> {
+        use DataType::{Bf16, F16, F32, F64, I32, I8};
+        let mut types = [F32, F32, F32, F32, I8];
+        types[..4].copy_from_slice(&FLOATS);
+        a.expect_type(sa, &types)?;
+        b.expect_same_type(sb, a, "a")?;
+        match a.dtype {
+            I8 => out.expect_type(so, &[I32])?,
+            F16 | Bf16 => out.expect_type(so, &[a.dtype, F32])?,
+            F64 => out.expect_type(so, &[F64])?,
+            _ => out.expect_type(so, &[F32])?,
+        }
+        if let Some(bias) = bias {
+            bias.expect_same_type(sbias, out, "out")?;
+        }
+        if a.dtype == I8 && (self.alpha != 1.0 || (self.beta != 0.0 && self.beta != 1.0)) {
+            return Err(rule::error(
+                "matmul",
+                "integers take alpha 1 and beta 0 or 1 only",
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Checked {
+    /// What the clock is charged.
+    pub fn cost(&self) -> Cost {
+        let class = match self.a.dtype {
+            DataType::F16 | DataType::Bf16 => Class::F16,
+            DataType::I8 => Class::I8,
+            _ => Class::F32,
+        };
+        let old = if self.beta == 0.0 {
+            0
+        } else {
+            self.out.footprint()
+        };
+        let bias = self.bias.map_or(0, |b| b.footprint());
+        Cost {
+            operations: self.out.elements.saturating_mul(self.k).saturating_mul(2),
+            class,
+            read: [self.a.footprint(), self.b.footprint(), old, bias]
+                .iter()
+                .fold(0, |s, v| s.saturating_add(*v)),
+            written: self.out.footprint(),
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! All operators: numbers and the table that `docs/operators.md` is made from.
+
+/// Operator numbers, in the range `vmlu_abi::packet::range::OPERATOR`. The upper byte is the group; numbers never change.
+pub mod opcode {
+    /// [`crate::matmul`].
+    pub const MATMUL: u16 = 0x1000;
+    /// [`crate::unary`].
+    pub const UNARY: u16 = 0x1100;
+    /// [`crate::binary`].
+    pub const BINARY: u16 = 0x1101;
+    /// [`crate::affine`].
+    pub const AFFINE: u16 = 0x1102;
+    /// [`crate::cast`].
+    pub const CAST: u16 = 0x1103;
+    /// [`crate::fill`].
+    pub const FILL: u16 = 0x1104;
+    /// [`crate::reduce`].
+    pub const REDUCE: u16 = 0x1200;
+    /// [`crate::arg_reduce`].
+    pub const ARG_REDUCE: u16 = 0x1201;
+    /// [`crate::softmax`].
+    pub const SOFTMAX: u16 = 0x1300;
+    /// [`crate::cross_entropy`].
+    pub const CROSS_ENTROPY: u16 = 0x1400;
+    /// [`crate::cross_entropy_backward`].
+    pub const CROSS_ENTROPY_BACKWARD: u16 = 0x1401;
+    /// [`crate::sgd`].
+    pub const SGD: u16 = 0x1800;
+}
+
+/// A row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Info {
+    /// Number.
+    pub opcode: u16,
+    /// Name, also that of the module and of the kernel's file.
+    pub name: &'static str,
+    /// What it computes.
+    pub formula: &'static str,
+    /// Operands in the order of their numbers; those that are written end in `*`, those that may be absent in `?`.
+    pub operands: &'static [&'static str],
+    /// Functions of a family; empty for a single operator.
+    pub functions: &'static [&'static str],
+    /// Element types.
+    pub types: &'static str,
+    /// Which operator is the gradient, or why there is none.
+    pub backward: &'static str,
+    /// Operations that the clock is charged; bytes are those of the operands.
+    pub cost: &'static str,
+    /// Bytes of the descriptor.
+    pub body: usize,
+}
+
+/// All operators by number.
+pub static TABLE: &[Info] = &[
+    info::<crate::matmul::Matmul>(),
+    info::<crate::unary::Unary>(),
+    info::<crate::binary::Binary>(),
+    info::<crate::affine::Affine>(),
+    info::<crate::cast::Cast>(),
+    info::<crate::fill::Fill>(),
+    info::<crate::reduce::Reduce>(),
+    info::<crate::arg_reduce::ArgReduce>(),
+    info::<crate::softmax::Softmax>(),
+    info::<crate::cross_entropy::CrossEntropy>(),
+    info::<crate::cross_entropy_backward::CrossEntropyBackward>(),
+    info::<crate::sgd::Sgd>(),
+];
+
+const fn info<D: crate::Descriptor>() -> Info {
+    D::INFO
+}
+
+/// The operator with this number.
+pub fn find(opcode: u16) -> Option<&'static Info> {
+    let at = TABLE.binary_search_by_key(&opcode, |i| i.opcode).ok()?;
+    TABLE.get(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use vmlu_abi::packet::range;
+
+    use super::*;
+
+    #[test]
+    fn numbers_are_sorted_and_in_range_and_bodies_fit_a_packet() {
+        assert!(TABLE.windows(2).all(|w| w[0].opcode < w[1].opcode));
+        for info in TABLE {
+            assert!((range::OPERATOR.0..=range::OPERATOR.1).contains(&info.opcode));
+            assert!(info.body <= vmlu_abi::packet::MAX_BODY, "{}", info.name);
+            assert_eq!(find(info.opcode).map(|i| i.name), Some(info.name));
+        }
+    }
+}
