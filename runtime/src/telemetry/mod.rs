@@ -1,0 +1,25 @@
+//! Telemetry: what the chips are, how they feel, and who uses them.
+//!
+//! [`Monitor`] reads over any transport and opens no context, so looking at a chip does not show up in what is seen.
+//!
+//! ```no_run
+//! for device in vmlu::telemetry::Monitor::open()?.devices()? {
+//!     if let Some(live) = &device.live {
+//!         println!("{}: {:.0} % busy, {:.0} °C", device.name, live.utilisation_percent, live.temperature.chip_c);
+//!     }
+//! }
+//! # Ok::<(), vmlu::error::Error>(())
+//! ```
+
+mod decay;
+mod link;
+mod monitor;
+mod process;
+mod snapshot;
+
+pub use decay::value_at;
+pub use monitor::Monitor;
+pub use snapshot::{
+    Clocks, ComputeMode, Counters, DeviceHealth, DeviceSnapshot, DriverHealth, Ecc, Health, Link,
+    Live, Memory, PciAddress, PcieLink, Power, ProcessUsage, Temperatures,
+};

@@ -1,0 +1,327 @@
+//! What a monitor sees of a chip: plain data, ready to print or to serialise.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+const MIB: u64 = 1 << 20;
+
+/// A chip at one moment.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DeviceSnapshot {
+    /// Number of the chip: `N` of `/dev/mluN` and of `cnmon -c N`.
+    pub index: u32,
+    /// Product name, such as `MLU370-X8`.
+    pub name: String,
+    /// UUID of the chip, 8-4-4-4-12 hexadecimal digits.
+    pub uuid: String,
+    /// Serial number of the board, 16 hexadecimal digits; its chips share it.
+    pub serial: String,
+    /// Index of the chip on its board.
+    pub chip: u32,
+    /// Chips of the board.
+    pub chips_per_board: u32,
+    /// Where it sits.
+    pub pci: PciAddress,
+    /// PCIe link of the chip.
+    pub pcie_link: PcieLink,
+    /// NUMA node; -1 if it belongs to none.
+    pub numa_node: i32,
+    /// Firmware version, such as `v1.1.6`.
+    pub firmware_version: String,
+    /// Driver version, such as `v0.1.0`; without a VM, that of the runtime.
+    pub driver_version: String,
+    /// Clusters.
+    pub clusters: u32,
+    /// IPU cores of all clusters.
+    pub cores: u32,
+    /// Health of chip and driver.
+    pub health: Health,
+    /// Who may use the chip.
+    pub compute_mode: ComputeMode,
+    /// What changes; `None` if the chip is lost and nothing can be read.
+    pub live: Option<Live>,
+    /// Processes that have contexts on the chip, in order of their ids.
+    pub processes: Vec<ProcessUsage>,
+}
+
+/// Everything about a chip that changes.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Live {
+    /// Share of the last second in which the chip had work, percent.
+    pub utilisation_percent: f64,
+    /// Temperatures.
+    pub temperature: Temperatures,
+    /// Power.
+    pub power: Power,
+    /// Device memory.
+    pub memory: Memory,
+    /// Clocks.
+    pub clocks: Clocks,
+    /// Fan, percent; 0 on a passive board.
+    pub fan_percent: u32,
+    /// Memory errors.
+    pub ecc: Ecc,
+    /// What the chip has done since power-on.
+    pub counters: Counters,
+}
+
+/// PCI address, domain:bus:device.function.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PciAddress {
+    /// Domain.
+    pub domain: u32,
+    /// Bus.
+    pub bus: u8,
+    /// Device.
+    pub device: u8,
+    /// Function.
+    pub function: u8,
+}
+
+impl fmt::Display for PciAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:04X}:{:02X}:{:02X}.{:X}",
+            self.domain, self.bus, self.device, self.function
+        )
+    }
+}
+
+impl Serialize for PciAddress {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// PCIe link of a chip.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PcieLink {
+    /// What the link has been trained to; `None` where there is no PCIe.
+    pub current: Option<Link>,
+    /// What the chip can do; `None` if it is not known.
+    pub max: Option<Link>,
+}
+
+/// Speed and width of a PCIe link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Link {
+    /// Generation: 4 is 16 GT/s.
+    pub generation: u32,
+    /// Lanes.
+    pub lanes: u32,
+}
+
+/// Health of chip and driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Health {
+    /// The chip.
+    pub device: DeviceHealth,
+    /// The driver, or the runtime that takes its place.
+    pub driver: DriverHealth,
+}
+
+/// Health of a chip.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceHealth {
+    /// It works.
+    Good,
+    /// It answers, but says that something is wrong; see the xid in [`Counters`].
+    Problem,
+    /// It does not answer.
+    Lost,
+}
+
+/// State of the driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DriverHealth {
+    /// It serves the chip.
+    Running,
+    /// It is there, but has given the chip up.
+    Stopped,
+}
+
+/// Who may use a chip.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ComputeMode {
+    /// Any number of processes.
+    #[default]
+    Default,
+}
+
+/// Temperatures, °C.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Temperatures {
+    /// Board.
+    pub board_c: f64,
+    /// Chip.
+    pub chip_c: f64,
+    /// Memory.
+    pub memory_c: f64,
+}
+
+/// Power.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Power {
+    /// The whole board, W: what the chips that answer draw together. The board has one sensor, so its chips show the same value.
+    pub board_w: f64,
+    /// This chip's share, W.
+    pub chip_w: f64,
+    /// Cap of the board, W.
+    pub cap_w: f64,
+    /// Energy that the chip has used since power-on, J.
+    pub energy_j: f64,
+}
+
+/// Device memory that programs can use, bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Memory {
+    /// All of it.
+    pub total_bytes: u64,
+    /// Allocated.
+    pub used_bytes: u64,
+}
+
+impl Memory {
+    /// All of it, MiB.
+    pub fn total_mib(&self) -> u64 {
+        self.total_bytes / MIB
+    }
+
+    /// Allocated, MiB, rounded up: memory in use never shows as none.
+    pub fn used_mib(&self) -> u64 {
+        self.used_bytes.div_ceil(MIB)
+    }
+
+    /// What is left, MiB: used and free add up to the total.
+    pub fn free_mib(&self) -> u64 {
+        self.total_mib().saturating_sub(self.used_mib())
+    }
+}
+
+/// Clocks, kHz.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Clocks {
+    /// IPU cores.
+    pub ipu_khz: u32,
+    /// Memory.
+    pub memory_khz: u32,
+}
+
+/// Memory errors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Ecc {
+    /// True if ECC is on: the chip then offers the smaller memory of its model.
+    pub enabled: bool,
+    /// Errors that were corrected.
+    pub corrected: u64,
+    /// Errors that were not.
+    pub uncorrected: u64,
+    /// Pages that were taken out of use.
+    pub retired_pages: u64,
+}
+
+/// What a chip has done since power-on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Counters {
+    /// Device clock, ns.
+    pub device_ns: u64,
+    /// Wall time for which the chip had work, ns.
+    pub busy_ns: u64,
+    /// Contexts that exist.
+    pub contexts: u32,
+    /// Queues that exist.
+    pub queues: u32,
+    /// Packets completed.
+    pub packets: u64,
+    /// Packets that failed or were cancelled.
+    pub packets_failed: u64,
+    /// Bytes that copies moved from the host.
+    pub bytes_from_host: u64,
+    /// Bytes that copies moved to the host.
+    pub bytes_to_host: u64,
+    /// Bytes that operators read and wrote in device memory.
+    pub bytes_device: u64,
+    /// Operations that operators did.
+    pub operations: u64,
+    /// Last xid; 0 if there was none.
+    pub xid: u32,
+    /// Xids.
+    pub xid_count: u32,
+    /// Kicks.
+    pub kicks: u64,
+    /// Interrupts raised.
+    pub interrupts: u64,
+    /// Firmware requests served.
+    pub rpcs: u64,
+}
+
+/// A process that has contexts on a chip.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ProcessUsage {
+    /// Process id.
+    pub pid: u32,
+    /// User id.
+    pub uid: u32,
+    /// Its arguments; if they cannot be read, the name under which it opened the chip.
+    pub command_line: Vec<String>,
+    /// Contexts on this chip.
+    pub contexts: u32,
+    /// Queues on this chip.
+    pub queues: u32,
+    /// Device memory of this chip, bytes.
+    pub memory_bytes: u64,
+    /// Host memory mapped for this chip, bytes.
+    pub host_memory_bytes: u64,
+    /// Wall time for which its commands ran on this chip, ns.
+    pub busy_ns: u64,
+    /// Packets completed on this chip.
+    pub packets: u64,
+}
+
+impl ProcessUsage {
+    /// Device memory, MiB, rounded up.
+    pub fn memory_mib(&self) -> u64 {
+        self.memory_bytes.div_ceil(MIB)
+    }
+
+    /// The program, without its arguments.
+    pub fn program(&self) -> &str {
+        self.command_line.first().map_or("", String::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_read_as_the_vendor_writes_them() {
+        let address = PciAddress {
+            domain: 0,
+            bus: 0x3d,
+            device: 0,
+            function: 0,
+        };
+        assert_eq!(address.to_string(), "0000:3D:00.0");
+        assert_eq!(serde_json::to_string(&address).unwrap(), "\"0000:3D:00.0\"");
+    }
+
+    #[test]
+    fn used_and_free_memory_add_up() {
+        let memory = Memory {
+            total_bytes: 100 * MIB,
+            used_bytes: MIB + 1,
+        };
+        assert_eq!((memory.used_mib(), memory.free_mib()), (2, 98));
+        let over = Memory {
+            total_bytes: MIB,
+            used_bytes: 3 * MIB,
+        };
+        assert_eq!(over.free_mib(), 0);
+    }
+}
