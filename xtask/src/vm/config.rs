@@ -1,0 +1,72 @@
+//! What a virtual machine shall be like.
+
+use std::path::PathBuf;
+
+/// How the guest's processor is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Accel {
+    /// KVM if it really runs the kernel, else TCG.
+    Auto,
+    /// The machine's own processor.
+    Kvm,
+    /// QEMU's translator.
+    Tcg,
+}
+
+/// What a virtual machine shall be like.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// X8 boards, two chips each.
+    pub boards: u32,
+    /// Chips on root ports of their own, no switches.
+    pub flat: bool,
+    /// Virtual processors.
+    pub cpus: u32,
+    /// Memory in MiB.
+    pub memory: u64,
+    /// How to run.
+    pub accel: Accel,
+    /// Load `mlu.ko` at boot.
+    pub driver: bool,
+    /// Show the kernel's log on standard error as it comes.
+    pub console: bool,
+    /// Where the boards keep what survives: serial numbers, ECC counts. `None`: forgotten at the end.
+    pub state: Option<PathBuf>,
+    /// Further arguments of `mlu-server`.
+    pub server_args: Vec<String>,
+    /// Further arguments of QEMU.
+    pub qemu_args: Vec<String>,
+    /// Further kernel parameters.
+    pub kernel_args: Vec<String>,
+}
+
+/// Chips on one X8 board.
+pub const CHIPS_A_BOARD: u32 = 2;
+
+/// Most boards of one machine.
+pub const MAX_BOARDS: u32 = 8;
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            boards: 1,
+            flat: false,
+            cpus: 1,
+            memory: 2048,
+            accel: Accel::Auto,
+            driver: true,
+            console: false,
+            state: None,
+            server_args: Vec::new(),
+            qemu_args: Vec::new(),
+            kernel_args: Vec::new(),
+        }
+    }
+}
+
+impl Config {
+    /// Chips of all boards.
+    pub fn chips(&self) -> u32 {
+        self.boards * CHIPS_A_BOARD
+    }
+}
