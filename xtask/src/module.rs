@@ -27,7 +27,7 @@ pub fn build(toolbox: &Toolbox, tree: &Path) -> Result<Option<PathBuf>> {
     }
     let step = Step::start("module");
     // The driver compiles ../abi/src/lib.rs as its own: both lie side by side, away from the work tree.
-    let folder = paths::target().join("module");
+    let folder = folder();
     for part in ["abi", "driver"] {
         stage::tree(&paths::project().join(part), &folder.join(part), &is_source)?;
     }
@@ -61,6 +61,16 @@ pub fn build(toolbox: &Toolbox, tree: &Path) -> Result<Option<PathBuf>> {
     }
     step.done();
     Ok(Some(module))
+}
+
+/// The module as the build before made it.
+pub fn built_before() -> Option<PathBuf> {
+    let module = folder().join(NAME);
+    module.is_file().then_some(module)
+}
+
+fn folder() -> PathBuf {
+    paths::target().join("module")
 }
 
 fn clean(toolbox: &Toolbox, tree: &Path, folder: &Path, step: &Step) -> Result<()> {

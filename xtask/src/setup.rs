@@ -47,11 +47,10 @@ pub fn everything(build: bool) -> Result<Setup> {
         let _lock = crate::cache::lock()?;
         guest::ensure(&toolbox)?
     };
-    let module = module::build(&toolbox, &tree)?;
-    let built = if build {
-        cargo::build()?
+    let (module, built) = if build {
+        (module::build(&toolbox, &tree)?, cargo::build()?)
     } else {
-        cargo::built_before()?
+        (module::built_before(), cargo::built_before()?)
     };
     let setup = Setup {
         toolbox,
