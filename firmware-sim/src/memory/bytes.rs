@@ -111,6 +111,15 @@ impl<'a> Bytes<'a> {
         true
     }
 
+    /// Writes zeroes over the range; `false` if it is read-only.
+    pub fn zero(&self) -> bool {
+        if self.writable {
+            // SAFETY: the range is valid for writes of `length` bytes.
+            unsafe { std::ptr::write_bytes(self.pointer, 0, self.length) };
+        }
+        self.writable
+    }
+
     /// Copies another range of the same length over this one; ranges may overlap. `false` if the lengths differ or this one is read-only.
     pub fn copy_bytes(&self, from: &Bytes<'_>) -> bool {
         if from.length != self.length || !self.writable {

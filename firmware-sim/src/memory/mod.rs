@@ -1,4 +1,7 @@
 //! Memory: what the chip has, what the host lends, and how commands reach either.
 
 pub mod bytes;
+pub mod heap;
 pub mod shared;
+pub mod space;
+pub mod words;

@@ -93,7 +93,7 @@ impl SharedMemory {
         Some(unsafe { AtomicU64::from_ptr(self.base.as_ptr().add(offset as usize).cast::<u64>()) })
     }
 
-    /// Gives the pages of a range back to the host; they read zero afterwards. The range is widened to nothing: only whole pages within.
+    /// Gives the pages of a range back to the host; the range reads zero afterwards.
     pub fn discard(&self, offset: u64, length: u64) -> io::Result<()> {
         rustix::fs::fallocate(
             &self.fd,
@@ -102,6 +102,13 @@ impl SharedMemory {
             length,
         )?;
         Ok(())
+    }
+
+    /// Writes zeroes over a range; what lies outside of the memory is left out.
+    pub fn clear(&self, offset: u64, length: u64) {
+        if let Some(bytes) = self.bytes(offset, length) {
+            bytes.zero();
+        }
     }
 
     /// Takes the pages of a range from the host now, in one piece. Fails when the host has none left.

@@ -1,0 +1,126 @@
+//! Time: the host's clock, and the chip's own.
+//!
+//! The device clock runs with the host's while the chip is idle, and by the model's cost of what runs while it is busy. So the device
+//! time between two points of a queue that is never idle is the same on every host.
+
+use std::sync::Mutex;
+
+use rustix::time::{ClockId, clock_gettime};
+use vmlu_abi::model::CardModel;
+
+use crate::kernels::env::{RateClass, Work};
+
+/// CLOCK_MONOTONIC, ns.
+pub fn wall_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// A chip's device clock.
+pub struct DeviceClock {
+    state: Mutex<State>,
+}
+
+struct State {
+    device_ns: u64,
+    /// Wall time up to which idle time is accounted for.
+    wall_ns: u64,
+    /// Queues that are being served.
+    busy: u32,
+}
+
+impl DeviceClock {
+    /// A clock that starts at zero.
+    pub fn new() -> Self {
+        Self { state: Mutex::new(State { device_ns: 0, wall_ns: wall_ns(), busy: 0 }) }
+    }
+
+    fn update<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.state.lock().unwrap_or_else(|e| e.into_inner());
+        if state.busy == 0 {
+            let now = wall_ns();
+            state.device_ns += now.saturating_sub(state.wall_ns);
+            state.wall_ns = now;
+        }
+        change(&mut state)
+    }
+
+    /// The time now, ns.
+    pub fn now(&self) -> u64 {
+        self.update(|s| s.device_ns)
+    }
+
+    /// A queue begins to be served: the clock stops following the host.
+    pub fn begin(&self) {
+        self.update(|s| s.busy += 1);
+    }
+
+    /// A queue is no longer served.
+    pub fn end(&self) {
+        self.update(|s| {
+            s.busy = s.busy.saturating_sub(1);
+            if s.busy == 0 {
+                s.wall_ns = wall_ns();
+            }
+        });
+    }
+
+    /// A command took `cost` ns; the time at its end.
+    pub fn advance(&self, cost: u64) -> u64 {
+        self.update(|s| {
+            s.device_ns += cost;
+            s.device_ns
+        })
+    }
+}
+
+impl Default for DeviceClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Device time of a command, ns: the model's roofline (the longer of arithmetic at peak rate and memory traffic at peak bandwidth) after
+/// a constant launch time.
+pub fn cost_ns(model: &CardModel, work: &Work) -> u64 {
+    let rate = match work.class {
+        RateClass::F32 => model.rates.f32,
+        RateClass::F16 => model.rates.f16,
+        RateClass::I16 => model.rates.i16,
+        RateClass::I8 => model.rates.i8,
+    };
+    let over = |amount: u64, per_second: u64| (amount as u128 * 1_000_000_000 / per_second.max(1) as u128) as u64;
+    let bytes = work.read.saturating_add(work.written);
+    model.launch_ns + over(work.operations, rate).max(over(bytes, model.memory_bandwidth))
+}
+
+/// Device time of a transfer over PCIe, ns.
+pub fn transfer_ns(model: &CardModel, bytes: u64) -> u64 {
+    model.launch_ns + (bytes as u128 * 1_000_000_000 / model.pcie_bandwidth.max(1) as u128) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vmlu_abi::model::MLU370_X8;
+
+    #[test]
+    fn busy_time_is_the_model_s() {
+        let clock = DeviceClock::new();
+        clock.begin();
+        let start = clock.now();
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        assert_eq!(clock.advance(500), start + 500);
+        clock.end();
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        assert!(clock.now() >= start + 500 + 2_000_000);
+    }
+
+    #[test]
+    fn a_large_matmul_runs_at_the_peak_rate() {
+        let n = 8192_u64;
+        let work = Work { operations: 2 * n * n * n, class: RateClass::I8, read: 2 * n * n, written: 4 * n * n };
+        let rate = work.operations as f64 / cost_ns(&MLU370_X8, &work) as f64 * 1e9;
+        assert!((rate / MLU370_X8.rates.i8 as f64 - 1.0).abs() < 0.01, "{rate}");
+    }
+}

@@ -1,0 +1,78 @@
+//! Fault injection: what tests use to see how software takes a failing card.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
+
+use vmlu_abi::rpc::{Fault, Inject};
+
+/// A fault that hits a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hit {
+    /// Which.
+    pub fault: Fault,
+    /// Its value.
+    pub value: u64,
+}
+
+/// The faults that wait for their victims.
+#[derive(Default)]
+pub struct Injector {
+    /// Whether `list` has anything: the only thing that a healthy command looks at.
+    armed: AtomicBool,
+    list: Mutex<Vec<Inject>>,
+    dropped_interrupts: AtomicU32,
+    heat_milli: AtomicI64,
+}
+
+impl Injector {
+    /// Adds a fault, or takes it away if its count is 0.
+    pub fn set(&self, fault: Fault, inject: Inject) {
+        match fault {
+            Fault::DropInterrupt => self.dropped_interrupts.store(inject.count, Ordering::Relaxed),
+            Fault::Heat => {
+                let heat = if inject.count == 0 { 0 } else { inject.value as i64 };
+                self.heat_milli.store(heat.clamp(-200_000, 200_000), Ordering::Relaxed);
+            }
+            _ => {
+                let mut list = self.list.lock().unwrap_or_else(|e| e.into_inner());
+                list.retain(|i| i.fault != inject.fault || i.context != inject.context || i.opcode != inject.opcode);
+                if inject.count > 0 {
+                    list.push(inject);
+                }
+                self.armed.store(!list.is_empty(), Ordering::Release);
+            }
+        }
+    }
+
+    /// The fault that hits a command which is about to run.
+    pub fn hit(&self, opcode: u16, context: u64) -> Option<Hit> {
+        if !self.armed.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut list = self.list.lock().unwrap_or_else(|e| e.into_inner());
+        let fits = |i: &Inject| (i.opcode == 0 || i.opcode == u32::from(opcode)) && (i.context == 0 || i.context == context);
+        let at = list.iter().position(fits)?;
+        if list[at].skip > 0 {
+            list[at].skip -= 1;
+            return None;
+        }
+        list[at].count -= 1;
+        let inject = list[at];
+        if inject.count == 0 {
+            list.remove(at);
+            self.armed.store(!list.is_empty(), Ordering::Release);
+        }
+        Fault::from_raw(inject.fault).map(|fault| Hit { fault, value: inject.value })
+    }
+
+    /// Whether the interrupt that is about to be raised is lost.
+    pub fn drops_interrupt(&self) -> bool {
+        self.dropped_interrupts.load(Ordering::Relaxed) > 0
+            && self.dropped_interrupts.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok()
+    }
+
+    /// Heat added to the chip's temperature target, thousandths of a degree.
+    pub fn heat_milli(&self) -> i32 {
+        self.heat_milli.load(Ordering::Relaxed) as i32
+    }
+}

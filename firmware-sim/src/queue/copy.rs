@@ -1,0 +1,119 @@
+//! Copies and fills. They go through segments piece by piece, so host memory need not be contiguous here.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use vmlu_abi::packet::{Copy, Fill, MAX_INLINE, WriteInline};
+use vmlu_abi::{Status, Wire};
+
+use super::command::Command;
+use crate::clock::{cost_ns, transfer_ns};
+use crate::kernels::env::{Access, Env, Fault, Work};
+use crate::memory::bytes::Bytes;
+use crate::memory::space::Segment;
+
+/// Bytes between two looks at the cancel flag: well under a millisecond.
+const CHUNK: u64 = 1 << 20;
+
+/// Operand numbers of a copy.
+const DST: u16 = 0;
+const SRC: u16 = 1;
+
+/// [`vmlu_abi::packet::op::COPY`]; its device time.
+pub fn copy(env: &Command<'_>, copy: &Copy) -> Result<u64, Fault> {
+    if copy.length == 0 {
+        return Ok(env.queue.core.hardware.model.launch_ns);
+    }
+    let src = env.segment(SRC, copy.src, copy.length, Access::Read)?;
+    let dst = env.segment(DST, copy.dst, copy.length, Access::Write)?;
+    if copy.src < copy.dst.saturating_add(copy.length) && copy.dst < copy.src.saturating_add(copy.length) {
+        let text = format!("copy: {:#x} and {:#x} overlap over {:#x} bytes", copy.dst, copy.src, copy.length);
+        return Err(Fault::operand(Status::BadOperand, DST, copy.dst, text));
+    }
+    let mut done = 0;
+    while done < copy.length {
+        env.check()?;
+        let wanted = (copy.length - done).min(CHUNK);
+        let from = piece(&src, SRC, copy.src + done, wanted)?;
+        let to = piece(&dst, DST, copy.dst + done, from.len() as u64)?;
+        let from = from.slice(0, to.len()).unwrap_or(from);
+        to.copy_bytes(&from);
+        done += to.len() as u64;
+    }
+    let core = &env.queue.core;
+    let model = core.hardware.model;
+    let counters = &core.live.counters;
+    Ok(match (src.device_range().is_some(), dst.device_range().is_some()) {
+        (true, true) => {
+            counters.device.fetch_add(2 * copy.length, Ordering::Relaxed);
+            cost_ns(model, &Work { read: copy.length, written: copy.length, ..Work::default() })
+        }
+        (from_device, _) => {
+            let counter = if from_device { &counters.to_host } else { &counters.from_host };
+            counter.fetch_add(copy.length, Ordering::Relaxed);
+            transfer_ns(model, copy.length)
+        }
+    })
+}
+
+/// [`vmlu_abi::packet::op::FILL`]; its device time.
+pub fn fill(env: &Command<'_>, fill: &Fill) -> Result<u64, Fault> {
+    let width = u64::from(fill.width);
+    if !matches!(fill.width, 1 | 2 | 4 | 8) || fill.reserved != 0 || (width < 8 && fill.pattern >> (width * 8) != 0) {
+        let text = format!("fill: a pattern {:#x} of {} bytes", fill.pattern, fill.width);
+        return Err(Fault::new(Status::InvalidArgument, text));
+    }
+    if fill.dst % width != 0 || fill.length % width != 0 {
+        let text = format!("fill: {:#x} + {:#x} is not aligned to the {width} bytes of the pattern", fill.dst, fill.length);
+        return Err(Fault::operand(Status::BadOperand, DST, fill.dst, text));
+    }
+    if fill.length > 0 {
+        let dst = env.segment(DST, fill.dst, fill.length, Access::Write)?;
+        let unit = &fill.pattern.to_le_bytes()[..fill.width as usize];
+        let tile: Vec<u8> = unit.iter().copied().cycle().take(64 << 10).collect();
+        let mut done = 0;
+        while done < fill.length {
+            env.check()?;
+            let run = piece(&dst, DST, fill.dst + done, (fill.length - done).min(CHUNK))?;
+            let mut at = 0;
+            while at < run.len() {
+                let part = tile.len().min(run.len() - at);
+                if let Some(to) = run.slice(at, part) {
+                    to.copy_from(&tile[..part]);
+                }
+                at += part;
+            }
+            done += run.len() as u64;
+        }
+        env.queue.core.live.counters.device.fetch_add(fill.length, Ordering::Relaxed);
+    }
+    Ok(cost_ns(env.queue.core.hardware.model, &Work { written: fill.length, ..Work::default() }))
+}
+
+/// [`vmlu_abi::packet::op::WRITE`]; its device time.
+pub fn write(env: &Command<'_>, body: &[u8]) -> Result<u64, Fault> {
+    let Some(head) = WriteInline::read_from(body) else {
+        return Err(Fault::new(Status::TruncatedBody, "write: truncated body"));
+    };
+    let data = &body[size_of::<WriteInline>()..];
+    if head.reserved != 0 || head.length as usize != data.len() || data.len() > MAX_INLINE {
+        let text = format!("write: {} bytes announced, {} in the packet, at most {MAX_INLINE} allowed", head.length, data.len());
+        return Err(Fault::new(Status::BadLength, text));
+    }
+    if !data.is_empty() {
+        let dst = env.segment(DST, head.dst, data.len() as u64, Access::Write)?;
+        let mut done = 0;
+        while done < data.len() {
+            let to = piece(&dst, DST, head.dst + done as u64, (data.len() - done) as u64)?;
+            to.copy_from(&data[done..done + to.len()]);
+            done += to.len();
+        }
+        env.queue.core.live.counters.from_host.fetch_add(data.len() as u64, Ordering::Relaxed);
+    }
+    Ok(transfer_ns(env.queue.core.hardware.model, data.len() as u64))
+}
+
+fn piece(segment: &Arc<Segment>, operand: u16, address: u64, length: u64) -> Result<Bytes<'_>, Fault> {
+    let run = segment.run(address - segment.va, length).filter(|r| !r.is_empty());
+    run.ok_or_else(|| Fault::operand(Status::OperandFault, operand, address, format!("{address:#x} has no memory behind it")))
+}

@@ -1,0 +1,173 @@
+//! The workers that serve queues: one pool a process, shared by all its chips.
+//!
+//! A worker serves ready queues. One that finds none becomes the *poller*: it looks at the doorbells of hot queues until work comes or
+//! they fall asleep. The others are parked. So an idle process uses no CPU, and one core at most spins. A long command asks a parked
+//! worker to look after the others ([`Scheduler::look_after_others`]); the ticker sees to commands that do not even do that.
+//!
+//! Lock order: a queue's cursor, then nothing of the scheduler is held while a queue's lock is taken.
+
+mod parallel;
+mod ticker;
+mod worker;
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, Weak};
+
+use crate::core::Core;
+use crate::queue::{Queue, State};
+
+use parallel::Job;
+
+/// The pool.
+pub struct Scheduler {
+    shared: Mutex<Shared>,
+    /// Parked workers wait here.
+    wake: Condvar,
+    /// Queues in `Shared::ready`, to be looked at without the lock.
+    ready_count: AtomicUsize,
+    /// Jobs in `Shared::jobs`, likewise.
+    job_count: AtomicUsize,
+    /// Changes of `Shared::hot`, likewise.
+    hot_version: AtomicU64,
+    /// A worker polls hot queues.
+    polling: AtomicBool,
+    /// Workers that are parked.
+    parked: AtomicUsize,
+    workers: usize,
+    ticker: ticker::Ticker,
+}
+
+#[derive(Default)]
+struct Shared {
+    ready: VecDeque<Arc<Queue>>,
+    hot: Vec<Arc<Queue>>,
+    jobs: Vec<Arc<Job>>,
+    /// Parked workers that were told to wake and have not yet.
+    waking: usize,
+    /// One of them is to poll.
+    poller_wanted: bool,
+    cores: Vec<Weak<Core>>,
+    /// Workers in all, temporary ones included.
+    alive: usize,
+}
+
+impl Scheduler {
+    /// The pool of this process; its threads start with the first call.
+    pub fn get() -> &'static Self {
+        static POOL: OnceLock<Scheduler> = OnceLock::new();
+        static START: std::sync::Once = std::sync::Once::new();
+        let pool = POOL.get_or_init(|| {
+            let workers = std::thread::available_parallelism().map_or(2, |n| n.get()).max(2);
+            Scheduler {
+                shared: Mutex::new(Shared { alive: workers, ..Shared::default() }),
+                wake: Condvar::new(),
+                ready_count: AtomicUsize::new(0),
+                job_count: AtomicUsize::new(0),
+                hot_version: AtomicU64::new(0),
+                polling: AtomicBool::new(false),
+                parked: AtomicUsize::new(0),
+                workers,
+                ticker: ticker::Ticker::default(),
+            }
+        });
+        START.call_once(|| {
+            for index in 0..pool.workers {
+                worker::spawn(pool, Some(index));
+            }
+            ticker::spawn(pool);
+        });
+        pool
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// A chip whose telemetry the ticker keeps up to date.
+    pub fn register(&self, core: &Arc<Core>) {
+        let mut shared = self.shared();
+        shared.cores.retain(|c| c.strong_count() > 0);
+        shared.cores.push(Arc::downgrade(core));
+    }
+
+    /// A queue has work; the caller has moved it to `Ready`.
+    pub fn ready(&self, queue: Arc<Queue>) {
+        let mut shared = self.shared();
+        shared.ready.push_back(queue);
+        self.ready_count.store(shared.ready.len(), Ordering::Release);
+        // The poller looks at `ready_count`; otherwise somebody must be woken.
+        if !self.polling.load(Ordering::SeqCst) {
+            self.wake_one(&mut shared);
+        }
+        drop(shared);
+        self.ticker.start();
+    }
+
+    /// A queue is empty but may soon have work; it is `Hot`.
+    pub fn hot(&self, queue: &Arc<Queue>) {
+        let mut shared = self.shared();
+        if !shared.hot.iter().any(|q| Arc::ptr_eq(q, queue)) {
+            shared.hot.push(queue.clone());
+            self.hot_version.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// A queue is gone.
+    pub fn forget(&self, queue: &Arc<Queue>) {
+        let mut shared = self.shared();
+        shared.hot.retain(|q| !Arc::ptr_eq(q, queue));
+        shared.ready.retain(|q| !Arc::ptr_eq(q, queue));
+        self.ready_count.store(shared.ready.len(), Ordering::Release);
+        self.hot_version.fetch_add(1, Ordering::Release);
+    }
+
+    /// Whether queues wait for a worker.
+    pub fn has_ready(&self) -> bool {
+        self.ready_count.load(Ordering::Relaxed) > 0
+    }
+
+    /// Called by a command that runs for long: sees to it that somebody looks at the doorbells meanwhile.
+    pub fn look_after_others(&self) {
+        if self.polling.load(Ordering::Relaxed) || self.parked.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let mut shared = self.shared();
+        if !shared.poller_wanted && (!shared.hot.is_empty() || !shared.ready.is_empty()) {
+            shared.poller_wanted = self.wake_one(&mut shared);
+        }
+    }
+
+    /// Wakes a parked worker; `false` if none is left.
+    fn wake_one(&self, shared: &mut Shared) -> bool {
+        let any = self.parked.load(Ordering::SeqCst) > shared.waking;
+        if any {
+            shared.waking += 1;
+            self.wake.notify_one();
+        }
+        any
+    }
+
+    /// Runs `task(0)` … `task(tasks - 1)` on this worker and on whoever is free.
+    pub fn parallel(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+        if tasks <= 1 || self.workers <= 1 {
+            (0..tasks).for_each(task);
+            return;
+        }
+        parallel::run(self, tasks, task);
+    }
+
+    fn take_ready(&self) -> Option<Arc<Queue>> {
+        if !self.has_ready() {
+            return None;
+        }
+        let mut shared = self.shared();
+        while let Some(queue) = shared.ready.pop_front() {
+            self.ready_count.store(shared.ready.len(), Ordering::Release);
+            if queue.change(State::Ready, State::Running) {
+                return Some(queue);
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,145 @@
+//! A worker's life: serve, poll, park.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+use super::Scheduler;
+use crate::clock::wall_ns;
+use crate::queue::{Queue, State};
+
+/// For how long a queue without work stays hot, ns.
+const HOT_NS: u64 = 500_000;
+
+/// Starts a worker; one with an index is pinned to that core, one without ends when it has nothing to do.
+pub(super) fn spawn(pool: &'static Scheduler, index: Option<usize>) {
+    let name = index.map_or("mlu-extra".to_owned(), |i| format!("mlu-worker-{i}"));
+    let spawned = std::thread::Builder::new().name(name).spawn(move || {
+        if let Some(index) = index {
+            pin(index);
+        }
+        run(pool, index.is_none());
+    });
+    if let Err(error) = spawned {
+        tracing::error!("no thread for a worker: {error}");
+        pool.shared().alive -= 1;
+    }
+}
+
+/// Pins the thread to the `index`th core that it may use: an unpinned worker that wakes is often placed on its waker's busy core.
+fn pin(index: usize) {
+    let Ok(allowed) = sched_getaffinity(None) else { return };
+    let cores: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|c| allowed.is_set(*c)).collect();
+    if cores.is_empty() {
+        return;
+    }
+    let mut one = CpuSet::new();
+    one.set(cores[index % cores.len()]);
+    let _ = sched_setaffinity(None, &one);
+}
+
+fn run(pool: &'static Scheduler, temporary: bool) {
+    loop {
+        if let Some(queue) = pool.take_ready() {
+            queue.serve();
+        } else if pool.help() {
+        } else if !pool.polling.swap(true, Ordering::SeqCst) {
+            let found = pool.poll();
+            pool.polling.store(false, Ordering::SeqCst);
+            if let Some(queue) = found {
+                queue.serve();
+            } else if !pool.has_ready() && !pool.has_jobs() && pool.park(temporary) {
+                return;
+            }
+        } else if pool.park(temporary) {
+            return;
+        }
+    }
+}
+
+impl Scheduler {
+    /// Polls hot queues until one has work, which is returned `Running`, or there is something else to do, or none is left.
+    fn poll(&self) -> Option<Arc<Queue>> {
+        let mut version = u64::MAX;
+        let mut hot: Vec<Arc<Queue>> = Vec::new();
+        let mut spins = 0_u32;
+        let mut last_hot = wall_ns();
+        loop {
+            let current = self.hot_version.load(Ordering::Acquire);
+            if current != version {
+                let shared = self.shared();
+                version = self.hot_version.load(Ordering::Acquire);
+                hot.clone_from(&shared.hot);
+            }
+            if self.has_ready() || self.has_jobs() || hot.is_empty() {
+                return None;
+            }
+            for queue in &hot {
+                if queue.has_work() && queue.change(State::Hot, State::Running) {
+                    return Some(queue.clone());
+                }
+            }
+            spins = spins.wrapping_add(1);
+            if spins.is_multiple_of(64) {
+                let now = wall_ns();
+                if hot.iter().any(|q| q.state() == State::Hot) {
+                    last_hot = now;
+                    self.cool(&hot, now);
+                } else if now.saturating_sub(last_hot) > HOT_NS {
+                    // All are being served: their worker polls when it is done.
+                    self.cool(&hot, now);
+                    return None;
+                }
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    /// Lets hot queues without work for long fall asleep.
+    fn cool(&self, hot: &[Arc<Queue>], now: u64) {
+        for queue in hot {
+            let cold = match queue.state() {
+                State::Hot => now.saturating_sub(queue.last_work()) > HOT_NS && queue.try_sleep(),
+                // They come back to the list when they are empty again.
+                State::Asleep | State::Dead => true,
+                State::Ready | State::Running | State::Blocked => false,
+            };
+            if cold {
+                let mut shared = self.shared();
+                // A kick may have made it hot again meanwhile.
+                if matches!(queue.state(), State::Asleep | State::Dead) {
+                    shared.hot.retain(|q| !Arc::ptr_eq(q, queue));
+                    self.hot_version.fetch_add(1, Ordering::Release);
+                }
+            }
+        }
+    }
+
+    /// Sleeps until there is something to do; `true` if a temporary worker is to end.
+    fn park(&self, temporary: bool) -> bool {
+        let mut shared = self.shared();
+        let idle = |shared: &super::Shared| {
+            let poller_missing = !self.polling.load(Ordering::SeqCst) && shared.hot.iter().any(|q| q.state() == State::Hot);
+            shared.ready.is_empty() && !shared.jobs.iter().any(|j| j.has_tasks()) && !poller_missing
+        };
+        if !idle(&shared) {
+            drop(shared);
+            // Somebody else has what there is; do not hammer the lock.
+            std::hint::spin_loop();
+            return false;
+        }
+        if temporary {
+            shared.alive -= 1;
+            return true;
+        }
+        self.parked.fetch_add(1, Ordering::SeqCst);
+        while shared.waking == 0 {
+            shared = self.wake.wait(shared).unwrap_or_else(|e| e.into_inner());
+        }
+        shared.waking -= 1;
+        shared.poller_wanted = false;
+        self.parked.fetch_sub(1, Ordering::SeqCst);
+        false
+    }
+}
