@@ -1,0 +1,140 @@
+//! The real program on a real card, the embedded one, and without any.
+
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+fn run(transport: &str, folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_cnmon"))
+        .args(arguments)
+        .current_dir(folder)
+        .env("MLU_TRANSPORT", transport)
+        .output()
+        .expect("cnmon starts")
+}
+
+/// Standard output of `cnmon` on the embedded card.
+fn embedded(arguments: &[&str]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let out = run("embedded", folder.path(), arguments);
+    assert!(
+        out.status.success() && out.stderr.is_empty(),
+        "{arguments:?}: {out:?}"
+    );
+    String::from_utf8(out.stdout).unwrap()
+}
+
+#[test]
+fn the_table_of_an_idle_card() {
+    let text = embedded(&[]);
+    let version = concat!("v", env!("CARGO_PKG_VERSION"));
+    assert!(
+        text.contains(&format!("| CNMON {version} "))
+            && text.contains(&format!("Driver {version} |")),
+        "{text}"
+    );
+    let rows: Vec<Vec<&str>> = text
+        .lines()
+        .filter(|line| line.contains("Default"))
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert!(!rows.is_empty(), "{text}");
+    for row in rows {
+        assert_eq!(row.len(), 16, "{row:?}");
+        assert_eq!((row[6], row[9], row[10]), ("W", "MiB/", "23374"), "{row:?}");
+        let watts: u32 = row[3].parse().unwrap();
+        assert!((1..=250).contains(&watts) && row[5] == "250", "{row:?}");
+    }
+    assert!(text.contains("MLU370-X8    v1.1.6"), "{text}");
+    assert!(text.contains("|  No running processes found "), "{text}");
+    assert_eq!(
+        embedded(&["version"]),
+        format!("cnmon version: {version}\n")
+    );
+}
+
+#[test]
+fn cards_are_told_apart() {
+    let list = embedded(&["-l"]);
+    let uuids: Vec<_> = list
+        .lines()
+        .map(|line| line.split_once("UUID: ").unwrap().1.to_owned())
+        .collect();
+    let mut different = uuids.clone();
+    different.dedup();
+    assert_eq!(uuids, different);
+    assert!(
+        uuids
+            .iter()
+            .all(|uuid| uuid.len() == 37 && uuid.starts_with("54")),
+        "{uuids:?}"
+    );
+    assert_eq!(embedded(&["info"]).matches("\nCard ").count(), uuids.len());
+}
+
+#[test]
+fn json_is_written_where_it_is_looked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = run("embedded", folder.path(), &["info", "-e", "-m", "-u", "-j"]);
+    assert!(out.status.success(), "{out:?}");
+    let text = std::fs::read_to_string(folder.path().join("cnmon_info.json")).unwrap();
+    let info: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(info["CnmonInfo"][0]["ProductName"], "MLU370-X8");
+    assert_eq!(info["CnmonInfo"][0]["PhysicalMemUsage"]["Total"], 23374);
+    let report: serde_json::Value = serde_json::from_str(&embedded(&["--json"])).unwrap();
+    assert_eq!(
+        (&report["transport"], &report["schema_version"]),
+        (&"embedded".into(), &1.into())
+    );
+}
+
+#[test]
+fn without_a_driver_people_are_told_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cases = vec![("nonsense", "MLU_TRANSPORT=nonsense")];
+    // On a machine with the driver, such as the VM, this is no error.
+    if !Path::new("/dev/mluctl").exists() {
+        cases.push(("kernel", "/dev/mluctl does not exist; is mlu.ko loaded"));
+    }
+    for (transport, cause) in cases {
+        let out = run(transport, folder.path(), &[]);
+        assert_eq!(out.status.code(), Some(1));
+        assert_eq!(String::from_utf8_lossy(&out.stdout), "there is no device\n");
+        let help = String::from_utf8_lossy(&out.stderr);
+        assert!(
+            help.starts_with("cnmon: no device found: ") && help.contains(cause),
+            "{help}"
+        );
+        assert_eq!(
+            run(transport, folder.path(), &["version"]).status.code(),
+            Some(0)
+        );
+    }
+}
+
+#[test]
+fn exit_codes_tell_what_happened() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = run("embedded", folder.path(), &["-c", "99"]);
+    assert_eq!(missing.status.code(), Some(1));
+    assert_eq!(
+        String::from_utf8_lossy(&missing.stdout),
+        "Card 99 is not existed\n"
+    );
+    assert_eq!(
+        run("embedded", folder.path(), &["dmon"]).status.code(),
+        Some(2)
+    );
+}
+
+#[test]
+fn it_starts_fast() {
+    let times = (0..9).map(|_| {
+        let start = Instant::now();
+        embedded(&[]);
+        start.elapsed()
+    });
+    let best = times.min().unwrap();
+    // 10 ms on an idle machine; the limit leaves room for a loaded one.
+    assert!(best < Duration::from_millis(50), "{best:?}");
+}
