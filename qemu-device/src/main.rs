@@ -1,0 +1,176 @@
+//! `mlu-server`: the chips of a machine, for a hypervisor.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand};
+use nix::sys::signal::{SigSet, Signal};
+use vmlu_abi::model::{self, CardModel};
+use vmlu_device::server::{Options, Server, CONTROL_SOCKET, MAX_CHIPS};
+
+/// The virtual MLU's device server.
+#[derive(Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve chips to a hypervisor, each on a vfio-user socket chipN.sock of its own. Prints `ready` once all listen.
+    VfioUser(VfioUser),
+    /// Write the firmware image that the driver loads.
+    #[command(alias = "firmware")]
+    FirmwareImage(FirmwareImage),
+    /// Send one request to a running server's control socket, such as '{"cmd":"status"}', and print the answer.
+    Control(Control),
+}
+
+#[derive(Args)]
+struct VfioUser {
+    /// Folder of the sockets; made with mode 0700 if it is not there.
+    #[arg(long)]
+    dir: PathBuf,
+    /// Chips to serve.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_CHIPS)))]
+    chips: u32,
+    /// Card model.
+    #[arg(long, default_value = "MLU370-X8", value_parser = parse_model)]
+    model: &'static CardModel,
+    /// Serial number of a board, hexadecimal; once a board, in order. Without it a board keeps its own.
+    #[arg(long = "board-serial", value_parser = parse_serial)]
+    board_serials: Vec<u64>,
+    /// Folder of the boards' persistent state [default: DIR/state].
+    #[arg(long)]
+    state_dir: Option<PathBuf>,
+    /// Allow faults to be injected.
+    #[arg(long)]
+    inject: bool,
+    /// What to log: error, warn, info, debug or trace, also by module.
+    #[arg(long, default_value = "info")]
+    log: String,
+}
+
+#[derive(Args)]
+struct FirmwareImage {
+    /// File to write.
+    #[arg(required_unless_present = "out")]
+    file: Option<PathBuf>,
+    /// The same as an option.
+    #[arg(long, conflicts_with = "file")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct Control {
+    /// Folder of the server's sockets.
+    #[arg(long)]
+    dir: PathBuf,
+    /// Request, one JSON object.
+    request: String,
+}
+
+fn parse_serial(text: &str) -> Result<u64, String> {
+    let digits = text.trim_start_matches("0x");
+    u64::from_str_radix(digits, 16).map_err(|_| {
+        "a serial number has up to 16 hexadecimal digits, such as 5400000000000042".into()
+    })
+}
+
+fn parse_model(name: &str) -> Result<&'static CardModel, String> {
+    let known = || {
+        model::MODELS
+            .iter()
+            .map(|m| m.name)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    model::MODELS
+        .iter()
+        .copied()
+        .find(|m| m.name.eq_ignore_ascii_case(name))
+        .ok_or_else(|| format!("there is no such model; there are {}", known()))
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::VfioUser(options) => serve(options),
+        Command::FirmwareImage(options) => write_image(options),
+        Command::Control(options) => control(options),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("mlu-server: cannot {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(arguments: VfioUser) -> Result<()> {
+    let filter =
+        tracing_subscriber::EnvFilter::try_new(format!("vfio_user=warn,{}", arguments.log))
+            .context("understand --log; use error, warn, info, debug or trace")?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_target(false)
+        .init();
+
+    // Every thread inherits the mask, so that the signals wait for this one.
+    let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGUSR1]);
+    signals.thread_block().context("block signals")?;
+
+    let server = Server::start(&Options {
+        state: arguments
+            .state_dir
+            .unwrap_or_else(|| arguments.dir.join("state")),
+        folder: arguments.dir,
+        chips: arguments.chips,
+        model: arguments.model,
+        serials: arguments.board_serials,
+        inject: arguments.inject,
+    })?;
+    // Whoever started us may not read it; that is no reason to stop.
+    let _ = writeln!(std::io::stdout(), "ready").and_then(|()| std::io::stdout().flush());
+
+    loop {
+        match signals.wait().context("wait for signals")? {
+            Signal::SIGUSR1 => server.log_counters(),
+            signal => {
+                tracing::info!("{signal}: shutting down");
+                server.stop();
+                // Threads that wait for their hypervisor end with the process.
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn write_image(arguments: FirmwareImage) -> Result<()> {
+    let path = arguments.file.or(arguments.out).unwrap_or_default();
+    let image = vmlu_firmware::image::build();
+    std::fs::write(&path, &image)
+        .with_context(|| format!("write the firmware image {}", path.display()))
+}
+
+fn control(arguments: Control) -> Result<()> {
+    let path = arguments.dir.join(CONTROL_SOCKET);
+    let asked = || format!("reach the server at {}; is it running?", path.display());
+    let mut stream = UnixStream::connect(&path).with_context(asked)?;
+    writeln!(stream, "{}", arguments.request.trim()).with_context(asked)?;
+    let mut answer = String::new();
+    BufReader::new(stream)
+        .read_line(&mut answer)
+        .with_context(asked)?;
+    print!("{answer}");
+    let ok =
+        serde_json::from_str::<serde_json::Value>(&answer).is_ok_and(|value| value["ok"] == true);
+    anyhow::ensure!(ok, "do what was asked; see the answer");
+    Ok(())
+}

@@ -1,0 +1,154 @@
+//! What a board keeps over restarts of the server: a JSON file in the state folder.
+
+use std::path::Path;
+
+use anyhow::{bail, ensure, Context, Result};
+use rustix::rand::{getrandom, GetRandomFlags};
+use serde::{Deserialize, Serialize};
+use vmlu_abi::model::CardModel;
+
+/// Name of the file.
+const FILE: &str = "boards.json";
+/// Version of its form.
+const VERSION: u32 = 1;
+
+#[derive(Debug, Serialize, Deserialize)]
+struct State {
+    version: u32,
+    boards: Vec<Board>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Board {
+    /// Product name.
+    model: String,
+    /// Serial number, hexadecimal.
+    serial: String,
+}
+
+/// The serial numbers of the first `boards` boards: those that are wanted, else those that were kept, else new ones. They are kept.
+pub fn serials(folder: &Path, model: &CardModel, boards: u32, wanted: &[u64]) -> Result<Vec<u64>> {
+    if wanted.len() > boards as usize {
+        bail!(
+            "use {} serial numbers: there are {boards} boards",
+            wanted.len()
+        );
+    }
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("make the state folder {}", folder.display()))?;
+    let path = folder.join(FILE);
+    let mut state = load(&path)?;
+    let mut serials = Vec::new();
+    for board in 0..boards as usize {
+        let kept = state.boards.get(board).filter(|b| b.model == model.name);
+        let serial = match (wanted.get(board), kept) {
+            (Some(serial), _) => super::check_serial(model, *serial)?,
+            (None, Some(kept)) => u64::from_str_radix(&kept.serial, 16)
+                .map_err(anyhow::Error::from)
+                .and_then(|serial| super::check_serial(model, serial))
+                .with_context(|| {
+                    format!(
+                        "read the serial number of board {board} in {}; correct or remove the file",
+                        path.display()
+                    )
+                })?,
+            (None, None) => new_serial(model)?,
+        };
+        let entry = Board {
+            model: model.name.into(),
+            serial: format!("{serial:016x}"),
+        };
+        match state.boards.get_mut(board) {
+            Some(old) => *old = entry,
+            None => state.boards.push(entry),
+        }
+        ensure!(
+            !serials.contains(&serial),
+            "two boards would have the serial number {serial:016x}; give each its own"
+        );
+        serials.push(serial);
+    }
+    save(&path, &state)?;
+    Ok(serials)
+}
+
+fn load(path: &Path) -> Result<State> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(State {
+                version: VERSION,
+                boards: Vec::new(),
+            });
+        }
+        Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
+    };
+    let state: State = serde_json::from_str(&text).with_context(|| {
+        format!(
+            "read {}: it is damaged; correct it, or remove it to get new boards",
+            path.display()
+        )
+    })?;
+    ensure!(
+        state.version == VERSION,
+        "read {}: it has version {}, this server writes {VERSION}; remove it to get new boards",
+        path.display(),
+        state.version,
+    );
+    Ok(state)
+}
+
+/// Replaces the file as a whole, so that a crash leaves the old or the new one.
+fn save(path: &Path, state: &State) -> Result<()> {
+    let new = path.with_extension("json.new");
+    let write = || -> Result<()> {
+        std::fs::write(&new, serde_json::to_string_pretty(state)? + "\n")?;
+        Ok(std::fs::rename(&new, path)?)
+    };
+    write().with_context(|| format!("write {}", path.display()))
+}
+
+fn new_serial(model: &CardModel) -> Result<u64> {
+    let mut random = [0u8; 8];
+    // Six bytes are never given in part, and come at once on a machine that is up.
+    getrandom(&mut random[..6], GetRandomFlags::empty()).context("draw a serial number")?;
+    Ok(u64::from(model.board_id) << 56 | u64::from_le_bytes(random))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vmlu_abi::model::MLU370_X8;
+
+    #[test]
+    fn boards_keep_their_serial_numbers() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = serials(folder.path(), &MLU370_X8, 2, &[]).unwrap();
+        assert!(first.iter().all(|s| s >> 56 == 0x54) && first[0] != first[1]);
+        assert_eq!(
+            serials(folder.path(), &MLU370_X8, 1, &[]).unwrap(),
+            first[..1]
+        );
+        assert_eq!(serials(folder.path(), &MLU370_X8, 2, &[]).unwrap(), first);
+        let wanted = [0x5400_0000_0000_0042];
+        assert_eq!(
+            serials(folder.path(), &MLU370_X8, 2, &wanted).unwrap(),
+            [wanted[0], first[1]]
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_with_a_reason() {
+        let folder = tempfile::tempdir().unwrap();
+        let refuse = |boards, wanted: &[u64]| {
+            serials(folder.path(), &MLU370_X8, boards, wanted)
+                .unwrap_err()
+                .to_string()
+        };
+        assert!(refuse(1, &[0x5300_0000_0000_0042]).contains("begins with 54"));
+        assert!(refuse(1, &[0x5400_0000_0000_0001, 0x5400_0000_0000_0002]).contains("1 boards"));
+        assert!(refuse(2, &[0x5400_0000_0000_0001; 2]).contains("each its own"));
+        std::fs::write(folder.path().join(FILE), "{").unwrap();
+        assert!(refuse(1, &[]).contains("damaged"));
+    }
+}
