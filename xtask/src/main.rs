@@ -25,8 +25,13 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(c::demo::Args),
     Vm(c::vm::Args),
+    Test(c::test::Args),
     Module(c::module::Args),
+    Doctor(c::doctor::Args),
+    Update(c::update::Args),
+    Clean(c::clean::Args),
 }
 
 fn main() {
@@ -37,8 +42,13 @@ fn main() {
             list();
             Ok(0)
         }
+        Some(Command::Demo(args)) => c::demo::run(args),
         Some(Command::Vm(args)) => c::vm::run(args),
+        Some(Command::Test(args)) => c::test::run(args),
         Some(Command::Module(args)) => c::module::run(args),
+        Some(Command::Doctor(args)) => c::doctor::run(args),
+        Some(Command::Update(args)) => c::update::run(args),
+        Some(Command::Clean(args)) => c::clean::run(args),
     };
     match result {
         Ok(code) => exit(code),

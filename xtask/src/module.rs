@@ -69,7 +69,8 @@ pub fn built_before() -> Option<PathBuf> {
     module.is_file().then_some(module)
 }
 
-fn folder() -> PathBuf {
+/// Where it is built.
+pub fn folder() -> PathBuf {
     paths::target().join("module")
 }
 

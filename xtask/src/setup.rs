@@ -92,13 +92,13 @@ impl Setup {
 
     /// The firmware image, at the place where the driver looks for it.
     fn stage_firmware(&self, folder: &Path) -> Result<()> {
-        let Some(server) = self.built.programs.get("mlu-server") else {
+        let Some(program) = self.built.programs.get("firmware-image") else {
             return Ok(());
         };
         let image = folder.join("firmware").join(vmlu_abi::boot::IMAGE_NAME);
         fs::create_dir_all(image.parent().expect("it has one"))?;
-        let mut command = Command::new(server);
-        command.arg("firmware-image").arg(&image);
+        let mut command = Command::new(program);
+        command.arg(&image);
         run::output(command).context("cannot make the firmware image")?;
         Ok(())
     }

@@ -1,4 +1,9 @@
 //! The commands, one file each.
 
+pub mod clean;
+pub mod demo;
+pub mod doctor;
 pub mod module;
+pub mod test;
+pub mod update;
 pub mod vm;

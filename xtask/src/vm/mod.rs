@@ -76,7 +76,7 @@ impl Vm {
                 "ask for fewer with --boards",
             ));
         }
-        let step = Step::with_length("boot", 100);
+        let step = Step::with_length("boot", 48);
         let run = run_folder()?;
         let logs = paths::logs()
             .join("vm")

@@ -1,0 +1,38 @@
+//! Tests in virtual machines.
+//!
+//! A case is a function `fn(&Lab) -> Result<()>`, listed in the `CASES` of its file; its name starts with that of the file. Most cases
+//! share one machine ([`Lab::vm`]), which is booted when the first of them asks. A case that damages its machine, or wants another, boots
+//! its own ([`Lab::boot`]). Cases run one after another.
+
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use libtest_mimic::{Arguments, Trial};
+
+mod boot;
+mod lab;
+
+use lab::{Case, Lab};
+
+/// Every file of cases: its name, and its cases.
+const FILES: &[(&str, &[Case])] = &[("boot", boot::CASES)];
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = Some(1);
+    let lab = Arc::new(Lab::default());
+    let mut trials = Vec::new();
+    for (file, cases) in FILES {
+        for &(name, case) in *cases {
+            let lab = lab.clone();
+            trials.push(Trial::test(format!("vm::{file}::{name}"), move || {
+                case(&lab).map_err(|error| format!("{error:#}\n{}", lab.logs()).into())
+            }));
+        }
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    lab.close();
+    conclusion.exit_code()
+}

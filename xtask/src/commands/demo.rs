@@ -1,0 +1,124 @@
+//! `cargo xtask demo`
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use crate::problem::problem;
+use crate::setup;
+use crate::vm::agent::{Event, Output, Running};
+use crate::vm::config::{Accel, Config};
+use crate::vm::Vm;
+
+/// Boot one board, train on it, watch it with cnmon.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// How the guest's processor is run
+    #[arg(long, value_enum, default_value = "auto")]
+    accel: Accel,
+    /// Use the project's programs as last built
+    #[arg(long)]
+    no_build: bool,
+}
+
+/// How long training may take.
+const TRAINING: Duration = Duration::from_secs(300);
+
+/// Runs the command.
+pub fn run(args: Args) -> Result<i32> {
+    let setup = setup::everything(!args.no_build)?;
+    setup.built.program("digits")?;
+    setup.built.program("cnmon")?;
+    if setup.module.is_none() {
+        return Err(problem(
+            "load the driver",
+            "driver/ has no Kbuild file, so there is no mlu.ko",
+            "restore driver/",
+        ));
+    }
+    let vm = Vm::boot(
+        &setup,
+        &Config {
+            accel: args.accel,
+            ..Config::default()
+        },
+    )?;
+    heading("uname -a; lspci -nn -d cabc:; dmesg | grep mlu");
+    print!(
+        "{}",
+        vm.ok("uname -a; lspci -nn -d cabc:; dmesg | grep -i '\\bmlu' | tail -n 20")?
+    );
+
+    heading("digits");
+    let digits = vm.start("exec /mlu/bin/digits")?;
+    digits.input(&[])?;
+    let code = train(&vm, &digits)?;
+    if code != 0 {
+        let next = format!(
+            "look at the output above, and at the logs in {}",
+            vm.logs().display()
+        );
+        return Err(problem(
+            "train in the guest",
+            format!("digits ended with {code}"),
+            next,
+        ));
+    }
+    heading("cnmon, after");
+    show(&vm.exec("cnmon")?);
+    Ok(0)
+}
+
+/// Hands the output of the training through; shows cnmon once in the middle of it.
+fn train(vm: &Vm, digits: &Running) -> Result<i32> {
+    let started = Instant::now();
+    let mut looked = false;
+    loop {
+        match digits.next(Duration::from_millis(50))? {
+            Some(Event::Stdout(bytes)) => {
+                print(&bytes);
+                // Once it has said something it is at work. What it says meanwhile waits.
+                if !looked && bytes.ends_with(b"\n") {
+                    looked = true;
+                    heading("cnmon, while it trains");
+                    show(&vm.exec("cnmon")?);
+                    heading("digits");
+                }
+            }
+            Some(Event::Stderr(bytes)) => print(&bytes),
+            Some(Event::Exit(code)) => return Ok(code),
+            Some(Event::Failed(why)) => {
+                return Err(problem(
+                    "start digits in the guest",
+                    why,
+                    "see `cargo xtask vm`: ls /mlu/bin",
+                ));
+            }
+            None => {}
+        }
+        if started.elapsed() > TRAINING {
+            digits.signal(9)?;
+            let wrong = format!("digits did not end within {} s", TRAINING.as_secs());
+            return Err(problem(
+                "train in the guest",
+                wrong,
+                format!("read the logs in {}", vm.logs().display()),
+            ));
+        }
+    }
+}
+
+fn heading(text: &str) {
+    println!("\n── {text} ──");
+}
+
+fn show(output: &Output) {
+    print!("{}{}", output.stdout, output.stderr);
+}
+
+fn print(bytes: &[u8]) {
+    let mut out = std::io::stdout().lock();
+    // A closed standard output is no reason to stop training.
+    let _ = out.write_all(bytes).and_then(|()| out.flush());
+}

@@ -1,0 +1,206 @@
+//! `cargo xtask test`
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::thread;
+
+use anyhow::{Context, Result};
+
+use crate::progress::{say, Step};
+use crate::{cargo, setup};
+
+/// Set up what is missing and run every test.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Also rustfmt and clippy, with warnings as errors
+    #[arg(long)]
+    lint: bool,
+    /// No virtual machine: unit tests and the embedded card
+    #[arg(long)]
+    no_vm: bool,
+    /// Run only the tests whose names contain this
+    filter: Option<String>,
+}
+
+/// Name of the test program that boots virtual machines (package `vmlu-tests`).
+const VM_TESTS: &str = "vm";
+
+/// Results of test programs, added up.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Sum {
+    passed: u64,
+    failed: u64,
+}
+
+impl Sum {
+    fn add(&mut self, other: Sum) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+    }
+
+    fn one(passed: bool) -> Sum {
+        Sum {
+            passed: u64::from(passed),
+            failed: u64::from(!passed),
+        }
+    }
+}
+
+/// Runs the command. Ends with `N passed, N failed` on a line of its own.
+pub fn run(args: Args) -> Result<i32> {
+    let mut sum = Sum::default();
+    if args.lint {
+        sum.add(lint()?);
+    }
+    let filter: Vec<&str> = args.filter.as_deref().into_iter().collect();
+    let workspace = ["--workspace", "--lib", "--bins", "--examples", "--tests"];
+    let mut plain = vec!["test", "--release", "--no-fail-fast"];
+    plain.extend(workspace);
+    // The VM tests want a set-up and a line of progress of their own.
+    plain.extend(["--", "--skip", VM_PREFIX]);
+    plain.extend(&filter);
+    sum.add(tests("tests on this machine", &plain)?);
+    let mut docs = vec![
+        "test",
+        "--release",
+        "--no-fail-fast",
+        "--workspace",
+        "--doc",
+        "--",
+    ];
+    docs.extend(&filter);
+    sum.add(tests("examples in the documentation", &docs)?);
+    if !args.no_vm {
+        setup::everything(true)?;
+        let mut vm = vec![
+            "test",
+            "--release",
+            "-p",
+            "vmlu-tests",
+            "--test",
+            VM_TESTS,
+            "--",
+        ];
+        vm.extend(&filter);
+        sum.add(tests("tests in virtual machines", &vm)?);
+    }
+    println!("{} passed, {} failed", sum.passed, sum.failed);
+    Ok(i32::from(sum.failed > 0))
+}
+
+/// What the names of all VM tests start with.
+pub const VM_PREFIX: &str = "vm::";
+
+fn lint() -> Result<Sum> {
+    let mut sum = Sum::default();
+    let lints: [(&str, &[&str]); 2] = [
+        ("rustfmt", &["fmt", "--all", "--check"]),
+        (
+            "clippy",
+            &[
+                "clippy",
+                "--release",
+                "--workspace",
+                "--all-targets",
+                "--quiet",
+                "--",
+                "-D",
+                "warnings",
+            ],
+        ),
+    ];
+    for (name, arguments) in lints {
+        let step = Step::start(name);
+        let passed = cargo::command()
+            .args(arguments)
+            .status()
+            .context("cannot start cargo")?
+            .success();
+        step.done_with(if passed { "passed" } else { "failed" });
+        sum.add(Sum::one(passed));
+    }
+    Ok(sum)
+}
+
+/// Runs one `cargo test` and adds up what its test programs report. If it fails without a failed test (it does not build, a
+/// program dies), that counts as one failure.
+fn tests(name: &str, arguments: &[&str]) -> Result<Sum> {
+    say(format!("── {name} ──"));
+    let step = Step::start(name.to_owned());
+    let mut command: Command = cargo::command();
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+    let mut child = command.spawn().context("cannot start cargo")?;
+    let stdout = child.stdout.take().expect("it is piped");
+    let reader = thread::spawn(move || {
+        let mut sum = Sum::default();
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            match result(&line) {
+                Some(result) => sum.add(result),
+                None if is_noise(&line) => {}
+                None => println!("{line}"),
+            }
+        }
+        sum
+    });
+    let status = child.wait()?;
+    let mut sum = reader.join().unwrap_or_default();
+    if !status.success() && sum.failed == 0 {
+        println!("{name}: cargo ended with {status} though no test failed (see above)");
+        sum.failed = 1;
+    }
+    step.done_with(&format!("{} passed, {} failed", sum.passed, sum.failed));
+    Ok(sum)
+}
+
+/// Reads `test result: ok. 3 passed; 0 failed; 0 ignored; …`.
+fn result(line: &str) -> Option<Sum> {
+    let rest = line.strip_prefix("test result: ")?;
+    let count = |word: &str| {
+        let words: Vec<_> = rest
+            .split([' ', ';', '.'])
+            .filter(|word| !word.is_empty())
+            .collect();
+        words
+            .windows(2)
+            .find(|pair| pair[1] == word)
+            .and_then(|pair| pair[0].parse().ok())
+    };
+    Some(Sum {
+        passed: count("passed")?,
+        failed: count("failed")?,
+    })
+}
+
+/// Lines that say only that all is well.
+fn is_noise(line: &str) -> bool {
+    line.is_empty()
+        || line.starts_with("running ")
+        || (line.starts_with("test ") && line.ends_with(" ... ok"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_read() {
+        let line = "test result: FAILED. 12 passed; 3 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.31s";
+        assert_eq!(
+            result(line),
+            Some(Sum {
+                passed: 12,
+                failed: 3
+            })
+        );
+        assert_eq!(result("test a::b ... ok"), None);
+    }
+
+    #[test]
+    fn failures_are_shown() {
+        assert!(is_noise("test a::b ... ok") && is_noise("running 3 tests"));
+        assert!(!is_noise("test a::b ... FAILED") && !is_noise("thread panicked"));
+    }
+}
