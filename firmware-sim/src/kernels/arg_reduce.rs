@@ -1,0 +1,68 @@
+//! Kernel of `vmlu_ops::arg_reduce`.
+
+use vmlu_abi::tensor::DataType;
+use vmlu_ops::arg_reduce::{ArgReduce, Checked, Function};
+
+use super::cross_entropy::rows_per_task;
+use super::env::{Access, Env, Fault, Work};
+use super::number::{with_storage, Number, Storage, TILE};
+use super::view::View;
+use super::walk::{split, Pace, Walk};
+
+pub(super) fn run(body: &[u8], env: &dyn Env) -> Result<Work, Fault> {
+    let op = super::parse::<ArgReduce>(body)?;
+    let x = View::open(env, 0, &op.x, Access::Read)?;
+    let out = View::open(env, 1, &op.out, Access::Write)?;
+    with_storage!(op.x.dtype, S => match op.function {
+        Function::Max => compute::<S>(&op, env, &x, &out, |v, best| v > best)?,
+        Function::Min => compute::<S>(&op, env, &x, &out, |v, best| v < best)?,
+    });
+    Ok(op.cost().into())
+}
+
+fn compute<S: Storage>(
+    op: &Checked,
+    env: &dyn Env,
+    x: &View<'_>,
+    out: &View<'_>,
+    better: impl Fn(S::Compute, S::Compute) -> bool + Sync,
+) -> Result<(), Fault> {
+    if op.out.elements == 0 {
+        return Ok(());
+    }
+    let count = op.x.dims()[op.axis] as usize;
+    let stride = op.x.strides()[op.axis] as isize;
+    let mut dims = op.x.dims().to_vec();
+    dims[op.axis] = 1;
+    let rows = Walk::new(&dims, [op.x.strides(), &op.out_strides[..]], 1);
+    split(env, rows.total(), rows_per_task(count), |range| {
+        let mut pace = Pace::new(env);
+        rows.rows(range, 1, [0; 2], |at, _, _| {
+            let mut tile = [S::Compute::default(); TILE];
+            let mut best: Option<(S::Compute, usize)> = None;
+            let mut start = 0;
+            while start < count {
+                let tile = &mut tile[..(count - start).min(TILE)];
+                S::load(x, at[0] + start as isize * stride, stride, tile);
+                for (i, &v) in tile.iter().enumerate() {
+                    let wins = match best {
+                        None => true,
+                        Some((b, _)) => !b.is_nan() && (v.is_nan() || better(v, b)),
+                    };
+                    if wins {
+                        best = Some((v, start + i));
+                    }
+                }
+                start += tile.len();
+                pace.did(tile.len())?;
+            }
+            let index = best.map_or(0, |(_, i)| i);
+            if op.out.dtype == DataType::I32 {
+                out.store(at[1], 1, &[index as i32]);
+            } else {
+                out.store(at[1], 1, &[index as i64]);
+            }
+            Ok(())
+        })
+    })
+}

@@ -1,0 +1,122 @@
+//! Checked tensors over operand memory. All that kernels do with that memory goes through [`View::load`] and [`View::store`]: rows are
+//! copied to private buffers, computed on, and copied back, with bounds checked at each row, so nothing else needs `unsafe`.
+
+use vmlu_abi::{Status, Wire};
+use vmlu_ops::tensor::Tensor;
+
+use super::env::{Access, Env, Fault};
+use crate::memory::bytes::Bytes;
+
+/// A tensor's memory.
+pub struct View<'a> {
+    /// `None` for a tensor without elements.
+    bytes: Option<Bytes<'a>>,
+    /// Byte of element (0, …, 0) within `bytes`.
+    origin: usize,
+}
+
+impl<'a> View<'a> {
+    /// Finds the memory of operand `index`.
+    pub fn open(
+        env: &'a dyn Env,
+        index: u16,
+        tensor: &Tensor,
+        access: Access,
+    ) -> Result<Self, Fault> {
+        if tensor.bytes == 0 {
+            return Ok(Self {
+                bytes: None,
+                origin: 0,
+            });
+        }
+        let bytes = env.operand(index, tensor.start, tensor.bytes, access)?;
+        let short = bytes.len() as u64 != tensor.bytes;
+        if short || (access == Access::Write && bytes.as_mut_ptr().is_none()) {
+            let text = "operand memory is not what was asked for";
+            return Err(Fault::operand(Status::Internal, index, tensor.start, text));
+        }
+        Ok(Self {
+            bytes: Some(bytes),
+            origin: (tensor.address - tensor.start) as usize,
+        })
+    }
+
+    /// First byte of a row of `count` > 0 elements, after checking that all of it lies in the operand.
+    ///
+    /// # Panics
+    ///
+    /// If it does not: a bug of the kernel, since the tensor's extent has been checked.
+    #[inline]
+    fn row<T: Wire>(&self, offset: isize, stride: isize, count: usize) -> (Bytes<'a>, usize) {
+        const OUTSIDE: &str = "a kernel left its operand";
+        let bytes = self.bytes.expect(OUTSIDE);
+        let size = size_of::<T>() as isize;
+        let first = offset
+            .checked_mul(size)
+            .and_then(|o| o.checked_add(self.origin as isize))
+            .expect(OUTSIDE);
+        let last = isize::try_from(count - 1)
+            .ok()
+            .and_then(|n| n.checked_mul(stride)?.checked_mul(size)?.checked_add(first))
+            .expect(OUTSIDE);
+        let end = first.max(last).checked_add(size).expect(OUTSIDE);
+        assert!(
+            first.min(last) >= 0 && end as usize <= bytes.len(),
+            "{OUTSIDE}"
+        );
+        (bytes, first as usize)
+    }
+
+    /// Reads elements `offset`, `offset + stride`, … (counted from element (0, …, 0)) into `to`.
+    #[inline]
+    pub fn load<T: Wire>(&self, offset: isize, stride: isize, to: &mut [T]) {
+        if to.is_empty() {
+            return;
+        }
+        let (bytes, first) = self.row::<T>(offset, stride, to.len());
+        // SAFETY: `row` has checked that every element of the row lies in the range, which is valid for reads; reads are unaligned, every
+        // bit pattern is a valid `T`, and `to` is private, so it does not overlap the range.
+        unsafe {
+            let from = bytes.as_ptr().add(first).cast::<T>();
+            match stride {
+                1 => std::ptr::copy_nonoverlapping(
+                    from.cast::<u8>(),
+                    to.as_mut_ptr().cast::<u8>(),
+                    size_of_val(to),
+                ),
+                0 => to.fill(from.read_unaligned()),
+                _ => {
+                    for (i, t) in to.iter_mut().enumerate() {
+                        *t = from.offset(i as isize * stride).read_unaligned();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes `from` to elements `offset`, `offset + stride`, …
+    #[inline]
+    pub fn store<T: Wire>(&self, offset: isize, stride: isize, from: &[T]) {
+        if from.is_empty() {
+            return;
+        }
+        let (bytes, first) = self.row::<T>(offset, stride, from.len());
+        let start = bytes.as_mut_ptr().expect("a kernel writes an input");
+        // SAFETY: `row` has checked that every element of the row lies in the range, which is valid for writes; writes are unaligned, and
+        // `from` is private, so it does not overlap the range.
+        unsafe {
+            let to = start.add(first).cast::<T>();
+            if stride == 1 {
+                std::ptr::copy_nonoverlapping(
+                    from.as_ptr().cast::<u8>(),
+                    to.cast::<u8>(),
+                    size_of_val(from),
+                );
+            } else {
+                for (i, f) in from.iter().enumerate() {
+                    to.offset(i as isize * stride).write_unaligned(*f);
+                }
+            }
+        }
+    }
+}

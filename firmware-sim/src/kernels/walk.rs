@@ -1,0 +1,193 @@
+//! Walking over the elements of several tensors of one shape, row by row, on several cores.
+
+use std::ops::Range;
+use std::sync::Mutex;
+
+use vmlu_abi::tensor::MAX_DIMS;
+
+use super::env::{Env, Fault};
+use super::number::TILE;
+
+/// Elements between two looks at the cancel flag: some microseconds of work.
+const CHECK_EVERY: usize = 8 * TILE;
+/// Rows between two looks, where rows are short.
+const CHECK_ROWS: usize = 256;
+/// Elements of a task, unless there would be more than [`MAX_TASKS`].
+const GRAIN: usize = 32 * TILE;
+/// Most tasks of a command.
+const MAX_TASKS: usize = 4096;
+
+/// The space of one shape over `N` tensors, with axes reordered by the strides of one of them and merged where that is possible.
+#[derive(Clone, Debug)]
+pub struct Walk<const N: usize> {
+    /// Axes, outermost first; never empty.
+    axes: Vec<(usize, [isize; N])>,
+    total: usize,
+}
+
+impl<const N: usize> Walk<N> {
+    /// `strides` has one slice a tensor, each at least as long as `dims`. Axes are walked in the order of tensor `lead`'s strides.
+    pub fn new(dims: &[u64], strides: [&[i64]; N], lead: usize) -> Self {
+        debug_assert!(dims.len() <= MAX_DIMS);
+        let mut axes: Vec<(usize, [isize; N])> = Vec::with_capacity(MAX_DIMS);
+        // Checked by the operator: the product of the dimensions fits in 63 bits.
+        let total = dims.iter().map(|d| *d as usize).product();
+        for (i, &dim) in dims.iter().enumerate() {
+            if dim > 1 {
+                axes.push((dim as usize, strides.map(|s| s[i] as isize)));
+            }
+        }
+        axes.sort_by_key(|(_, s)| std::cmp::Reverse(s[lead].unsigned_abs()));
+        let mut merged: Vec<(usize, [isize; N])> = Vec::with_capacity(axes.len());
+        for (dim, s) in axes {
+            match merged.last_mut() {
+                Some((outer, o))
+                    if (0..N).all(|t| s[t].checked_mul(dim as isize) == Some(o[t])) =>
+                {
+                    *outer *= dim;
+                    *o = s;
+                }
+                _ => merged.push((dim, s)),
+            }
+        }
+        if merged.is_empty() {
+            merged.push((1, [0; N]));
+        }
+        Self {
+            axes: merged,
+            total,
+        }
+    }
+
+    /// Positions of the space.
+    pub fn total(&self) -> usize {
+        self.total
+    }
+
+    /// Strides along the innermost axis.
+    pub fn inner_strides(&self) -> [isize; N] {
+        self.axes[self.axes.len() - 1].1
+    }
+
+    /// Calls `row(offsets, strides, count)` for the rows of a range of positions, each at most `limit` long, from `base`.
+    pub fn rows<E>(
+        &self,
+        range: Range<usize>,
+        limit: usize,
+        base: [isize; N],
+        mut row: impl FnMut([isize; N], [isize; N], usize) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let rank = self.axes.len();
+        let mut at = [0usize; MAX_DIMS];
+        let mut offsets = base;
+        let mut rest = range.start;
+        for i in (0..rank).rev() {
+            let (dim, strides) = self.axes[i];
+            at[i] = rest % dim;
+            rest /= dim;
+            for t in 0..N {
+                offsets[t] += at[i] as isize * strides[t];
+            }
+        }
+        let (inner, inner_strides) = self.axes[rank - 1];
+        let mut left = range.end.min(self.total).saturating_sub(range.start);
+        while left > 0 {
+            let count = (inner - at[rank - 1]).min(left).min(limit);
+            row(offsets, inner_strides, count)?;
+            left -= count;
+            at[rank - 1] += count;
+            for t in 0..N {
+                offsets[t] += count as isize * inner_strides[t];
+            }
+            let mut i = rank - 1;
+            while at[i] == self.axes[i].0 && i > 0 {
+                let (dim, strides) = self.axes[i];
+                at[i] = 0;
+                at[i - 1] += 1;
+                for t in 0..N {
+                    offsets[t] += self.axes[i - 1].1[t] - dim as isize * strides[t];
+                }
+                i -= 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Calls `row` for all rows, in parallel; `row` must write only what belongs to its positions.
+    pub fn each(
+        &self,
+        env: &dyn Env,
+        row: impl Fn([isize; N], [isize; N], usize) + Sync,
+    ) -> Result<(), Fault> {
+        split(env, self.total, GRAIN, |range| {
+            let mut pace = Pace::new(env);
+            self.rows(range, TILE, [0; N], |offsets, strides, count| {
+                row(offsets, strides, count);
+                pace.did(count)
+            })
+        })
+    }
+}
+
+/// Looks at the cancel flag often enough, and not too often.
+pub struct Pace<'a> {
+    env: &'a dyn Env,
+    elements: usize,
+    rows: usize,
+}
+
+impl<'a> Pace<'a> {
+    /// Looks at once.
+    pub fn new(env: &'a dyn Env) -> Self {
+        Self {
+            env,
+            elements: CHECK_EVERY,
+            rows: 0,
+        }
+    }
+
+    /// After a row of some elements.
+    #[inline]
+    pub fn did(&mut self, elements: usize) -> Result<(), Fault> {
+        self.elements += elements;
+        self.rows += 1;
+        if self.elements >= CHECK_EVERY || self.rows >= CHECK_ROWS {
+            self.elements = 0;
+            self.rows = 0;
+            self.env.check()?;
+        }
+        Ok(())
+    }
+}
+
+/// Splits `total` positions into tasks of at least `grain` and runs them. The fault of the lowest task is returned.
+pub fn split(
+    env: &dyn Env,
+    total: usize,
+    grain: usize,
+    part: impl Fn(Range<usize>) -> Result<(), Fault> + Sync,
+) -> Result<(), Fault> {
+    env.check()?;
+    if total == 0 {
+        return Ok(());
+    }
+    let grain = grain.max(total.div_ceil(MAX_TASKS)).max(1);
+    let tasks = total.div_ceil(grain);
+    if tasks == 1 {
+        return part(0..total);
+    }
+    let first: Mutex<Option<(usize, Fault)>> = Mutex::new(None);
+    env.parallel(tasks, &|task| {
+        let start = task * grain;
+        if let Err(fault) = part(start..total.min(start.saturating_add(grain))) {
+            let mut first = first.lock().unwrap_or_else(|e| e.into_inner());
+            if first.as_ref().is_none_or(|(t, _)| task < *t) {
+                *first = Some((task, fault));
+            }
+        }
+    });
+    match first.into_inner().unwrap_or_else(|e| e.into_inner()) {
+        Some((_, fault)) => Err(fault),
+        None => Ok(()),
+    }
+}
