@@ -1,0 +1,346 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A chip: what is shared by its files, its interrupts and the driver core. It outlives the binding as long as files are open.
+
+use kernel::{
+    device::{Bound, Device},
+    new_mutex, new_spinlock, pci,
+    prelude::*,
+    sync::{
+        aref::ARef,
+        atomic::{Acquire, Atomic, AtomicFlag, Full, Relaxed, Release},
+        Arc, Mutex, SetOnce, SpinLock,
+    },
+};
+
+use crate::{
+    abi::{
+        ioctl::{DeviceInfo, UAPI_VERSION},
+        pci::{MAX_QUEUES, VENDOR_ID},
+        regs::CardState,
+        rpc::Info,
+        status::Status,
+        Wire,
+    },
+    context::Context,
+    ext::{
+        bound::BoundGate,
+        pages::PageSet,
+        pci::{location, Location},
+        periodic::Periodic,
+        wait::{new_wait_queue, WaitQueue},
+    },
+    queue::Queue,
+    regs::Registers,
+    rpc::RpcChannel,
+    watch::Watch,
+};
+
+/// The card works.
+const RUNNING: u32 = 0;
+/// The card does not work any more; its waiters and callers get errors.
+const LOST: u32 = 1;
+/// The driver is unbound.
+const GONE: u32 = 2;
+
+/// A chip.
+///
+/// Lock order: a context's lock, then `rpc`, then the others; none of the others is held while another is taken. User memory is touched
+/// under none of them.
+#[pin_data]
+pub(crate) struct Card {
+    pdev: ARef<pci::Device>,
+    location: Location,
+    regs: Registers,
+    bound: Arc<BoundGate>,
+    state: Atomic<u32>,
+    number: Atomic<u32>,
+    vectors: Atomic<u32>,
+    has_events: AtomicFlag,
+    next_vector: Atomic<u32>,
+    info: SetOnce<Info>,
+    #[pin]
+    pub(crate) rpc: Mutex<Option<RpcChannel>>,
+    #[pin]
+    pub(crate) rpc_event: WaitQueue,
+    /// Queues by their index on the card.
+    #[pin]
+    queues: SpinLock<KVVec<Option<Arc<Queue>>>>,
+    #[pin]
+    contexts: Mutex<KVec<Arc<Context>>>,
+    /// Holds a reference to this card; `shutdown` breaks the circle.
+    #[pin]
+    watch: Mutex<Option<Pin<KBox<Periodic<Watch>>>>>,
+}
+
+impl Card {
+    /// Makes a card of a function whose registers were found good.
+    pub(crate) fn new(pdev: &pci::Device<Bound>, regs: Registers) -> Result<Arc<Self>> {
+        let mut queues = KVVec::with_capacity(MAX_QUEUES as usize, GFP_KERNEL)?;
+        for _ in 0..MAX_QUEUES {
+            queues.push(None, GFP_KERNEL)?;
+        }
+        let bound = BoundGate::new(pdev.as_ref())?;
+        let pdev: ARef<pci::Device> = pdev.into();
+        Arc::pin_init(
+            try_pin_init!(Self {
+                location: location(&pdev),
+                pdev,
+                regs,
+                bound,
+                state: Atomic::new(RUNNING),
+                number: Atomic::new(u32::MAX),
+                vectors: Atomic::new(1),
+                has_events: AtomicFlag::new(false),
+                next_vector: Atomic::new(0),
+                info: SetOnce::new(),
+                rpc <- new_mutex!(None),
+                rpc_event <- new_wait_queue!("mlu_rpc"),
+                queues <- new_spinlock!(queues),
+                contexts <- new_mutex!(KVec::new()),
+                watch <- new_mutex!(None),
+            }? Error),
+            GFP_KERNEL,
+        )
+    }
+
+    /// The function, bound or not.
+    pub(crate) fn device(&self) -> &Device {
+        (*self.pdev).as_ref()
+    }
+
+    /// The PCI function, bound or not.
+    pub(crate) fn pdev(&self) -> &pci::Device {
+        &self.pdev
+    }
+
+    /// The registers.
+    pub(crate) fn regs(&self) -> &Registers {
+        &self.regs
+    }
+
+    /// What the firmware says about the chip; zeroes before it was asked.
+    pub(crate) fn info(&self) -> Info {
+        self.info.copy().unwrap_or_else(Info::zeroed)
+    }
+
+    /// Sets what [`Self::info`] returns, once.
+    pub(crate) fn set_info(&self, info: Info) {
+        self.info.populate(info);
+    }
+
+    /// Sets the chip's number.
+    pub(crate) fn set_number(&self, number: u32) {
+        self.number.store(number, Relaxed);
+    }
+
+    /// Sets how many vectors raise events.
+    pub(crate) fn set_vectors(&self, vectors: u32) {
+        self.vectors.store(vectors, Relaxed);
+    }
+
+    /// Says that vector 0 has an event ring.
+    pub(crate) fn set_has_events(&self) {
+        self.has_events.store(true, Release);
+    }
+
+    /// Whether RPC responses raise interrupts.
+    pub(crate) fn has_events(&self) -> bool {
+        self.has_events.load(Acquire)
+    }
+
+    /// The vector for the next queue: they take turns.
+    pub(crate) fn pick_vector(&self) -> u32 {
+        self.next_vector.fetch_add(1, Relaxed) % self.vectors.load(Relaxed).max(1)
+    }
+
+    /// Runs `f` with the bound device.
+    pub(crate) fn with_bound<R>(&self, f: impl FnOnce(&Device<Bound>) -> R) -> Option<R> {
+        self.bound.with(f)
+    }
+
+    /// Ends the card's mapping of memory that it does not use any more.
+    pub(crate) fn unmap(&self, pages: &PageSet) {
+        // When the gate is closed, `shutdown` has done it.
+        self.bound.with(|dev| pages.unmap(dev));
+    }
+
+    /// Whether the card works, as far as it is known.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.state.load(Acquire) == RUNNING
+    }
+
+    /// Looks whether the card works.
+    pub(crate) fn check_alive(&self) -> bool {
+        if !self.is_alive() {
+            return false;
+        }
+        if !self.regs.present() {
+            self.fail(fmt!("its registers read all ones"));
+        } else {
+            match self.regs.state() {
+                Some(CardState::Running) => {}
+                Some(CardState::Halted) => {
+                    self.fail(fmt!("its firmware stopped after an internal error"))
+                }
+                state => self.fail(fmt!(
+                    "it was reset behind the driver's back (state {state:?})"
+                )),
+            }
+        }
+        self.is_alive()
+    }
+
+    /// Declares the card lost: callers and waiters get their errors, and the card is made to leave host memory alone.
+    pub(crate) fn fail(&self, reason: kernel::fmt::Arguments<'_>) {
+        if self.state.cmpxchg(RUNNING, LOST, Full).is_err() {
+            return;
+        }
+        dev_err!(
+            self.pdev,
+            "card lost: {reason}; all its users get errors, bind the driver again to reset it\n"
+        );
+        // If it still is there, it stops here; if not, nothing happens.
+        self.regs.reset();
+        self.wake_everybody();
+    }
+
+    fn wake_everybody(&self) {
+        self.rpc_event.wake_all();
+        for queue in self.queues.lock().iter().flatten() {
+            queue.wake_all();
+        }
+    }
+
+    /// Wakes those whose value was reached although no event came.
+    pub(crate) fn wake_overdue(&self) {
+        for queue in self.queues.lock().iter().flatten() {
+            queue.wake_if_reached();
+        }
+    }
+
+    /// Enters a queue at its index.
+    pub(crate) fn add_queue(&self, queue: Arc<Queue>) -> Result {
+        let mut queues = self.queues.lock();
+        let place = queues.get_mut(queue.index() as usize).ok_or(EPROTO)?;
+        if place.is_some() {
+            return Err(EPROTO);
+        }
+        *place = Some(queue);
+        Ok(())
+    }
+
+    /// Takes a queue out.
+    pub(crate) fn remove_queue(&self, index: u32) {
+        let queue = self
+            .queues
+            .lock()
+            .get_mut(index as usize)
+            .and_then(Option::take);
+        drop(queue);
+    }
+
+    /// Something happened to the queue with an index that the card named.
+    pub(crate) fn signal_queue(&self, index: u32) {
+        if let Some(Some(queue)) = self.queues.lock().get(index as usize) {
+            queue.signal();
+        }
+    }
+
+    /// Something may have happened to any queue.
+    pub(crate) fn signal_all_queues(&self) {
+        for queue in self.queues.lock().iter().flatten() {
+            queue.signal();
+        }
+        self.rpc_event.wake_all();
+    }
+
+    /// The context with an index that the card named was stopped.
+    pub(crate) fn stop_context(&self, index: u32, status: Status) {
+        for queue in self.queues.lock().iter().flatten() {
+            if queue.context_index() == index {
+                queue.end(status);
+            }
+        }
+    }
+
+    /// Enters a context. From now on the card is watched.
+    pub(crate) fn add_context(&self, context: Arc<Context>) -> Result {
+        let mut contexts = self.contexts.lock();
+        // `shutdown` first declares the card gone, then empties the list.
+        if !self.is_alive() {
+            return Err(ENODEV);
+        }
+        contexts.push(context, GFP_KERNEL)?;
+        drop(contexts);
+        if let Some(watch) = self.watch.lock().as_ref() {
+            watch.start();
+        }
+        Ok(())
+    }
+
+    /// Takes a context out.
+    pub(crate) fn remove_context(&self, context: &Arc<Context>) {
+        let mut contexts = self.contexts.lock();
+        let at = contexts.iter().position(|c| Arc::ptr_eq(c, context));
+        let found = at.and_then(|at| contexts.remove(at).ok());
+        drop(contexts);
+        drop(found);
+    }
+
+    /// Whether there are contexts.
+    pub(crate) fn is_used(&self) -> bool {
+        !self.contexts.lock().is_empty()
+    }
+
+    /// Sets who looks after the card.
+    pub(crate) fn set_watch(&self, watch: Pin<KBox<Periodic<Watch>>>) {
+        *self.watch.lock() = Some(watch);
+    }
+
+    /// What a program is told about the chip.
+    pub(crate) fn device_info(&self) -> DeviceInfo {
+        let mut info = DeviceInfo::zeroed();
+        let at = self.location;
+        info.device = self.number.load(Relaxed);
+        info.uapi_version = UAPI_VERSION;
+        info.pci_domain = at.domain;
+        info.pci_bus = at.bus;
+        info.pci_device = at.device;
+        info.pci_function = at.function;
+        info.pci_vendor_id = VENDOR_ID;
+        info.pci_device_id = self.pdev.device_id();
+        info.numa_node = at.node;
+        info.vectors = self.vectors.load(Relaxed);
+        info.alive = u32::from(self.check_alive());
+        info.driver[..crate::VERSION.len()].copy_from_slice(crate::VERSION.as_bytes());
+        info.info = self.info();
+        info
+    }
+
+    /// Ends everything that needs the bound device. Files stay open; what they ask for is answered with `ENODEV`.
+    pub(crate) fn shutdown(&self) {
+        let was = self.state.xchg(GONE, Full);
+        self.wake_everybody();
+        let watch = self.watch.lock().take();
+        drop(watch);
+        // A call in progress has ended when the lock is free.
+        let channel = self.rpc.lock().take();
+        if was == RUNNING && !self.regs.reset() {
+            dev_warn!(
+                self.pdev,
+                "the card did not reset while the driver was unbound\n"
+            );
+        }
+        // The card uses no host memory from here on.
+        loop {
+            let context = self.contexts.lock().pop();
+            match context {
+                Some(context) => context.detach(),
+                None => break,
+            }
+        }
+        drop(channel);
+        self.bound.close();
+    }
+}

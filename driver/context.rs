@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A context: an open file of a chip. All that it has goes with it.
+
+use kernel::{
+    fs::File,
+    mm::virt::VmaNew,
+    new_mutex,
+    page::PAGE_SIZE,
+    prelude::*,
+    rbtree::RBTree,
+    sync::{
+        atomic::{Atomic, Relaxed},
+        lock::{mutex::MutexBackend, Guard},
+        Arc, Mutex,
+    },
+};
+
+use crate::{
+    abi::{
+        pci::{kick_offset, BAR_REGS, MAX_CONTEXTS},
+        rpc::{self, Function},
+        status::Status,
+        Wire,
+    },
+    card::Card,
+    ext::{
+        pages::PageSet,
+        task::Caller,
+        vma::{self, Access, DevicePage, FileMapping},
+    },
+    memory::HostMemory,
+    queue::Queue,
+    rpc::RpcError,
+};
+
+/// What can be mapped at an offset of the file.
+#[derive(Clone)]
+pub(crate) enum Area {
+    /// Memory.
+    Pages(Arc<PageSet>, Access),
+    /// A page of the card.
+    Device(Arc<DevicePage>),
+}
+
+/// Offsets for mmap are unique over all files of the module, since files of one node share the tables in which mappings are found when they
+/// are taken away.
+static NEXT_OFFSET: Atomic<u64> = Atomic::new(1 << 32);
+
+/// A fresh offset for `length` bytes.
+pub(crate) fn new_offset(length: u64) -> Result<u64> {
+    const LIMIT: u64 = i64::MAX as u64;
+    let page = PAGE_SIZE as u64;
+    // A page is left free behind each.
+    let take = length
+        .checked_next_multiple_of(page)
+        .and_then(|l| l.checked_add(page))
+        .filter(|l| *l < LIMIT / 2)
+        .ok_or(EINVAL)?;
+    let offset = NEXT_OFFSET.fetch_add(take, Relaxed);
+    if offset > LIMIT / 2 {
+        return Err(ENOSPC);
+    }
+    Ok(offset)
+}
+
+/// What changes in a context.
+pub(crate) struct Inner {
+    /// For taking mappings away; `None` once the context is closed or its card gone.
+    file: Option<FileMapping>,
+    /// Pinned memory by device address.
+    pub(crate) host: RBTree<u64, HostMemory>,
+    /// Queues by handle.
+    pub(crate) queues: RBTree<u64, Arc<Queue>>,
+    /// By offset.
+    areas: RBTree<u64, Area>,
+}
+
+impl Inner {
+    /// Enters an area.
+    pub(crate) fn add_area(&mut self, offset: u64, area: Area) -> Result {
+        self.areas.try_create_and_insert(offset, area, GFP_KERNEL)?;
+        Ok(())
+    }
+
+    /// Takes an area out; mappings that exist stay.
+    pub(crate) fn remove_area(&mut self, offset: u64) {
+        self.areas.remove(&offset);
+    }
+
+    /// Takes a page of the card away from user space.
+    pub(crate) fn revoke(&mut self, offset: u64, page: &DevicePage) {
+        self.areas.remove(&offset);
+        if let Some(file) = &self.file {
+            page.revoke(file, offset);
+        }
+    }
+
+    /// Enters pinned memory and its area.
+    pub(crate) fn add_host(&mut self, va: u64, host: HostMemory, area: Area) -> Result {
+        let offset = host.offset;
+        self.host.try_create_and_insert(va, host, GFP_KERNEL)?;
+        self.add_area(offset, area)
+    }
+
+    /// Takes pinned memory out.
+    pub(crate) fn remove_host(&mut self, va: u64) -> Option<HostMemory> {
+        let host = self.host.remove(&va)?;
+        self.areas.remove(&host.offset);
+        Some(host)
+    }
+}
+
+/// A context.
+#[pin_data]
+pub(crate) struct Context {
+    card: Arc<Card>,
+    handle: u64,
+    index: u32,
+    kick: Arc<DevicePage>,
+    kick_offset: u64,
+    #[pin]
+    inner: Mutex<Inner>,
+}
+
+impl Context {
+    /// Makes the context of a file that is being opened.
+    pub(crate) fn open(card: Arc<Card>, file: &File) -> Result<Arc<Self>> {
+        if !card.is_alive() {
+            return Err(ENODEV);
+        }
+        let caller = Caller::current();
+        let command = rpc::ContextCreate {
+            pid: caller.pid,
+            uid: caller.uid,
+            flags: 0,
+            comm: caller.comm,
+        };
+        let made: rpc::ContextCreated = card.call(Function::ContextCreate, 0, &command)?;
+        let result = Self::assemble(&card, file, &made).and_then(|context| {
+            card.add_context(context.clone())?;
+            Ok(context)
+        });
+        if result.is_err() {
+            destroy(&card, made.context);
+        }
+        result
+    }
+
+    fn assemble(card: &Arc<Card>, file: &File, made: &rpc::ContextCreated) -> Result<Arc<Self>> {
+        if made.index >= MAX_CONTEXTS || made.context == 0 {
+            card.fail(fmt!("ContextCreate gave an impossible context"));
+            return Err(ENODEV);
+        }
+        let kick = DevicePage::new(card.pdev(), BAR_REGS as u32, kick_offset(made.index))?;
+        let kick_offset = new_offset(PAGE_SIZE as u64)?;
+        let mut inner = Inner {
+            file: Some(FileMapping::new(file)),
+            host: RBTree::new(),
+            queues: RBTree::new(),
+            areas: RBTree::new(),
+        };
+        inner.add_area(kick_offset, Area::Device(kick.clone()))?;
+        Arc::pin_init(
+            pin_init!(Self {
+                card: card.clone(),
+                handle: made.context,
+                index: made.index,
+                kick,
+                kick_offset,
+                inner <- new_mutex!(inner),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// The context's card.
+    pub(crate) fn card(&self) -> &Arc<Card> {
+        &self.card
+    }
+
+    /// The firmware's handle.
+    pub(crate) fn handle(&self) -> u64 {
+        self.handle
+    }
+
+    /// The firmware's index.
+    pub(crate) fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// Offset for mmap of the kick page.
+    pub(crate) fn kick_offset(&self) -> u64 {
+        self.kick_offset
+    }
+
+    /// Locks what changes; `ENODEV` when the card is lost or gone.
+    pub(crate) fn lock(&self) -> Result<Guard<'_, Inner, MutexBackend>> {
+        let inner = self.inner.lock();
+        if !self.card.is_alive() {
+            return Err(ENODEV);
+        }
+        Ok(inner)
+    }
+
+    /// Calls the firmware in the name of this context.
+    pub(crate) fn call<C: Wire, R: Wire>(
+        &self,
+        function: Function,
+        command: &C,
+    ) -> Result<R, RpcError> {
+        self.card.call(function, self.handle, command)
+    }
+
+    /// The queue with a handle.
+    pub(crate) fn queue(&self, handle: u64) -> Result<Arc<Queue>> {
+        self.lock()?.queues.get(&handle).cloned().ok_or(ENOENT)
+    }
+
+    /// Maps what stands at the offset that `vma` names.
+    pub(crate) fn mmap(&self, vma: &VmaNew) -> Result {
+        let offset = vma::offset(vma);
+        let area = self.lock()?.areas.get(&offset).cloned().ok_or(EINVAL)?;
+        match area {
+            Area::Pages(pages, access) => vma::map_pages(vma, pages, access),
+            Area::Device(page) => DevicePage::map(vma, page),
+        }
+    }
+
+    /// Ends all that needs the card, which was reset and is about to go. The file stays open.
+    pub(crate) fn detach(&self) {
+        let mut inner = self.inner.lock();
+        if let Some(file) = inner.file.take() {
+            self.kick.revoke(&file, self.kick_offset);
+            for queue in inner.queues.values() {
+                queue.revoke_doorbell(&file);
+            }
+        }
+        for queue in inner.queues.values() {
+            self.card.remove_queue(queue.index());
+            queue.end(Status::DeviceLost);
+            queue.detach();
+        }
+        for host in inner.host.values() {
+            host.detach();
+        }
+    }
+
+    /// The file is released: nobody uses the context, and nothing of it is mapped.
+    pub(crate) fn close(this: Arc<Self>) {
+        this.card.remove_context(&this);
+        destroy(&this.card, this.handle);
+        let mut inner = this.inner.lock();
+        inner.file = None;
+        for queue in inner.queues.values() {
+            this.card.remove_queue(queue.index());
+            queue.end(Status::QueueDestroyed);
+        }
+        // Dropping these ends the card's mappings, as the firmware has given the memory up.
+        let queues = core::mem::replace(&mut inner.queues, RBTree::new());
+        let host = core::mem::replace(&mut inner.host, RBTree::new());
+        let areas = core::mem::replace(&mut inner.areas, RBTree::new());
+        drop(inner);
+        drop((queues, host, areas));
+    }
+}
+
+/// Ends a context on the card. If the firmware does not do it, the card may not go on: it would write to memory that is about to be freed.
+fn destroy(card: &Card, handle: u64) {
+    match card.call::<_, ()>(Function::ContextDestroy, handle, &()) {
+        Ok(()) | Err(RpcError::Lost) => {}
+        Err(e) => card.fail(fmt!("ContextDestroy of context {handle:#x} failed: {e:?}")),
+    }
+}

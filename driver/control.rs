@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `/dev/mluctl`: what monitors read, and fault injection. See `docs/uapi.md`.
+
+use kernel::{
+    fs::File,
+    prelude::*,
+    sync::Arc,
+    uaccess::{UserPtr, UserSlice},
+};
+
+use crate::{
+    abi::{
+        ioctl as abi,
+        rpc::{self, Function, Process, ProcessList, MAX_PROCESSES},
+        Wire,
+    },
+    card::Card,
+    ext::{chardev::FileOperations, task},
+    ioctl::{read, update},
+    nodes,
+};
+
+const HEAD: usize = core::mem::size_of::<ProcessList>();
+const ENTRY: usize = core::mem::size_of::<Process>();
+
+/// A chip's telemetry as of now.
+pub(crate) fn telemetry(card: &Card, arg: &mut abi::TelemetryRead) -> Result {
+    if arg.reserved != 0 {
+        return Err(EINVAL);
+    }
+    arg.telemetry = card.call(Function::Telemetry, 0, &())?;
+    Ok(())
+}
+
+/// One answer of the firmware: the entries from `start` on, as bytes, and how many there are in all.
+fn process_page(card: &Card, start: u32) -> Result<(KVec<u8>, u32)> {
+    let command = rpc::Processes { start, reserved: 0 };
+    let mut entries = KVec::with_capacity(MAX_PROCESSES * ENTRY, GFP_KERNEL)?;
+    let total = card.call_with(Function::Processes, 0, &[command.as_bytes()], |body| {
+        let list = ProcessList::read_from(body)?;
+        let bytes = &body[HEAD..];
+        let count = list.count as usize;
+        if count > MAX_PROCESSES || bytes.len() != count * ENTRY {
+            return None;
+        }
+        entries.extend_from_slice(bytes, GFP_KERNEL).ok()?;
+        Some(list.total)
+    })?;
+    Ok((entries, total))
+}
+
+/// The contexts of a chip.
+pub(crate) fn processes(card: &Card, arg: &mut abi::ProcessesRead) -> Result {
+    if arg.reserved != 0 {
+        return Err(EINVAL);
+    }
+    let room = arg.count as usize;
+    let bytes = room.checked_mul(ENTRY).ok_or(EINVAL)?;
+    let address = usize::try_from(arg.address)?;
+    let mut writer = UserSlice::new(UserPtr::from_addr(address), bytes).writer();
+    let mut written = 0;
+    loop {
+        let (entries, total) = process_page(card, written as u32)?;
+        let count = (entries.len() / ENTRY).min(room - written);
+        writer.write_slice(&entries[..count * ENTRY])?;
+        written += count;
+        arg.total = total;
+        if count == 0 || written == room || written >= total as usize {
+            break;
+        }
+    }
+    arg.count = written as u32;
+    Ok(())
+}
+
+/// An open control file.
+pub(crate) struct ControlFile;
+
+fn chip(number: u32) -> Result<Arc<Card>> {
+    nodes::chip(number).ok_or(ENODEV)
+}
+
+impl FileOperations for ControlFile {
+    type Ptr = KBox<Self>;
+
+    fn open(_minor: u32, _file: &File) -> Result<KBox<Self>> {
+        Ok(KBox::new(Self, GFP_KERNEL)?)
+    }
+
+    fn ioctl(_this: &Self, command: u32, at: usize) -> Result<isize> {
+        match command {
+            abi::INFO => update(at, |arg: &mut abi::DeviceInfo| {
+                if arg.reserved0 != 0 || arg.reserved1 != [0; 2] {
+                    return Err(EINVAL);
+                }
+                *arg = chip(arg.device)?.device_info();
+                Ok(())
+            }),
+            abi::COUNT => update(at, |arg: &mut abi::DeviceCount| {
+                arg.mask = nodes::chip_mask();
+                arg.count = arg.mask.count_ones();
+                Ok(())
+            }),
+            abi::TELEMETRY => update(at, |arg: &mut abi::TelemetryRead| {
+                telemetry(&*chip(arg.device)?, arg)
+            }),
+            abi::PROCESSES => update(at, |arg: &mut abi::ProcessesRead| {
+                processes(&*chip(arg.device)?, arg)
+            }),
+            abi::INJECT => {
+                if !task::is_admin() {
+                    return Err(EPERM);
+                }
+                let arg: abi::InjectFault = read(at)?;
+                if arg.reserved != 0 {
+                    return Err(EINVAL);
+                }
+                Ok(chip(arg.device)?.call::<_, ()>(Function::Inject, 0, &arg.inject)?)
+            }
+            _ => Err(ENOTTY),
+        }?;
+        Ok(0)
+    }
+}

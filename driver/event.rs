@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Events: a ring a vector, drained in the vector's interrupt thread. See `docs/hardware.md`, section 9.
+
+use kernel::{
+    device::{Bound, Device},
+    dma::Coherent,
+    new_mutex,
+    prelude::*,
+    sync::{barrier, Arc, Mutex},
+};
+
+use crate::{
+    abi::{
+        event::{Event, EventKind, RingHeader, RING_ENTRIES},
+        rpc::{self, Function},
+        status::Status,
+    },
+    card::Card,
+    ext::{shared::Shared, vectors::Handler},
+    rpc::RpcError,
+};
+
+/// Entries of a ring.
+const ENTRIES: u32 = 256;
+const ENTRY: usize = core::mem::size_of::<Event>();
+
+const PRODUCED: usize = core::mem::offset_of!(RingHeader, produced);
+const LOST: usize = core::mem::offset_of!(RingHeader, lost);
+const CONSUMED: usize = core::mem::offset_of!(RingHeader, consumed);
+const EVENT_INDEX: usize = core::mem::offset_of!(RingHeader, event_index);
+
+/// A vector's event ring.
+pub(crate) struct EventRing {
+    memory: Coherent<[u8]>,
+    consumed: u64,
+    lost: u64,
+}
+
+impl EventRing {
+    /// Allocates an empty ring.
+    pub(crate) fn new(dev: &Device<Bound>) -> Result<Self> {
+        let size = RING_ENTRIES + ENTRIES as usize * ENTRY;
+        Ok(Self {
+            memory: Coherent::<u8>::zeroed_slice(dev, size, GFP_KERNEL)?,
+            consumed: 0,
+            lost: 0,
+        })
+    }
+
+    /// Its address for the card.
+    pub(crate) fn address(&self) -> u64 {
+        self.memory.dma_address()
+    }
+
+    /// Takes the next event; `Err` when the ring is not to be believed.
+    fn next(&mut self) -> Result<Option<Event>> {
+        let produced = self.memory.load64(PRODUCED)?;
+        let ahead = produced.wrapping_sub(self.consumed);
+        if ahead == 0 {
+            return Ok(None);
+        }
+        let at = (self.consumed % u64::from(ENTRIES)) as usize * ENTRY;
+        let event: Event = self.memory.read(RING_ENTRIES + at)?;
+        let position = self.consumed + 1;
+        if ahead > u64::from(ENTRIES) || event.sequence != position {
+            self.consumed = produced;
+            return Err(EPROTO);
+        }
+        self.consumed = position;
+        Ok(Some(event))
+    }
+
+    /// Tells the card what was taken and asks for an interrupt with the next entry. `true` if there is one already.
+    fn rearm(&self) -> Result<bool> {
+        self.memory.store64(CONSUMED, self.consumed)?;
+        self.memory.store64(EVENT_INDEX, self.consumed)?;
+        // The card writes `produced`, then reads the index; here it is the other way round.
+        barrier::smp_mb(barrier::Full);
+        Ok(self.memory.load64(PRODUCED)? != self.consumed)
+    }
+
+    /// Whether entries were lost since this was asked last.
+    fn has_lost(&mut self) -> Result<bool> {
+        let lost = self.memory.load64(LOST)?;
+        Ok(core::mem::replace(&mut self.lost, lost) != lost)
+    }
+}
+
+/// Handles a vector's interrupts.
+pub(crate) struct VectorHandler {
+    card: Arc<Card>,
+    ring: Pin<KBox<Mutex<EventRing>>>,
+}
+
+impl VectorHandler {
+    /// Makes the handler of a vector with this ring.
+    pub(crate) fn new(card: Arc<Card>, ring: EventRing) -> Result<Self> {
+        Ok(Self {
+            card,
+            ring: KBox::pin_init(new_mutex!(ring), GFP_KERNEL)?,
+        })
+    }
+
+    fn dispatch(&self, event: Event) {
+        let card = &self.card;
+        match EventKind::from_raw(event.kind) {
+            Some(EventKind::Timeline | EventKind::QueueError) => card.signal_queue(event.object),
+            Some(EventKind::ContextStopped) => {
+                let status = u32::try_from(event.value).ok().and_then(Status::from_raw);
+                card.stop_context(event.object, status.unwrap_or(Status::ContextStopped));
+            }
+            Some(EventKind::Rpc) => card.rpc_event.wake_all(),
+            Some(EventKind::Xid) => {
+                dev_warn!(card.pdev(), "xid {} from the card\n", event.value);
+            }
+            None => dev_warn_ratelimited(card, event.kind),
+        }
+    }
+
+    fn drain(&self) -> Result {
+        let mut ring = self.ring.lock();
+        loop {
+            loop {
+                match ring.next() {
+                    Ok(Some(event)) => self.dispatch(event),
+                    Ok(None) => break,
+                    Err(_) => {
+                        dev_warn!(
+                            self.card.pdev(),
+                            "an event ring is damaged; looking at every queue instead\n"
+                        );
+                        self.card.signal_all_queues();
+                        break;
+                    }
+                }
+            }
+            if ring.has_lost()? {
+                self.card.signal_all_queues();
+            }
+            if !ring.rearm()? {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn dev_warn_ratelimited(card: &Card, kind: u32) {
+    dev_dbg!(card.pdev(), "unknown event kind {kind}\n");
+}
+
+impl Handler for VectorHandler {
+    fn handle(&self) {
+        // The ring is as large as its own layout says, so no access fails.
+        let _ = self.drain();
+    }
+}
+
+/// Tells the firmware where a vector's events go.
+pub(crate) fn set_ring(card: &Card, vector: u32, address: u64) -> Result<(), RpcError> {
+    let command = rpc::EventRing {
+        address,
+        entries: ENTRIES,
+        vector,
+        flags: 0,
+    };
+    card.call::<_, ()>(Function::EventRing, 0, &command)
+}

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the kernel crate lacks: one file a facility, each shaped as the upstream abstraction would be.
+//!
+//! All `unsafe` code of the driver is in this folder.
+
+pub(crate) mod bound;
+pub(crate) mod chardev;
+pub(crate) mod pages;
+pub(crate) mod pci;
+pub(crate) mod periodic;
+pub(crate) mod registry;
+pub(crate) mod shared;
+pub(crate) mod task;
+pub(crate) mod vectors;
+pub(crate) mod vma;
+pub(crate) mod wait;

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Device memory and pinned host memory of a context.
+
+use kernel::{page::PAGE_SIZE, prelude::*, sync::Arc};
+
+use crate::{
+    abi::{
+        ioctl,
+        rpc::{self, Function, HostPiece, ACCESS_READ, ACCESS_WRITE, MAX_PIECES},
+        Wire,
+    },
+    card::Card,
+    context::{new_offset, Area, Context},
+    ext::{pages::PageSet, vma::Access},
+    rpc::RpcError,
+};
+
+/// Memory that a card uses. The card's mapping ends when this is dropped, which is after the firmware has given it up; the memory itself
+/// lives on while user space has it mapped.
+pub(crate) struct CardMemory {
+    card: Arc<Card>,
+    pages: Arc<PageSet>,
+}
+
+impl CardMemory {
+    /// Memory in pieces of up to 2 MiB.
+    pub(crate) fn scattered(card: &Arc<Card>, length: usize) -> Result<Self> {
+        Self::new(card, |dev| PageSet::new(dev, length))
+    }
+
+    /// Memory in one piece.
+    pub(crate) fn contiguous(card: &Arc<Card>, length: usize) -> Result<Self> {
+        Self::new(card, |dev| PageSet::contiguous(dev, length))
+    }
+
+    fn new(
+        card: &Arc<Card>,
+        make: impl FnOnce(&kernel::device::Device<kernel::device::Bound>) -> Result<PageSet>,
+    ) -> Result<Self> {
+        let pages = card.with_bound(make).ok_or(ENODEV)??;
+        match Arc::new(pages, GFP_KERNEL) {
+            Ok(pages) => Ok(Self {
+                card: card.clone(),
+                pages,
+            }),
+            // `PageSet` has leaked what it could not unmap and said so; a machine that has no 64 bytes left has other worries.
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// The memory.
+    pub(crate) fn pages(&self) -> &Arc<PageSet> {
+        &self.pages
+    }
+
+    /// Ends the card's mapping now, when the card is known to leave the memory alone.
+    pub(crate) fn detach(&self) {
+        self.card.unmap(&self.pages);
+    }
+}
+
+impl Drop for CardMemory {
+    fn drop(&mut self) {
+        self.detach();
+    }
+}
+
+/// Pinned memory that a context has on its card.
+pub(crate) struct HostMemory {
+    /// Offset for mmap.
+    pub(crate) offset: u64,
+    memory: CardMemory,
+}
+
+impl HostMemory {
+    /// Ends the card's mapping, when the card is known to leave the memory alone.
+    pub(crate) fn detach(&self) {
+        self.memory.detach();
+    }
+}
+
+impl Context {
+    /// `MEM_ALLOC`.
+    pub(crate) fn mem_alloc(&self, arg: &mut ioctl::MemAlloc) -> Result {
+        if arg.flags != 0 || arg.length == 0 || arg.va.checked_add(arg.length).is_none() {
+            return Err(EINVAL);
+        }
+        let command = rpc::MemoryAlloc {
+            va: arg.va,
+            length: arg.length,
+            flags: 0,
+        };
+        let done: rpc::MemoryAllocated = self.call(Function::MemoryAlloc, &command)?;
+        arg.allocation = done.allocation;
+        arg.reserved = 0;
+        Ok(())
+    }
+
+    /// `MEM_FREE`.
+    pub(crate) fn mem_free(&self, arg: &ioctl::MemFree) -> Result {
+        if arg.flags != 0 {
+            return Err(EINVAL);
+        }
+        Ok(self.call::<_, ()>(Function::MemoryFree, &rpc::MemoryFree { va: arg.va })?)
+    }
+
+    /// `HOST_ALLOC`.
+    pub(crate) fn host_alloc(&self, arg: &mut ioctl::HostAlloc) -> Result {
+        let page = PAGE_SIZE as u64;
+        if arg.flags != 0
+            || arg.reserved != 0
+            || arg.length == 0
+            || arg.length % page != 0
+            || arg.va % page != 0
+            || arg.va.checked_add(arg.length).is_none()
+            || arg.access == 0
+            || arg.access & !(ACCESS_READ | ACCESS_WRITE) != 0
+        {
+            return Err(EINVAL);
+        }
+        let length = usize::try_from(arg.length)?;
+        let offset = new_offset(arg.length)?;
+        let memory = CardMemory::scattered(self.card(), length)?;
+
+        let mut inner = self.lock()?;
+        if inner.host.get(&arg.va).is_some() {
+            return Err(EEXIST);
+        }
+        if let Err(e) = self.host_map(arg, &memory) {
+            // Some pieces may have arrived. If the card is lost, it was reset; if it has no such mapping, it says so: both are well.
+            let _ = self.host_unmap(arg.va);
+            return Err(e.into());
+        }
+        let area = Area::Pages(memory.pages().clone(), Access::ReadWrite);
+        let host = HostMemory { offset, memory };
+        if let Err(e) = inner.add_host(arg.va, host, area) {
+            // The memory may not be freed while the card has it; if it does not let go, `host_unmap` has reset it.
+            self.host_unmap(arg.va)?;
+            inner.remove_host(arg.va);
+            return Err(e);
+        }
+        arg.mmap_offset = offset;
+        Ok(())
+    }
+
+    /// Tells the firmware the pieces of a mapping, in as many messages as it takes.
+    fn host_map(&self, arg: &ioctl::HostAlloc, memory: &CardMemory) -> Result<(), RpcError> {
+        let mut batch =
+            KVec::<u8>::with_capacity(MAX_PIECES * core::mem::size_of::<HostPiece>(), GFP_KERNEL)
+                .map_err(Error::from)?;
+        let mut head = rpc::HostMap {
+            va: arg.va,
+            length: arg.length,
+            offset: 0,
+            count: 0,
+            access: arg.access,
+            flags: 0,
+        };
+        let mut end = 0;
+        for (address, length) in memory.pages().dma_pieces() {
+            if head.count as usize == MAX_PIECES {
+                self.host_map_batch(&head, &batch)?;
+                batch.clear();
+                head.offset = end;
+                head.count = 0;
+            }
+            let piece = HostPiece { address, length };
+            batch
+                .extend_from_slice(piece.as_bytes(), GFP_KERNEL)
+                .map_err(Error::from)?;
+            head.count += 1;
+            end += length;
+        }
+        self.host_map_batch(&head, &batch)
+    }
+
+    fn host_map_batch(&self, head: &rpc::HostMap, pieces: &[u8]) -> Result<(), RpcError> {
+        let body = [head.as_bytes(), pieces];
+        self.card()
+            .call_with(Function::HostMap, self.handle(), &body, |body| {
+                body.is_empty().then_some(())
+            })
+    }
+
+    fn host_unmap(&self, va: u64) -> Result<(), RpcError> {
+        self.call::<_, ()>(Function::HostUnmap, &rpc::MemoryFree { va })
+    }
+
+    /// `HOST_FREE`.
+    pub(crate) fn host_free(&self, arg: &ioctl::MemFree) -> Result {
+        if arg.flags != 0 {
+            return Err(EINVAL);
+        }
+        let mut inner = self.lock()?;
+        if inner.host.get(&arg.va).is_none() {
+            return Err(ENOENT);
+        }
+        match self.host_unmap(arg.va) {
+            Ok(()) | Err(RpcError::Lost) => {
+                let freed = inner.remove_host(arg.va);
+                drop(inner);
+                drop(freed);
+                Ok(())
+            }
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// `NOTIFIER_POOL`.
+    pub(crate) fn notifier_pool(&self, arg: &ioctl::NotifierPool) -> Result {
+        if arg.flags != 0 || arg.reserved != 0 {
+            return Err(EINVAL);
+        }
+        let command = rpc::NotifierPool {
+            va: arg.va,
+            count: arg.count,
+            reserved: 0,
+        };
+        Ok(self.call::<_, ()>(Function::NotifierPool, &command)?)
+    }
+}

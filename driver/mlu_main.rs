@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Kernel driver of the MLU370 accelerator.
+//!
+//! The firmware owns the card: device memory, address spaces, queues, telemetry. This driver owns what only a kernel can: the PCI life
+//! cycle, interrupts, the lifetimes of open files, pinned pages, mappings into user space and permissions. The interface to user space is
+//! described in `docs/uapi.md`, the card in `docs/hardware.md`.
+
+use kernel::{driver::Registration, pci, prelude::*, InPlaceModule};
+
+#[allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    unused_attributes,
+    unused_imports
+)]
+#[path = "../abi/src/lib.rs"]
+mod abi;
+#[path = "kernel/mod.rs"]
+mod ext;
+
+mod boot;
+mod card;
+mod chip_file;
+mod context;
+mod control;
+mod driver;
+mod event;
+mod ioctl;
+mod memory;
+mod nodes;
+mod queue;
+mod regs;
+mod rpc;
+mod watch;
+
+/// This module, for files that keep it loaded.
+pub(crate) const fn this_module() -> &'static ThisModule {
+    kernel::module::this_module::<LocalModule>()
+}
+
+/// Version of the driver.
+pub(crate) const VERSION: &str = "v0.1.0";
+
+#[pin_data]
+struct MluModule {
+    // Dropped in this order: first no chip is driven any more, then there are no nodes.
+    #[pin]
+    _driver: Registration<pci::Adapter<driver::MluDriver>>,
+    _nodes: nodes::Registered,
+}
+
+impl InPlaceModule for MluModule {
+    fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        pin_init::pin_init_scope(move || {
+            let nodes = nodes::Registered::new()?;
+            Ok(try_pin_init!(Self {
+                _driver <- Registration::new(<LocalModule as kernel::ModuleMetadata>::NAME, module),
+                _nodes: nodes,
+            }))
+        })
+    }
+}
+
+module! {
+    type: MluModule,
+    name: "mlu",
+    authors: ["The virtual MLU authors"],
+    description: "MLU370 accelerator",
+    license: "GPL v2",
+    firmware: ["mlu/mlu370.img"],
+}

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Device nodes and the table of chips.
+
+use kernel::{
+    prelude::*,
+    sync::{aref::ARef, Arc},
+};
+
+use crate::{
+    abi::ioctl::{CONTROL_NODE, NODE, VENDOR_CONTROL_NODE, VENDOR_NODE},
+    card::Card,
+    chip_file::ChipFile,
+    control::ControlFile,
+    ext::{
+        chardev::{CharDevice, Class, DeviceNumber, Node},
+        registry,
+    },
+};
+
+/// Chips that the module drives at most: bits of `ioctl::DeviceCount::mask`.
+pub(crate) const MAX_CHIPS: u32 = 32;
+
+/// What the module has while it is loaded.
+pub(crate) struct State {
+    chips: [Option<Arc<Card>>; MAX_CHIPS as usize],
+    chip_numbers: DeviceNumber,
+    classes: Classes,
+}
+
+#[derive(Clone)]
+struct Classes {
+    own: Arc<Class>,
+    vendor: Arc<Class>,
+}
+
+/// The module's character devices and control nodes, until it is dropped.
+pub(crate) struct Registered {
+    // In this order: nodes go before what they name.
+    _control: [Node; 2],
+    _chip_files: CharDevice<ChipFile>,
+    _control_files: CharDevice<ControlFile>,
+}
+
+impl Registered {
+    /// Registers them.
+    pub(crate) fn new() -> Result<Self> {
+        // Each chip has two minors: its own name and, `MAX_CHIPS` further on, the vendor's.
+        let chip_files = CharDevice::<ChipFile>::register(c"mlu", 2 * MAX_CHIPS)?;
+        let control_files = CharDevice::<ControlFile>::register(c"mluctl", 2)?;
+        let classes = Classes {
+            own: Arc::pin_init(Class::register(c"mlu"), GFP_KERNEL)?,
+            vendor: Arc::pin_init(Class::register(c"cambricon"), GFP_KERNEL)?,
+        };
+        let first = control_files.first();
+        let control = [
+            Node::new(&classes.own, None, first, fmt!("{CONTROL_NODE}"))?,
+            Node::new(
+                &classes.vendor,
+                None,
+                first.plus(1),
+                fmt!("{VENDOR_CONTROL_NODE}"),
+            )?,
+        ];
+        registry::init(State {
+            chips: [const { None }; MAX_CHIPS as usize],
+            chip_numbers: chip_files.first(),
+            classes,
+        })?;
+        Ok(Self {
+            _control: control,
+            _chip_files: chip_files,
+            _control_files: control_files,
+        })
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        registry::take();
+    }
+}
+
+/// A chip's place in the table and its nodes, until it is dropped.
+pub(crate) struct ChipNodes {
+    number: u32,
+    nodes: Option<[Node; 2]>,
+}
+
+impl ChipNodes {
+    /// Gives the chip the lowest free number and makes its nodes.
+    pub(crate) fn new(card: &Arc<Card>) -> Result<Self> {
+        let found = registry::with(|state| {
+            let number = state.chips.iter().position(Option::is_none).ok_or(ENOSPC)?;
+            state.chips[number] = Some(card.clone());
+            Ok::<_, Error>((number as u32, state.chip_numbers, state.classes.clone()))
+        });
+        let (number, numbers, classes) = found.ok_or(ENODEV)??;
+        card.set_number(number);
+        // From here on an error takes the entry back.
+        let mut this = Self {
+            number,
+            nodes: None,
+        };
+        let pdev: ARef<kernel::device::Device> = card.device().into();
+        let parent = Some(&*pdev);
+        this.nodes = Some([
+            Node::new(
+                &classes.own,
+                parent,
+                numbers.plus(number),
+                fmt!("{NODE}{number}"),
+            )?,
+            Node::new(
+                &classes.vendor,
+                parent,
+                numbers.plus(MAX_CHIPS + number),
+                fmt!("{VENDOR_NODE}{number}"),
+            )?,
+        ]);
+        Ok(this)
+    }
+
+    /// The chip's number.
+    pub(crate) fn number(&self) -> u32 {
+        self.number
+    }
+}
+
+impl Drop for ChipNodes {
+    fn drop(&mut self) {
+        self.nodes = None;
+        let card = registry::with(|state| state.chips[self.number as usize].take());
+        drop(card);
+    }
+}
+
+/// The chip with a number.
+pub(crate) fn chip(number: u32) -> Option<Arc<Card>> {
+    registry::with(|state| state.chips.get(number as usize)?.clone())?
+}
+
+/// Bit `n` is set if chip `n` is there.
+pub(crate) fn chip_mask() -> u32 {
+    registry::with(|state| {
+        (0..MAX_CHIPS)
+            .filter(|&n| state.chips[n as usize].is_some())
+            .fold(0, |mask, n| mask | 1 << n)
+    })
+    .unwrap_or(0)
+}

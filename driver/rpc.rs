@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Firmware RPC. See `docs/hardware.md`, section 5.
+//!
+//! One call is under way at a time. What the card answers is copied once and checked; an answer that breaks the protocol costs the card.
+
+use kernel::{dma::Coherent, prelude::*};
+
+use crate::{
+    abi::{
+        regs,
+        rpc::{
+            Function, RpcHeader, COMMANDS, COMMAND_PRODUCED, MAX_MESSAGE, RESPONSES,
+            RESPONSE_PRODUCED, SLOTS, VERSION,
+        },
+        status::Status,
+        Wire,
+    },
+    card::Card,
+    ext::{shared::Shared, wait::now},
+};
+
+/// Time that the firmware has for an answer, ns.
+const LIMIT: i64 = 5_000_000_000;
+/// Time after which a sleeping caller looks whether the card still lives, ns.
+const SLICE: i64 = 50_000_000;
+/// The same before the first event ring is set, when no interrupt can come.
+const SLICE_BOOT: i64 = 1_000_000;
+/// Looks at the answer before a caller sleeps.
+const SPINS: u32 = 200;
+
+const HEADER: usize = core::mem::size_of::<RpcHeader>();
+
+/// Why a call failed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum RpcError {
+    /// The firmware said no.
+    Refused(Status),
+    /// The card is lost, or the driver is being unbound.
+    Lost,
+    /// The call could not be made.
+    Local(Error),
+}
+
+impl From<RpcError> for Error {
+    fn from(e: RpcError) -> Self {
+        match e {
+            RpcError::Refused(status) => status_error(status),
+            RpcError::Lost => ENODEV,
+            RpcError::Local(e) => e,
+        }
+    }
+}
+
+impl From<Error> for RpcError {
+    fn from(e: Error) -> Self {
+        Self::Local(e)
+    }
+}
+
+/// The errno for a status.
+pub(crate) fn status_error(status: Status) -> Error {
+    Error::from_errno(-status.errno())
+}
+
+/// The RPC region and its counters.
+pub(crate) struct RpcChannel {
+    region: Coherent<[u8]>,
+    /// Commands written.
+    produced: u64,
+    message: KBox<[u8; MAX_MESSAGE]>,
+}
+
+impl RpcChannel {
+    /// Takes over the region that was named at boot.
+    pub(crate) fn new(region: Coherent<[u8]>) -> Result<Self> {
+        Ok(Self {
+            region,
+            produced: 0,
+            message: KBox::new([0; MAX_MESSAGE], GFP_KERNEL)?,
+        })
+    }
+
+    fn slot(base: usize, number: u64) -> usize {
+        base + (number % u64::from(SLOTS)) as usize * MAX_MESSAGE
+    }
+
+    /// Writes a command; `body` are the parts of its body.
+    fn send(&mut self, function: Function, context: u64, body: &[&[u8]]) -> Result {
+        let mut length = HEADER;
+        for part in body {
+            let end = length.checked_add(part.len()).ok_or(EINVAL)?;
+            self.message
+                .get_mut(length..end)
+                .ok_or(EINVAL)?
+                .copy_from_slice(part);
+            length = end;
+        }
+        let header = RpcHeader {
+            version: VERSION,
+            function: function as u16,
+            length: length as u32,
+            sequence: self.produced,
+            context,
+            status: 0,
+            reserved: 0,
+        };
+        header.write_to(&mut self.message[..]);
+        let slot = Self::slot(COMMANDS, self.produced);
+        self.region.copy_in(slot, &self.message[..length])?;
+        self.produced += 1;
+        self.region.store64(COMMAND_PRODUCED, self.produced)
+    }
+
+    /// Whether the last command was answered.
+    fn answered(&self) -> bool {
+        self.region.load64(RESPONSE_PRODUCED).unwrap_or(0) >= self.produced
+    }
+
+    /// Takes the answer to the last command. `Err` names the rule that it breaks.
+    fn receive(
+        &mut self,
+        function: Function,
+        context: u64,
+    ) -> Result<Result<&[u8], Status>, &'static str> {
+        const OUTSIDE: &str = "the RPC region is too small";
+        if self.region.load64(RESPONSE_PRODUCED).unwrap_or(0) != self.produced {
+            return Err("the firmware answered commands that were not sent");
+        }
+        let slot = Self::slot(RESPONSES, self.produced - 1);
+        let header: RpcHeader = self.region.read(slot).map_err(|_| OUTSIDE)?;
+        let length = header.length as usize;
+        if !(HEADER..=MAX_MESSAGE).contains(&length) {
+            return Err("a response has an impossible length");
+        }
+        if header.version != VERSION {
+            return Err("a response has an unknown version");
+        }
+        if header.function != function as u16
+            || header.sequence != self.produced - 1
+            || header.context != context
+        {
+            return Err("a response answers another command");
+        }
+        let body = &mut self.message[HEADER..length];
+        self.region
+            .copy_out(slot + HEADER, body)
+            .map_err(|_| OUTSIDE)?;
+        match Status::from_raw(header.status) {
+            Some(Status::Ok) => Ok(Ok(body)),
+            Some(status) => Ok(Err(status)),
+            None => Err("a response has an unknown status"),
+        }
+    }
+}
+
+impl Card {
+    /// Calls the firmware; `response` gets the body of the answer and must be quick.
+    pub(crate) fn call_with<R>(
+        &self,
+        function: Function,
+        context: u64,
+        body: &[&[u8]],
+        response: impl FnOnce(&[u8]) -> Option<R>,
+    ) -> Result<R, RpcError> {
+        let mut guard = self.rpc.lock();
+        if !self.is_alive() {
+            return Err(RpcError::Lost);
+        }
+        let channel = Option::as_mut(&mut *guard).ok_or(RpcError::Lost)?;
+        channel.send(function, context, body)?;
+        self.regs().write(regs::RPC_DOORBELL, 1);
+        self.await_answer(channel, function)?;
+        match channel.receive(function, context) {
+            Ok(Ok(body)) => {
+                let result = response(body);
+                if result.is_none() {
+                    self.fail(fmt!("{function:?} was answered with a malformed body"));
+                }
+                result.ok_or(RpcError::Lost)
+            }
+            Ok(Err(status)) => Err(RpcError::Refused(status)),
+            Err(rule) => {
+                self.fail(fmt!("{function:?}: {rule}"));
+                Err(RpcError::Lost)
+            }
+        }
+    }
+
+    /// Calls the firmware with a command of fixed size and takes an answer of fixed size.
+    pub(crate) fn call<C: Wire, R: Wire>(
+        &self,
+        function: Function,
+        context: u64,
+        command: &C,
+    ) -> Result<R, RpcError> {
+        self.call_with(function, context, &[command.as_bytes()], |body| {
+            (body.len() == core::mem::size_of::<R>()).then(|| R::read_from(body))?
+        })
+    }
+
+    fn await_answer(&self, channel: &RpcChannel, function: Function) -> Result<(), RpcError> {
+        for _ in 0..SPINS {
+            if channel.answered() {
+                return Ok(());
+            }
+            core::hint::spin_loop();
+        }
+        let limit = now() + LIMIT;
+        let slice = if self.has_events() { SLICE } else { SLICE_BOOT };
+        loop {
+            let until = limit.min(now() + slice);
+            let ended = self.rpc_event.wait(Some(until), || {
+                if channel.answered() {
+                    Some(Ok(()))
+                } else if !self.is_alive() {
+                    Some(Err(RpcError::Lost))
+                } else {
+                    None
+                }
+            });
+            if let Ok(result) = ended {
+                return result;
+            }
+            if !self.check_alive() {
+                return Err(RpcError::Lost);
+            }
+            if now() >= limit {
+                self.fail(fmt!(
+                    "the firmware did not answer {function:?} within {} s",
+                    LIMIT / 1_000_000_000
+                ));
+                return Err(RpcError::Lost);
+            }
+        }
+    }
+}
