@@ -1,1 +1,37 @@
-//! Under construction.
+//! Runtime of the virtual MLU: devices, contexts, memory, queues, notifiers, operators and telemetry, the same over every transport.
+//!
+//! ```no_run
+//! use vmlu::{Context, DataType, Tensor, operators::MatmulOptions};
+//!
+//! # fn main() -> vmlu::Result<()> {
+//! let context = Context::open(0)?;
+//! let queue = context.queue()?;
+//! let a = Tensor::from_slice(&queue, &[1.0f32, 2.0, 3.0, 4.0], &[2, 2])?;
+//! let b = Tensor::zeros(&queue, DataType::F32, &[2, 2])?;
+//! queue.matmul(&a, &a.transpose(0, 1)?, &b, &MatmulOptions::default())?;
+//! assert_eq!(b.to_vec::<f32>(&queue)?, [5.0, 11.0, 11.0, 25.0]);
+//! # Ok(())
+//! # }
+//! ```
+
+mod address;
+pub mod context;
+pub mod error;
+pub mod memory;
+pub mod notifier;
+pub mod operators;
+pub mod queue;
+pub mod telemetry;
+pub mod tensor;
+pub mod transport;
+
+pub use context::{Context, devices};
+pub use error::{Error, Result};
+pub use memory::{Buffer, PinnedBuffer};
+pub use notifier::Notifier;
+pub use queue::Queue;
+pub use tensor::{Element, Tensor};
+pub use vmlu_abi as abi;
+pub use vmlu_abi::Status;
+pub use vmlu_abi::tensor::DataType;
+pub use vmlu_ops as ops;

@@ -3,7 +3,7 @@
 
 pub mod embedded;
 pub mod kernel;
-mod sys;
+pub(crate) mod sys;
 
 use std::sync::Arc;
 

@@ -1,9 +1,9 @@
-//! The system calls of the kernel transport behind a safe interface: ioctls of `abi::ioctl` and mappings of a chip's file. All of the
-//! transport's `unsafe` stands here.
+//! The system calls of the transports behind a safe interface: ioctls of `abi::ioctl`, mappings and reserved addresses.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
+use std::sync::atomic::AtomicU64;
 
 use vmlu_abi::ioctl::{ProcessesRead, PROCESSES, TYPE};
 use vmlu_abi::rpc::Process;
@@ -122,6 +122,41 @@ impl Mapping {
         Ok(Self { start, length })
     }
 
+    /// Maps `length` bytes of zeroed memory of this process.
+    pub(super) fn anonymous(length: usize) -> io::Result<Self> {
+        // SAFETY: without MAP_FIXED the kernel chooses a range that nothing uses.
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                length,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            )
+        };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = NonNull::new(start.cast::<u8>())
+            .ok_or_else(|| io::Error::from_raw_os_error(libc::EFAULT))?;
+        Ok(Self { start, length })
+    }
+
+    /// Bytes.
+    pub(super) fn len(&self) -> usize {
+        self.length
+    }
+
+    /// The 64-bit word at a byte offset, which must be aligned and inside.
+    pub(super) fn word(&self, offset: usize) -> &AtomicU64 {
+        assert!(
+            offset.is_multiple_of(8) && offset.checked_add(8).is_some_and(|end| end <= self.length)
+        );
+        // SAFETY: aligned, inside the mapping, which lives as long as `self`; shared words are only accessed atomically.
+        unsafe { AtomicU64::from_ptr(self.start.as_ptr().add(offset).cast::<u64>()) }
+    }
+
     /// Where it starts.
     pub(super) fn start(&self) -> *mut u8 {
         self.start.as_ptr()
@@ -197,4 +232,73 @@ pub(super) fn reserve_again(va: u64, length: usize) -> io::Result<()> {
     } else {
         Ok(())
     }
+}
+
+/// Maps zeroed memory of this process over `va`, a range that the caller has reserved and that nobody uses otherwise.
+pub(super) fn map_anonymous_over_reserved(va: u64, length: usize) -> io::Result<()> {
+    // SAFETY: the range replaced is reserved address space of the caller's without contents.
+    let start = unsafe {
+        libc::mmap(
+            va as *mut libc::c_void,
+            length,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED,
+            -1,
+            0,
+        )
+    };
+    if start == libc::MAP_FAILED {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+/// Address space that nothing else of this process uses, without memory, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Reservation {
+    start: u64,
+    length: usize,
+}
+
+impl Reservation {
+    /// Reserves `length` bytes at an address of the kernel's choice.
+    pub(crate) fn new(length: usize) -> io::Result<Self> {
+        // SAFETY: without MAP_FIXED the kernel chooses a range that nothing uses.
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                length,
+                libc::PROT_NONE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Self {
+            start: start as u64,
+            length,
+        })
+    }
+
+    /// Where it starts.
+    pub(crate) fn start(&self) -> u64 {
+        self.start
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        // SAFETY: the range is the one that `new` reserved; what was mapped over it is given up with it.
+        unsafe { libc::munmap(self.start as *mut libc::c_void, self.length) };
+    }
+}
+
+/// CLOCK_MONOTONIC, ns.
+pub(crate) fn monotonic_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }

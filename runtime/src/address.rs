@@ -1,0 +1,103 @@
+//! Device addresses: ranges of this process's address space that are reserved and never used by anything else, so that an address names
+//! one allocation of one device.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard};
+
+use vmlu_abi::Status;
+
+use crate::error::{Error, Result};
+use crate::transport::sys::Reservation;
+
+/// Addresses of a context: more than a chip has memory, so that pinned memory and gaps fit too.
+const RESERVED: [usize; 3] = [128 << 30, 32 << 30, 4 << 30];
+
+/// The addresses of one context.
+pub(crate) struct AddressRange {
+    _reservation: Reservation,
+    granule: u64,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// Free ranges: start to length.
+    free: BTreeMap<u64, u64>,
+    used: BTreeMap<u64, u64>,
+}
+
+impl AddressRange {
+    /// Reserves addresses; takes a smaller range where the process may not have a large one.
+    pub(crate) fn new(granule: u64) -> Result<Self> {
+        let mut last = None;
+        for length in RESERVED {
+            match Reservation::new(length) {
+                Ok(reservation) => {
+                    let start = reservation.start().next_multiple_of(granule);
+                    let end = (reservation.start() + length as u64) / granule * granule;
+                    let state = State { free: BTreeMap::from([(start, end - start)]), used: BTreeMap::new() };
+                    return Ok(Self { _reservation: reservation, granule, state: Mutex::new(state) });
+                }
+                Err(error) => last = Some(error),
+            }
+        }
+        let error = last.unwrap_or_else(|| std::io::Error::from(std::io::ErrorKind::OutOfMemory));
+        Err(Error::system("open a context", "cannot reserve 4 GiB of addresses; check `ulimit -v`", error))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Takes a range of whole granules, with one unused granule behind it, so that what runs over an end hits nothing.
+    pub(crate) fn take(&self, length: u64) -> Result<u64> {
+        let wanted = length.checked_next_multiple_of(self.granule).and_then(|l| l.checked_add(self.granule));
+        let mut state = self.state();
+        let found = wanted.and_then(|w| state.free.iter().find(|(_, l)| **l >= w).map(|(s, l)| (*s, *l, w)));
+        let Some((start, free, wanted)) = found else {
+            return Err(Error::new("allocate memory", Status::OutOfResources, format!("no address range of {length} bytes is left")));
+        };
+        state.free.remove(&start);
+        if free > wanted {
+            state.free.insert(start + wanted, free - wanted);
+        }
+        state.used.insert(start, wanted);
+        Ok(start)
+    }
+
+    /// Gives a range back.
+    pub(crate) fn give_back(&self, start: u64) {
+        let mut state = self.state();
+        let Some(mut length) = state.used.remove(&start) else { return };
+        let mut start = start;
+        if let Some(next) = state.free.remove(&(start + length)) {
+            length += next;
+        }
+        let before = state.free.range(..start).next_back().map(|(s, l)| (*s, *l));
+        if let Some((before, size)) = before
+            && before + size == start
+        {
+            state.free.remove(&before);
+            start = before;
+            length += size;
+        }
+        state.free.insert(start, length);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_come_back() {
+        let range = AddressRange::new(65536).unwrap();
+        let all = range.state().free.clone();
+        let taken: Vec<u64> = (1..50).map(|i| range.take(i * 1000).unwrap()).collect();
+        for (i, a) in taken.iter().enumerate() {
+            assert!(taken[..i].iter().all(|b| a.abs_diff(*b) >= 2 * 65536), "no gap");
+        }
+        taken.iter().rev().step_by(2).chain(taken.iter().rev().skip(1).step_by(2)).for_each(|a| range.give_back(*a));
+        assert_eq!(range.state().free, all);
+        assert!(range.take(u64::MAX).is_err());
+    }
+}

@@ -1,0 +1,265 @@
+//! Queues: commands are written into shared memory, and their completion is read from it. No system call on the way.
+
+mod ring;
+mod transfer;
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use vmlu_abi::packet::{self, op};
+use vmlu_abi::status::ErrorRecord;
+use vmlu_abi::{Status, Wire};
+use vmlu_ops::Descriptor;
+
+use crate::context::{Context, ContextInner};
+use crate::error::{Error, Result};
+
+pub(crate) use ring::Ring;
+
+/// How often the timeline is looked at before the waiter goes to sleep: some tens of microseconds.
+const SPINS: u32 = 20_000;
+
+/// A queue of commands, which the card runs in order. Cloning it gives another handle on the same queue.
+#[derive(Clone)]
+pub struct Queue {
+    pub(crate) inner: Arc<QueueInner>,
+}
+
+pub(crate) struct QueueInner {
+    context: Arc<ContextInner>,
+    handle: u64,
+    ring: Ring,
+    producer: Mutex<Producer>,
+    staging: Mutex<Option<transfer::Staging>>,
+}
+
+#[derive(Default)]
+struct Producer {
+    /// Units written.
+    units: u64,
+    /// Packets written: the timeline value of the last one.
+    packets: u64,
+    /// Mark for the next packet's error records and traces.
+    correlation: u64,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+impl Queue {
+    pub(crate) fn new(context: &Context, ring_units: u32, priority: u32, weight: u32) -> Result<Self> {
+        let memory = context.inner.channel.queue_create(ring_units, priority, weight)?;
+        let inner = QueueInner {
+            context: context.inner.clone(),
+            handle: memory.queue,
+            ring: Ring::new(memory),
+            producer: Mutex::default(),
+            staging: Mutex::new(None),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The context that it belongs to.
+    pub fn context(&self) -> Context {
+        Context { inner: self.inner.context.clone() }
+    }
+
+    /// Handle: names the queue's timeline in waits of other queues.
+    pub fn handle(&self) -> u64 {
+        self.inner.handle
+    }
+
+    /// Commands submitted so far: the timeline value of the last one.
+    pub fn submitted(&self) -> u64 {
+        self.inner.submitted()
+    }
+
+    /// Commands completed so far.
+    pub fn timeline(&self) -> u64 {
+        self.inner.ring.timeline()
+    }
+
+    /// Whether all commands have completed.
+    pub fn is_idle(&self) -> bool {
+        self.timeline() >= self.submitted()
+    }
+
+    /// Sets the mark that the following commands carry in error records and traces.
+    pub fn set_correlation(&self, correlation: u64) {
+        lock(&self.inner.producer).correlation = correlation;
+    }
+
+    /// Submits a command with its body as it stands in the packet; its timeline value. Blocks while the ring is full. The card checks the
+    /// body: this is the way to reach what has no wrapper.
+    pub fn submit_raw(&self, opcode: u16, body: &[u8]) -> Result<u64> {
+        self.inner.submit(opcode, body)
+    }
+
+    /// Submits an operator; its timeline value. Its rules are checked here first.
+    pub fn submit<D: Descriptor>(&self, descriptor: &D) -> Result<u64> {
+        if let Err(error) = descriptor.check() {
+            return Err(Error::Operator { call: D::INFO.name, operand: error.operand, rule: error.rule });
+        }
+        self.submit_raw(D::OPCODE, descriptor.as_bytes())
+    }
+
+    /// Submits a command that does nothing.
+    pub fn nop(&self) -> Result<u64> {
+        self.submit_raw(op::NOP, &[])
+    }
+
+    /// Lets the commands that follow wait until another queue of the context has completed a command.
+    pub fn wait_for(&self, other: &Queue, value: u64) -> Result<u64> {
+        self.submit_raw(op::WAIT, packet::Wait { queue: other.handle(), value }.as_bytes())
+    }
+
+    /// Blocks until the command with this timeline value has completed; its error if it or one before it failed.
+    pub fn wait(&self, value: u64) -> Result<()> {
+        self.inner.wait(value, u64::MAX)
+    }
+
+    /// As [`Queue::wait`], for at most `limit`; `Status::Timeout` after it.
+    pub fn wait_timeout(&self, value: u64, limit: Duration) -> Result<()> {
+        let limit = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
+        self.inner.wait(value, crate::transport::sys::monotonic_ns().saturating_add(limit))
+    }
+
+    /// Blocks until all commands submitted so far have completed; the error if one failed.
+    pub fn sync(&self) -> Result<()> {
+        self.wait(self.submitted())
+    }
+
+    /// The error that the queue is in, if it is in one.
+    pub fn error(&self) -> Result<Option<ErrorRecord>> {
+        let record = self.inner.context.channel.queue_error(self.inner.handle, false)?;
+        Ok((record.status != 0).then_some(record))
+    }
+
+    /// Clears the queue's error: commands submitted until now are cancelled, later ones run.
+    pub fn clear_error(&self) -> Result<Option<ErrorRecord>> {
+        let record = self.inner.context.channel.queue_error(self.inner.handle, true)?;
+        Ok((record.status != 0).then_some(record))
+    }
+}
+
+impl QueueInner {
+    pub(crate) fn submitted(&self) -> u64 {
+        lock(&self.producer).packets
+    }
+
+    fn submit(&self, opcode: u16, body: &[u8]) -> Result<u64> {
+        self.submit_parts(opcode, &[body])
+    }
+
+    /// Submits a command whose body stands in pieces.
+    fn submit_parts(&self, opcode: u16, body: &[&[u8]]) -> Result<u64> {
+        let length = body.iter().map(|b| b.len()).sum();
+        let Some(units) = packet::units_for(length) else {
+            let text = format!("a body of {length} bytes, at most {} fit a packet", packet::MAX_BODY);
+            return Err(Error::new("submit a command", Status::BadLength, text));
+        };
+        let mut producer = lock(&self.producer);
+        let end = producer.units + u64::from(units);
+        self.make_room(end)?;
+        let header = packet::PacketHeader {
+            opcode,
+            version: packet::VERSION,
+            units,
+            flags: 0,
+            correlation: producer.correlation,
+        };
+        self.ring.write(producer.units, &header, body);
+        producer.units = end;
+        producer.packets += 1;
+        if self.ring.publish(end) {
+            self.context.channel.kick();
+        }
+        Ok(producer.packets)
+    }
+
+    /// Waits until the ring has room for the units up to `end`.
+    fn make_room(&self, end: u64) -> Result<()> {
+        let units = u64::from(self.ring.units());
+        let mut spins = 0;
+        while end - self.ring.consumed() > units {
+            spins += 1;
+            if spins < SPINS {
+                std::hint::spin_loop();
+                continue;
+            }
+            // The oldest packet that is not done frees at least one unit.
+            let progress = self.context.channel.queue_wait(self.handle, self.ring.timeline() + 1, u64::MAX)?;
+            if end - self.ring.consumed() > units {
+                self.check_stopped(progress.error)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Fails if the error is one after which the timeline never moves again.
+    fn check_stopped(&self, error: u32) -> Result<()> {
+        match Status::from_raw(error) {
+            Some(Status::FramingError | Status::QueueDestroyed | Status::ContextStopped | Status::DeviceReset | Status::DeviceLost) => {
+                Err(self.command_error())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn command_error(&self) -> Error {
+        match self.context.channel.queue_error(self.handle, false) {
+            Ok(record) if record.status != 0 => Error::Command { call: "wait for a command", record: Box::new(record) },
+            Ok(_) => Error::new("wait for a command", Status::Cancelled, "the queue's error was cleared meanwhile"),
+            Err(error) => error,
+        }
+    }
+
+    /// Waits until the timeline has passed a value, whatever happened on the way.
+    pub(crate) fn wait_passed(&self, value: u64) -> Result<()> {
+        self.pass(value, u64::MAX)
+    }
+
+    fn pass(&self, value: u64, deadline_ns: u64) -> Result<()> {
+        for _ in 0..SPINS {
+            if self.ring.timeline() >= value {
+                return Ok(());
+            }
+            std::hint::spin_loop();
+        }
+        while self.ring.timeline() < value {
+            let progress = self.context.channel.queue_wait(self.handle, value, deadline_ns)?;
+            if progress.timeline < value && progress.error != 0 {
+                self.check_stopped(progress.error)?;
+                // The card is about to cancel what is left.
+                std::thread::sleep(Duration::from_micros(50));
+            }
+        }
+        Ok(())
+    }
+
+    fn wait(&self, value: u64, deadline_ns: u64) -> Result<()> {
+        self.pass(value, deadline_ns)?;
+        if self.ring.error() == 0 {
+            return Ok(());
+        }
+        let record = self.context.channel.queue_error(self.handle, false)?;
+        if record.status != 0 && record.value <= value {
+            return Err(Error::Command { call: "wait for a command", record: Box::new(record) });
+        }
+        Ok(())
+    }
+}
+
+impl Drop for QueueInner {
+    fn drop(&mut self) {
+        // Commands that were submitted are allowed to end; what hangs is ended by the card's watchdog.
+        if self.ring.timeline() < self.submitted() {
+            let _ = self.wait_passed(self.submitted());
+        }
+        *lock(&self.staging) = None;
+        if let Err(error) = self.context.channel.queue_destroy(self.handle) {
+            tracing::debug!("queue {:#x} was not destroyed: {error}", self.handle);
+        }
+    }
+}
