@@ -34,14 +34,25 @@ impl AddressRange {
                 Ok(reservation) => {
                     let start = reservation.start().next_multiple_of(granule);
                     let end = (reservation.start() + length as u64) / granule * granule;
-                    let state = State { free: BTreeMap::from([(start, end - start)]), used: BTreeMap::new() };
-                    return Ok(Self { _reservation: reservation, granule, state: Mutex::new(state) });
+                    let state = State {
+                        free: BTreeMap::from([(start, end - start)]),
+                        used: BTreeMap::new(),
+                    };
+                    return Ok(Self {
+                        _reservation: reservation,
+                        granule,
+                        state: Mutex::new(state),
+                    });
                 }
                 Err(error) => last = Some(error),
             }
         }
         let error = last.unwrap_or_else(|| std::io::Error::from(std::io::ErrorKind::OutOfMemory));
-        Err(Error::system("open a context", "cannot reserve 4 GiB of addresses; check `ulimit -v`", error))
+        Err(Error::system(
+            "open a context",
+            "cannot reserve 4 GiB of addresses; check `ulimit -v`",
+            error,
+        ))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -50,11 +61,23 @@ impl AddressRange {
 
     /// Takes a range of whole granules, with one unused granule behind it, so that what runs over an end hits nothing.
     pub(crate) fn take(&self, length: u64) -> Result<u64> {
-        let wanted = length.checked_next_multiple_of(self.granule).and_then(|l| l.checked_add(self.granule));
+        let wanted = length
+            .checked_next_multiple_of(self.granule)
+            .and_then(|l| l.checked_add(self.granule));
         let mut state = self.state();
-        let found = wanted.and_then(|w| state.free.iter().find(|(_, l)| **l >= w).map(|(s, l)| (*s, *l, w)));
+        let found = wanted.and_then(|w| {
+            state
+                .free
+                .iter()
+                .find(|(_, l)| **l >= w)
+                .map(|(s, l)| (*s, *l, w))
+        });
         let Some((start, free, wanted)) = found else {
-            return Err(Error::new("allocate memory", Status::OutOfResources, format!("no address range of {length} bytes is left")));
+            return Err(Error::new(
+                "allocate memory",
+                Status::OutOfResources,
+                format!("no address range of {length} bytes is left"),
+            ));
         };
         state.free.remove(&start);
         if free > wanted {
@@ -67,7 +90,9 @@ impl AddressRange {
     /// Gives a range back.
     pub(crate) fn give_back(&self, start: u64) {
         let mut state = self.state();
-        let Some(mut length) = state.used.remove(&start) else { return };
+        let Some(mut length) = state.used.remove(&start) else {
+            return;
+        };
         let mut start = start;
         if let Some(next) = state.free.remove(&(start + length)) {
             length += next;
@@ -94,9 +119,17 @@ mod tests {
         let all = range.state().free.clone();
         let taken: Vec<u64> = (1..50).map(|i| range.take(i * 1000).unwrap()).collect();
         for (i, a) in taken.iter().enumerate() {
-            assert!(taken[..i].iter().all(|b| a.abs_diff(*b) >= 2 * 65536), "no gap");
+            assert!(
+                taken[..i].iter().all(|b| a.abs_diff(*b) >= 2 * 65536),
+                "no gap"
+            );
         }
-        taken.iter().rev().step_by(2).chain(taken.iter().rev().skip(1).step_by(2)).for_each(|a| range.give_back(*a));
+        taken
+            .iter()
+            .rev()
+            .step_by(2)
+            .chain(taken.iter().rev().skip(1).step_by(2))
+            .for_each(|a| range.give_back(*a));
         assert_eq!(range.state().free, all);
         assert!(range.take(u64::MAX).is_err());
     }

@@ -41,7 +41,14 @@ impl Context {
         let granule = channel.info().info.granule.max(4096).next_power_of_two();
         let addresses = AddressRange::new(granule)?;
         let notifiers = crate::notifier::Pool::default();
-        Ok(Self { inner: Arc::new(ContextInner { channel, addresses, queues: Mutex::default(), notifiers }) })
+        Ok(Self {
+            inner: Arc::new(ContextInner {
+                channel,
+                addresses,
+                queues: Mutex::default(),
+                notifiers,
+            }),
+        })
     }
 
     /// What the chip is.

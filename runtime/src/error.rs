@@ -1,7 +1,7 @@
 //! Errors of the runtime: what was asked, what was wrong, what to do next.
 
-use vmlu_abi::Status;
 use vmlu_abi::status::ErrorRecord;
+use vmlu_abi::Status;
 
 /// Result of a runtime call.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -52,19 +52,29 @@ pub enum Error {
 impl Error {
     /// A refusal with its cause.
     pub fn new(call: &'static str, status: Status, reason: impl Into<String>) -> Self {
-        Self::Status { call, status, reason: reason.into() }
+        Self::Status {
+            call,
+            status,
+            reason: reason.into(),
+        }
     }
 
     /// A failed system call.
     pub fn system(call: &'static str, reason: impl Into<String>, source: std::io::Error) -> Self {
-        Self::System { call, reason: reason.into(), source }
+        Self::System {
+            call,
+            reason: reason.into(),
+            source,
+        }
     }
 
     /// The status code; what an operating-system error comes closest to.
     pub fn status(&self) -> Status {
         match self {
             Self::Status { status, .. } => *status,
-            Self::Command { record, .. } => Status::from_raw(record.status).unwrap_or(Status::Internal),
+            Self::Command { record, .. } => {
+                Status::from_raw(record.status).unwrap_or(Status::Internal)
+            }
             Self::Operator { .. } => Status::BadOperand,
             Self::System { source, .. } => from_errno(source.raw_os_error().unwrap_or(0)),
         }
@@ -98,7 +108,15 @@ fn status_name(raw: u32) -> &'static str {
 
 /// The text of an error record's rule.
 pub fn rule_text(record: &ErrorRecord) -> String {
-    let end = record.rule.iter().position(|b| *b == 0).unwrap_or(record.rule.len());
+    let end = record
+        .rule
+        .iter()
+        .position(|b| *b == 0)
+        .unwrap_or(record.rule.len());
     let text = String::from_utf8_lossy(&record.rule[..end]).into_owned();
-    if text.is_empty() { Status::from_raw(record.status).map_or(String::new(), |s| s.text().to_owned()) } else { text }
+    if text.is_empty() {
+        Status::from_raw(record.status).map_or(String::new(), |s| s.text().to_owned())
+    } else {
+        text
+    }
 }

@@ -25,13 +25,13 @@ pub mod telemetry;
 pub mod tensor;
 pub mod transport;
 
-pub use context::{Context, devices};
+pub use context::{devices, Context};
 pub use error::{Error, Result};
 pub use memory::{Buffer, PinnedBuffer};
 pub use notifier::Notifier;
 pub use queue::Queue;
 pub use tensor::{Element, Tensor};
 pub use vmlu_abi as abi;
-pub use vmlu_abi::Status;
 pub use vmlu_abi::tensor::DataType;
+pub use vmlu_abi::Status;
 pub use vmlu_ops as ops;

@@ -26,7 +26,13 @@ impl Buffer {
             context.addresses.give_back(address);
             return Err(error);
         }
-        Ok(Self { inner: Arc::new(BufferInner { context: context.clone(), address, length }) })
+        Ok(Self {
+            inner: Arc::new(BufferInner {
+                context: context.clone(),
+                address,
+                length,
+            }),
+        })
     }
 
     /// Device address.
@@ -51,7 +57,10 @@ impl Drop for BufferInner {
         match self.context.channel.memory_free(self.address) {
             Ok(()) => self.context.addresses.give_back(self.address),
             // The address stays taken: the card may still know it.
-            Err(error) => tracing::debug!("device memory at {:#x} was not freed: {error}", self.address),
+            Err(error) => tracing::debug!(
+                "device memory at {:#x} was not freed: {error}",
+                self.address
+            ),
         }
     }
 }
@@ -67,11 +76,18 @@ impl PinnedBuffer {
     pub(crate) fn new(context: &Arc<ContextInner>, length: u64) -> Result<Self> {
         let pages = length.max(1).next_multiple_of(4096);
         let address = context.addresses.take(pages)?;
-        if let Err(error) = context.channel.host_alloc(address, pages, ACCESS_READ | ACCESS_WRITE) {
+        if let Err(error) = context
+            .channel
+            .host_alloc(address, pages, ACCESS_READ | ACCESS_WRITE)
+        {
             context.addresses.give_back(address);
             return Err(error);
         }
-        Ok(Self { context: context.clone(), address, length })
+        Ok(Self {
+            context: context.clone(),
+            address,
+            length,
+        })
     }
 
     /// Address, for the card and for this process.
@@ -100,10 +116,17 @@ impl PinnedBuffer {
     ///
     /// If the range does not lie within the memory.
     pub fn write(&self, offset: usize, from: &[u8]) {
-        assert!(offset.checked_add(from.len()).is_some_and(|end| end <= self.len()), "write outside of pinned memory");
+        assert!(
+            offset
+                .checked_add(from.len())
+                .is_some_and(|end| end <= self.len()),
+            "write outside of pinned memory"
+        );
         // SAFETY: the range lies within memory that is mapped until `self` is dropped; `from` is a reference, which pinned memory never
         // has, so they do not overlap.
-        unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), self.as_ptr().add(offset), from.len()) };
+        unsafe {
+            std::ptr::copy_nonoverlapping(from.as_ptr(), self.as_ptr().add(offset), from.len())
+        };
     }
 
     /// Copies out of the memory, from byte `offset` on.
@@ -112,9 +135,16 @@ impl PinnedBuffer {
     ///
     /// If the range does not lie within the memory.
     pub fn read(&self, offset: usize, to: &mut [u8]) {
-        assert!(offset.checked_add(to.len()).is_some_and(|end| end <= self.len()), "read outside of pinned memory");
+        assert!(
+            offset
+                .checked_add(to.len())
+                .is_some_and(|end| end <= self.len()),
+            "read outside of pinned memory"
+        );
         // SAFETY: as for `write`.
-        unsafe { std::ptr::copy_nonoverlapping(self.as_ptr().add(offset), to.as_mut_ptr(), to.len()) };
+        unsafe {
+            std::ptr::copy_nonoverlapping(self.as_ptr().add(offset), to.as_mut_ptr(), to.len())
+        };
     }
 }
 
@@ -123,7 +153,10 @@ impl Drop for PinnedBuffer {
         self.context.drain();
         match self.context.channel.host_free(self.address) {
             Ok(()) => self.context.addresses.give_back(self.address),
-            Err(error) => tracing::debug!("pinned memory at {:#x} was not freed: {error}", self.address),
+            Err(error) => tracing::debug!(
+                "pinned memory at {:#x} was not freed: {error}",
+                self.address
+            ),
         }
     }
 }

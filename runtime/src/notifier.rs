@@ -2,10 +2,10 @@
 
 use std::sync::{Arc, Mutex};
 
-use vmlu_abi::Status;
-use vmlu_abi::Wire;
 use vmlu_abi::notifier::Notifier as Record;
 use vmlu_abi::packet::{self, op};
+use vmlu_abi::Status;
+use vmlu_abi::Wire;
 
 use crate::context::{Context, ContextInner};
 use crate::error::{Error, Result};
@@ -45,7 +45,11 @@ impl Context {
     /// Makes a notifier.
     pub fn notifier(&self) -> Result<Notifier> {
         let inner = &self.inner;
-        let mut state = inner.notifiers.state.lock().unwrap_or_else(|e| e.into_inner());
+        let mut state = inner
+            .notifiers
+            .state
+            .lock()
+            .unwrap_or_else(|e| e.into_inner());
         if state.address == 0 {
             let length = (u64::from(COUNT) * size_of::<Record>() as u64).next_multiple_of(4096);
             let address = inner.addresses.take(length)?;
@@ -60,15 +64,25 @@ impl Context {
             state.free = (0..COUNT).rev().collect();
         }
         let Some(index) = state.free.pop() else {
-            return Err(Error::new("make a notifier", Status::OutOfResources, format!("all {COUNT} notifiers are in use")));
+            return Err(Error::new(
+                "make a notifier",
+                Status::OutOfResources,
+                format!("all {COUNT} notifiers are in use"),
+            ));
         };
-        Ok(Notifier { context: inner.clone(), address: state.address, index, placed: Mutex::new(None) })
+        Ok(Notifier {
+            context: inner.clone(),
+            address: state.address,
+            index,
+            placed: Mutex::new(None),
+        })
     }
 }
 
 impl Notifier {
     fn record(&self) -> Record {
-        let at = (self.address + u64::from(self.index) * size_of::<Record>() as u64) as *const Record;
+        let at =
+            (self.address + u64::from(self.index) * size_of::<Record>() as u64) as *const Record;
         // SAFETY: the entry lies in the context's pool, which is mapped as long as the context, which `self` holds; any bytes are a
         // valid `Record`, and a torn read is found out by its value.
         unsafe { at.read_volatile() }
@@ -82,9 +96,16 @@ impl Notifier {
     pub fn place(&self, queue: &Queue) -> Result<()> {
         let mut placed = self.placed();
         let mark = placed.as_ref().map_or(1, |p| p.mark.wrapping_add(1));
-        let body = packet::Notify { index: self.index, value: mark };
+        let body = packet::Notify {
+            index: self.index,
+            value: mark,
+        };
         let value = queue.submit_raw(op::NOTIFY, body.as_bytes())?;
-        *placed = Some(Placed { queue: queue.clone(), value, mark });
+        *placed = Some(Placed {
+            queue: queue.clone(),
+            value,
+            mark,
+        });
         Ok(())
     }
 
@@ -99,7 +120,9 @@ impl Notifier {
 
     /// Whether the queue has reached it; a notifier that was never placed counts as reached.
     pub fn is_done(&self) -> bool {
-        self.placed().as_ref().is_none_or(|p| p.queue.timeline() >= p.value)
+        self.placed()
+            .as_ref()
+            .is_none_or(|p| p.queue.timeline() >= p.value)
     }
 
     /// Lets another queue wait for it.
@@ -114,24 +137,38 @@ impl Notifier {
     fn reached(&self, call: &'static str) -> Result<Record> {
         let placed = self.placed();
         let Some(placed) = placed.as_ref() else {
-            return Err(Error::new(call, Status::InvalidArgument, "the notifier was never placed"));
+            return Err(Error::new(
+                call,
+                Status::InvalidArgument,
+                "the notifier was never placed",
+            ));
         };
         let record = self.record();
         if placed.queue.timeline() < placed.value || record.value != placed.mark {
-            return Err(Error::new(call, Status::NotReady, "the queue has not reached the notifier"));
+            return Err(Error::new(
+                call,
+                Status::NotReady,
+                "the queue has not reached the notifier",
+            ));
         }
         Ok(record)
     }
 
     /// Wall time from this notifier to a later one, ms.
     pub fn elapsed_ms(&self, end: &Notifier) -> Result<f32> {
-        let (start, end) = (self.reached("take elapsed time")?, end.reached("take elapsed time")?);
+        let (start, end) = (
+            self.reached("take elapsed time")?,
+            end.reached("take elapsed time")?,
+        );
         Ok((end.wall_ns as f64 - start.wall_ns as f64) as f32 / 1e6)
     }
 
     /// Device time for which the commands between two notifiers of a queue ran, µs.
     pub fn duration_us(&self, end: &Notifier) -> Result<f32> {
-        let (start, end) = (self.reached("take a duration")?, end.reached("take a duration")?);
+        let (start, end) = (
+            self.reached("take a duration")?,
+            end.reached("take a duration")?,
+        );
         Ok((end.busy_ns as f64 - start.busy_ns as f64) as f32 / 1e3)
     }
 }
@@ -140,6 +177,12 @@ impl Drop for Notifier {
     fn drop(&mut self) {
         // The card may still write the entry: it is free once the queue has passed it.
         let _ = self.wait();
-        self.context.notifiers.state.lock().unwrap_or_else(|e| e.into_inner()).free.push(self.index);
+        self.context
+            .notifiers
+            .state
+            .lock()
+            .unwrap_or_else(|e| e.into_inner())
+            .free
+            .push(self.index);
     }
 }

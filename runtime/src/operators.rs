@@ -1,9 +1,12 @@
 //! Operators, enqueued on a queue. Each call returns the command's timeline value; rules are checked before anything is submitted. See
 //! `docs/operators.md` for formulas, types and rules.
 
-use vmlu_abi::Wire;
 use vmlu_abi::tensor::TensorDesc;
-use vmlu_ops::{affine, arg_reduce, binary, cast, cross_entropy, cross_entropy_backward, matmul, reduce, sgd, softmax, unary};
+use vmlu_abi::Wire;
+use vmlu_ops::{
+    affine, arg_reduce, binary, cast, cross_entropy, cross_entropy_backward, matmul, reduce, sgd,
+    softmax, unary,
+};
 
 use crate::error::Result;
 use crate::queue::Queue;
@@ -32,7 +35,12 @@ pub struct MatmulOptions<'a> {
 
 impl Default for MatmulOptions<'_> {
     fn default() -> Self {
-        Self { alpha: 1.0, beta: 0.0, bias: None, activation: Activation::None }
+        Self {
+            alpha: 1.0,
+            beta: 0.0,
+            bias: None,
+            activation: Activation::None,
+        }
     }
 }
 
@@ -53,7 +61,13 @@ fn optional(tensor: Option<&Tensor>) -> TensorDesc {
 
 impl Queue {
     /// `out = activation(alpha · a @ b + beta · out + bias)`; transposes are views.
-    pub fn matmul(&self, a: &Tensor, b: &Tensor, out: &Tensor, options: &MatmulOptions<'_>) -> Result<u64> {
+    pub fn matmul(
+        &self,
+        a: &Tensor,
+        b: &Tensor,
+        out: &Tensor,
+        options: &MatmulOptions<'_>,
+    ) -> Result<u64> {
         self.submit(&matmul::Matmul {
             a: *a.desc(),
             b: *b.desc(),
@@ -67,43 +81,108 @@ impl Queue {
     }
 
     /// `out = function(a, b)`, both broadcast to `out`.
-    pub fn binary(&self, function: BinaryFunction, a: &Tensor, b: &Tensor, out: &Tensor) -> Result<u64> {
+    pub fn binary(
+        &self,
+        function: BinaryFunction,
+        a: &Tensor,
+        b: &Tensor,
+        out: &Tensor,
+    ) -> Result<u64> {
         let function = function as u32;
-        self.submit(&binary::Binary { a: *a.desc(), b: *b.desc(), out: *out.desc(), function, ..binary::Binary::zeroed() })
+        self.submit(&binary::Binary {
+            a: *a.desc(),
+            b: *b.desc(),
+            out: *out.desc(),
+            function,
+            ..binary::Binary::zeroed()
+        })
     }
 
     /// `out = function(x)`.
     pub fn unary(&self, function: UnaryFunction, x: &Tensor, out: &Tensor) -> Result<u64> {
-        self.submit(&unary::Unary { x: *x.desc(), out: *out.desc(), function: function as u32, ..unary::Unary::zeroed() })
+        self.submit(&unary::Unary {
+            x: *x.desc(),
+            out: *out.desc(),
+            function: function as u32,
+            ..unary::Unary::zeroed()
+        })
     }
 
     /// `out = alpha · x + beta`.
     pub fn affine(&self, x: &Tensor, out: &Tensor, alpha: f64, beta: f64) -> Result<u64> {
-        self.submit(&affine::Affine { x: *x.desc(), out: *out.desc(), alpha, beta })
+        self.submit(&affine::Affine {
+            x: *x.desc(),
+            out: *out.desc(),
+            alpha,
+            beta,
+        })
     }
 
     /// `out = x` in `out`'s type, rounding to nearest.
     pub fn cast(&self, x: &Tensor, out: &Tensor) -> Result<u64> {
-        self.submit(&cast::Cast { x: *x.desc(), out: *out.desc(), ..cast::Cast::zeroed() })
+        self.submit(&cast::Cast {
+            x: *x.desc(),
+            out: *out.desc(),
+            ..cast::Cast::zeroed()
+        })
     }
 
     /// Reduces the axes whose bits are set in `axes`; `out` has them with length 1.
-    pub fn reduce(&self, function: ReduceFunction, x: &Tensor, axes: u32, out: &Tensor) -> Result<u64> {
-        self.submit(&reduce::Reduce { x: *x.desc(), out: *out.desc(), function: function as u32, axes })
+    pub fn reduce(
+        &self,
+        function: ReduceFunction,
+        x: &Tensor,
+        axes: u32,
+        out: &Tensor,
+    ) -> Result<u64> {
+        self.submit(&reduce::Reduce {
+            x: *x.desc(),
+            out: *out.desc(),
+            function: function as u32,
+            axes,
+        })
     }
 
     /// Index of the largest or smallest element along an axis.
-    pub fn arg_reduce(&self, function: ArgFunction, x: &Tensor, axis: u32, out: &Tensor) -> Result<u64> {
-        self.submit(&arg_reduce::ArgReduce { x: *x.desc(), out: *out.desc(), function: function as u32, axis })
+    pub fn arg_reduce(
+        &self,
+        function: ArgFunction,
+        x: &Tensor,
+        axis: u32,
+        out: &Tensor,
+    ) -> Result<u64> {
+        self.submit(&arg_reduce::ArgReduce {
+            x: *x.desc(),
+            out: *out.desc(),
+            function: function as u32,
+            axis,
+        })
     }
 
     /// Softmax or log-softmax along an axis.
-    pub fn softmax(&self, function: SoftmaxFunction, x: &Tensor, axis: u32, out: &Tensor) -> Result<u64> {
-        self.submit(&softmax::Softmax { x: *x.desc(), out: *out.desc(), function: function as u32, axis })
+    pub fn softmax(
+        &self,
+        function: SoftmaxFunction,
+        x: &Tensor,
+        axis: u32,
+        out: &Tensor,
+    ) -> Result<u64> {
+        self.submit(&softmax::Softmax {
+            x: *x.desc(),
+            out: *out.desc(),
+            function: function as u32,
+            axis,
+        })
     }
 
     /// Softmax cross-entropy of `logits` [N, C] with `labels` [N]: `loss` [N], and the probabilities if wanted.
-    pub fn cross_entropy(&self, logits: &Tensor, labels: &Tensor, loss: &Tensor, probabilities: Option<&Tensor>) -> Result<u64> {
+    pub fn cross_entropy(
+        &self,
+        logits: &Tensor,
+        labels: &Tensor,
+        loss: &Tensor,
+        probabilities: Option<&Tensor>,
+    ) -> Result<u64> {
         self.submit(&cross_entropy::CrossEntropy {
             logits: *logits.desc(),
             labels: *labels.desc(),
@@ -133,7 +212,13 @@ impl Queue {
     }
 
     /// One step of SGD on `weight`, in place.
-    pub fn sgd(&self, weight: &Tensor, gradient: &Tensor, velocity: Option<&Tensor>, options: &SgdOptions) -> Result<u64> {
+    pub fn sgd(
+        &self,
+        weight: &Tensor,
+        gradient: &Tensor,
+        velocity: Option<&Tensor>,
+        options: &SgdOptions,
+    ) -> Result<u64> {
         self.submit(&sgd::Sgd {
             weight: *weight.desc(),
             gradient: *gradient.desc(),

@@ -1,7 +1,7 @@
 //! Tensors in device memory.
 
+use vmlu_abi::tensor::{DataType, TensorDesc, MAX_DIMS};
 use vmlu_abi::Status;
-use vmlu_abi::tensor::{DataType, MAX_DIMS, TensorDesc};
 
 use crate::error::{Error, Result};
 use crate::memory::Buffer;
@@ -16,7 +16,18 @@ pub trait Element: vmlu_abi::Wire {
 macro_rules! elements {
     ($($t:ty = $d:ident),*) => { $( impl Element for $t { const TYPE: DataType = DataType::$d; } )* };
 }
-elements!(f32 = F32, f64 = F64, i8 = I8, i16 = I16, i32 = I32, i64 = I64, u8 = U8, u16 = U16, u32 = U32, u64 = U64);
+elements!(
+    f32 = F32,
+    f64 = F64,
+    i8 = I8,
+    i16 = I16,
+    i32 = I32,
+    i64 = I64,
+    u8 = U8,
+    u16 = U16,
+    u32 = U32,
+    u64 = U64
+);
 
 /// A tensor: a strided view of a device buffer, which it keeps alive.
 #[derive(Clone)]
@@ -32,9 +43,16 @@ impl Tensor {
             let text = format!("{} dimensions, at most {MAX_DIMS}", dims.len());
             return Err(Error::new("make a tensor", Status::InvalidArgument, text));
         }
-        let bytes = dims.iter().try_fold(dtype.size() as u64, |n, d| n.checked_mul(*d)).ok_or_else(|| {
-            Error::new("make a tensor", Status::InvalidArgument, format!("{dims:?} has more elements than a tensor can have"))
-        })?;
+        let bytes = dims
+            .iter()
+            .try_fold(dtype.size() as u64, |n, d| n.checked_mul(*d))
+            .ok_or_else(|| {
+                Error::new(
+                    "make a tensor",
+                    Status::InvalidArgument,
+                    format!("{dims:?} has more elements than a tensor can have"),
+                )
+            })?;
         let buffer = queue.context().alloc(bytes)?;
         let desc = vmlu_ops::tensor::contiguous(dtype, buffer.address(), dims);
         Ok(Self { buffer, desc })
@@ -66,20 +84,34 @@ impl Tensor {
         self.expect::<T>("read a tensor", self.elements() as usize)?;
         let mut bytes = vec![0; self.elements() as usize * size_of::<T>()];
         queue.read_address(self.desc.address, &mut bytes)?;
-        Ok(bytes.chunks_exact(size_of::<T>()).filter_map(T::read_from).collect())
+        Ok(bytes
+            .chunks_exact(size_of::<T>())
+            .filter_map(T::read_from)
+            .collect())
     }
 
     fn expect<T: Element>(&self, call: &'static str, elements: usize) -> Result<()> {
         let refuse = |text| Err(Error::new(call, Status::InvalidArgument, text));
         if self.desc.dtype != T::TYPE as u16 {
-            return refuse(format!("the tensor's type is {:?}, not {:?}", self.dtype(), T::TYPE));
+            return refuse(format!(
+                "the tensor's type is {:?}, not {:?}",
+                self.dtype(),
+                T::TYPE
+            ));
         }
         if self.elements() != elements as u64 {
-            return refuse(format!("the tensor {:?} has {} elements, not {elements}", self.dims(), self.elements()));
+            return refuse(format!(
+                "the tensor {:?} has {} elements, not {elements}",
+                self.dims(),
+                self.elements()
+            ));
         }
         let contiguous = vmlu_ops::tensor::contiguous(self.dtype(), self.desc.address, self.dims());
         if contiguous.strides != self.desc.strides && elements > 1 {
-            return refuse(format!("the tensor {:?} is not contiguous; copy it first", self.dims()));
+            return refuse(format!(
+                "the tensor {:?} is not contiguous; copy it first",
+                self.dims()
+            ));
         }
         Ok(())
     }
@@ -114,28 +146,49 @@ impl Tensor {
         let rank = self.dims().len();
         if i >= rank || j >= rank {
             let text = format!("axes {i} and {j} of a tensor of rank {rank}");
-            return Err(Error::new("transpose a tensor", Status::InvalidArgument, text));
+            return Err(Error::new(
+                "transpose a tensor",
+                Status::InvalidArgument,
+                text,
+            ));
         }
-        Ok(Self { buffer: self.buffer.clone(), desc: vmlu_ops::tensor::transposed(self.desc, i, j) })
+        Ok(Self {
+            buffer: self.buffer.clone(),
+            desc: vmlu_ops::tensor::transposed(self.desc, i, j),
+        })
     }
 
     /// `length` positions of an axis, from `start` on.
     pub fn narrow(&self, axis: usize, start: u64, length: u64) -> Result<Self> {
-        let fits = self.dims().get(axis).is_some_and(|d| start.checked_add(length).is_some_and(|end| end <= *d));
+        let fits = self
+            .dims()
+            .get(axis)
+            .is_some_and(|d| start.checked_add(length).is_some_and(|end| end <= *d));
         if !fits {
-            let text = format!("{length} positions from {start} of axis {axis} of {:?}", self.dims());
+            let text = format!(
+                "{length} positions from {start} of axis {axis} of {:?}",
+                self.dims()
+            );
             return Err(Error::new("narrow a tensor", Status::InvalidArgument, text));
         }
         let mut desc = self.desc;
         let step = desc.strides[axis].wrapping_mul(self.dtype().size() as i64);
-        desc.address = desc.address.wrapping_add_signed(step.wrapping_mul(start as i64));
+        desc.address = desc
+            .address
+            .wrapping_add_signed(step.wrapping_mul(start as i64));
         desc.dims[axis] = length;
-        Ok(Self { buffer: self.buffer.clone(), desc })
+        Ok(Self {
+            buffer: self.buffer.clone(),
+            desc,
+        })
     }
 
     /// A view with other dimensions and strides, in elements, from the same first element.
     pub fn with_layout(&self, dims: &[u64], strides: &[i64]) -> Self {
         let desc = vmlu_ops::tensor::strided(self.dtype(), self.desc.address, dims, strides);
-        Self { buffer: self.buffer.clone(), desc }
+        Self {
+            buffer: self.buffer.clone(),
+            desc,
+        }
     }
 }

@@ -48,8 +48,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Queue {
-    pub(crate) fn new(context: &Context, ring_units: u32, priority: u32, weight: u32) -> Result<Self> {
-        let memory = context.inner.channel.queue_create(ring_units, priority, weight)?;
+    pub(crate) fn new(
+        context: &Context,
+        ring_units: u32,
+        priority: u32,
+        weight: u32,
+    ) -> Result<Self> {
+        let memory = context
+            .inner
+            .channel
+            .queue_create(ring_units, priority, weight)?;
         let inner = QueueInner {
             context: context.inner.clone(),
             handle: memory.queue,
@@ -57,12 +65,16 @@ impl Queue {
             producer: Mutex::default(),
             staging: Mutex::new(None),
         };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
     }
 
     /// The context that it belongs to.
     pub fn context(&self) -> Context {
-        Context { inner: self.inner.context.clone() }
+        Context {
+            inner: self.inner.context.clone(),
+        }
     }
 
     /// Handle: names the queue's timeline in waits of other queues.
@@ -99,7 +111,11 @@ impl Queue {
     /// Submits an operator; its timeline value. Its rules are checked here first.
     pub fn submit<D: Descriptor>(&self, descriptor: &D) -> Result<u64> {
         if let Err(error) = descriptor.check() {
-            return Err(Error::Operator { call: D::INFO.name, operand: error.operand, rule: error.rule });
+            return Err(Error::Operator {
+                call: D::INFO.name,
+                operand: error.operand,
+                rule: error.rule,
+            });
         }
         self.submit_raw(D::OPCODE, descriptor.as_bytes())
     }
@@ -111,7 +127,14 @@ impl Queue {
 
     /// Lets the commands that follow wait until another queue of the context has completed a command.
     pub fn wait_for(&self, other: &Queue, value: u64) -> Result<u64> {
-        self.submit_raw(op::WAIT, packet::Wait { queue: other.handle(), value }.as_bytes())
+        self.submit_raw(
+            op::WAIT,
+            packet::Wait {
+                queue: other.handle(),
+                value,
+            }
+            .as_bytes(),
+        )
     }
 
     /// Blocks until the command with this timeline value has completed; its error if it or one before it failed.
@@ -122,7 +145,10 @@ impl Queue {
     /// As [`Queue::wait`], for at most `limit`; `Status::Timeout` after it.
     pub fn wait_timeout(&self, value: u64, limit: Duration) -> Result<()> {
         let limit = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
-        self.inner.wait(value, crate::transport::sys::monotonic_ns().saturating_add(limit))
+        self.inner.wait(
+            value,
+            crate::transport::sys::monotonic_ns().saturating_add(limit),
+        )
     }
 
     /// Blocks until all commands submitted so far have completed; the error if one failed.
@@ -132,13 +158,21 @@ impl Queue {
 
     /// The error that the queue is in, if it is in one.
     pub fn error(&self) -> Result<Option<ErrorRecord>> {
-        let record = self.inner.context.channel.queue_error(self.inner.handle, false)?;
+        let record = self
+            .inner
+            .context
+            .channel
+            .queue_error(self.inner.handle, false)?;
         Ok((record.status != 0).then_some(record))
     }
 
     /// Clears the queue's error: commands submitted until now are cancelled, later ones run.
     pub fn clear_error(&self) -> Result<Option<ErrorRecord>> {
-        let record = self.inner.context.channel.queue_error(self.inner.handle, true)?;
+        let record = self
+            .inner
+            .context
+            .channel
+            .queue_error(self.inner.handle, true)?;
         Ok((record.status != 0).then_some(record))
     }
 }
@@ -156,7 +190,10 @@ impl QueueInner {
     fn submit_parts(&self, opcode: u16, body: &[&[u8]]) -> Result<u64> {
         let length = body.iter().map(|b| b.len()).sum();
         let Some(units) = packet::units_for(length) else {
-            let text = format!("a body of {length} bytes, at most {} fit a packet", packet::MAX_BODY);
+            let text = format!(
+                "a body of {length} bytes, at most {} fit a packet",
+                packet::MAX_BODY
+            );
             return Err(Error::new("submit a command", Status::BadLength, text));
         };
         let mut producer = lock(&self.producer);
@@ -189,7 +226,10 @@ impl QueueInner {
                 continue;
             }
             // The oldest packet that is not done frees at least one unit.
-            let progress = self.context.channel.queue_wait(self.handle, self.ring.timeline() + 1, u64::MAX)?;
+            let progress =
+                self.context
+                    .channel
+                    .queue_wait(self.handle, self.ring.timeline() + 1, u64::MAX)?;
             if end - self.ring.consumed() > units {
                 self.check_stopped(progress.error)?;
             }
@@ -200,17 +240,28 @@ impl QueueInner {
     /// Fails if the error is one after which the timeline never moves again.
     fn check_stopped(&self, error: u32) -> Result<()> {
         match Status::from_raw(error) {
-            Some(Status::FramingError | Status::QueueDestroyed | Status::ContextStopped | Status::DeviceReset | Status::DeviceLost) => {
-                Err(self.command_error())
-            }
+            Some(
+                Status::FramingError
+                | Status::QueueDestroyed
+                | Status::ContextStopped
+                | Status::DeviceReset
+                | Status::DeviceLost,
+            ) => Err(self.command_error()),
             _ => Ok(()),
         }
     }
 
     fn command_error(&self) -> Error {
         match self.context.channel.queue_error(self.handle, false) {
-            Ok(record) if record.status != 0 => Error::Command { call: "wait for a command", record: Box::new(record) },
-            Ok(_) => Error::new("wait for a command", Status::Cancelled, "the queue's error was cleared meanwhile"),
+            Ok(record) if record.status != 0 => Error::Command {
+                call: "wait for a command",
+                record: Box::new(record),
+            },
+            Ok(_) => Error::new(
+                "wait for a command",
+                Status::Cancelled,
+                "the queue's error was cleared meanwhile",
+            ),
             Err(error) => error,
         }
     }
@@ -228,7 +279,10 @@ impl QueueInner {
             std::hint::spin_loop();
         }
         while self.ring.timeline() < value {
-            let progress = self.context.channel.queue_wait(self.handle, value, deadline_ns)?;
+            let progress = self
+                .context
+                .channel
+                .queue_wait(self.handle, value, deadline_ns)?;
             if progress.timeline < value && progress.error != 0 {
                 self.check_stopped(progress.error)?;
                 // The card is about to cancel what is left.
@@ -245,7 +299,10 @@ impl QueueInner {
         }
         let record = self.context.channel.queue_error(self.handle, false)?;
         if record.status != 0 && record.value <= value {
-            return Err(Error::Command { call: "wait for a command", record: Box::new(record) });
+            return Err(Error::Command {
+                call: "wait for a command",
+                record: Box::new(record),
+            });
         }
         Ok(())
     }

@@ -1,10 +1,10 @@
 //! The producer's side of a queue's shared memory. See `docs/hardware.md`, section 6.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering};
 
-use vmlu_abi::Wire;
 use vmlu_abi::packet::PacketHeader;
 use vmlu_abi::queue::{STATUS_ASLEEP, STATUS_CONSUMED, STATUS_ERROR, STATUS_TIMELINE, UNIT};
+use vmlu_abi::Wire;
 
 use crate::transport::QueueMemory;
 
@@ -58,7 +58,9 @@ impl Ring {
                 let part = bytes.len().min(ring_bytes - at);
                 // SAFETY: `at + part` lies within the ring, which is mapped as long as the queue exists; nobody makes references to it,
                 // and the card does not read these units before they are published.
-                unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.memory.ring.add(at), part) };
+                unsafe {
+                    std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.memory.ring.add(at), part)
+                };
                 at = (at + part) % ring_bytes;
                 left -= part;
                 bytes = &bytes[part..];

@@ -1,9 +1,9 @@
 //! Copies between host and device: inline in the packet when small, through pinned staging memory otherwise, directly when pinned.
 
+use vmlu_abi::packet::{self, op, WriteInline};
 use vmlu_abi::Wire;
-use vmlu_abi::packet::{self, WriteInline, op};
 
-use super::{Queue, lock};
+use super::{lock, Queue};
 use crate::error::{Error, Result};
 use crate::memory::{Buffer, PinnedBuffer};
 use vmlu_abi::Status;
@@ -25,14 +25,21 @@ impl Queue {
     /// Copies host memory to device memory, from byte `offset` on. The host memory is free when this returns; the copy is ordered on
     /// the queue.
     pub fn write(&self, to: &Buffer, offset: u64, from: &[u8]) -> Result<u64> {
-        self.write_address(range(to, offset, from.len() as u64, "copy to the device")?, from)
+        self.write_address(
+            range(to, offset, from.len() as u64, "copy to the device")?,
+            from,
+        )
     }
 
     /// As [`Queue::write`], to an address.
     pub fn write_address(&self, address: u64, from: &[u8]) -> Result<u64> {
         let inner = &self.inner;
         if from.len() <= INLINE {
-            let head = WriteInline { dst: address, length: from.len() as u32, reserved: 0 };
+            let head = WriteInline {
+                dst: address,
+                length: from.len() as u32,
+                reserved: 0,
+            };
             return inner.submit_parts(op::WRITE, &[head.as_bytes(), from]);
         }
         let mut slot = lock(&inner.staging);
@@ -42,7 +49,11 @@ impl Queue {
             let half = staging.take_half(self)?;
             staging.memory.write(half * HALF, chunk);
             let src = staging.memory.address() + (half * HALF) as u64;
-            let copy = packet::Copy { dst: address + (i * HALF) as u64, src, length: chunk.len() as u64 };
+            let copy = packet::Copy {
+                dst: address + (i * HALF) as u64,
+                src,
+                length: chunk.len() as u64,
+            };
             value = inner.submit(op::COPY, copy.as_bytes())?;
             staging.free_at[half] = value;
         }
@@ -51,7 +62,10 @@ impl Queue {
 
     /// Copies device memory, from byte `offset` on, to host memory, after all that was submitted before; returns when it is there.
     pub fn read(&self, from: &Buffer, offset: u64, to: &mut [u8]) -> Result<()> {
-        self.read_address(range(from, offset, to.len() as u64, "copy from the device")?, to)
+        self.read_address(
+            range(from, offset, to.len() as u64, "copy from the device")?,
+            to,
+        )
     }
 
     /// As [`Queue::read`], from an address.
@@ -64,7 +78,11 @@ impl Queue {
         for (i, chunk) in to.chunks_mut(HALF).enumerate() {
             let half = staging.take_half(self)?;
             let dst = staging.memory.address() + (half * HALF) as u64;
-            let copy = packet::Copy { dst, src: address + (i * HALF) as u64, length: chunk.len() as u64 };
+            let copy = packet::Copy {
+                dst,
+                src: address + (i * HALF) as u64,
+                length: chunk.len() as u64,
+            };
             let value = inner.submit(op::COPY, copy.as_bytes())?;
             staging.free_at[half] = value;
             if let Some((half, value, chunk)) = filled.replace((half, value, chunk)) {
@@ -81,22 +99,34 @@ impl Queue {
 
     /// Copies between addresses that the card knows: device memory and pinned host memory, in any direction.
     pub fn copy(&self, dst: u64, src: u64, length: u64) -> Result<u64> {
-        self.inner.submit(op::COPY, packet::Copy { dst, src, length }.as_bytes())
+        self.inner
+            .submit(op::COPY, packet::Copy { dst, src, length }.as_bytes())
     }
 
     /// Fills memory with a byte.
     pub fn fill(&self, to: &Buffer, offset: u64, length: u64, byte: u8) -> Result<u64> {
         let dst = range(to, offset, length, "fill device memory")?;
-        let fill = packet::Fill { dst, length, pattern: u64::from(byte), width: 1, reserved: 0 };
+        let fill = packet::Fill {
+            dst,
+            length,
+            pattern: u64::from(byte),
+            width: 1,
+            reserved: 0,
+        };
         self.inner.submit(op::FILL, fill.as_bytes())
     }
 
     fn staging<'a>(&self, slot: &'a mut Option<Staging>) -> Result<&'a mut Staging> {
         if slot.is_none() {
             let memory = self.context().alloc_pinned(2 * HALF as u64)?;
-            *slot = Some(Staging { memory, free_at: [0; 2], next: 0 });
+            *slot = Some(Staging {
+                memory,
+                free_at: [0; 2],
+                next: 0,
+            });
         }
-        slot.as_mut().ok_or_else(|| Error::new("stage a copy", Status::Internal, "no staging memory"))
+        slot.as_mut()
+            .ok_or_else(|| Error::new("stage a copy", Status::Internal, "no staging memory"))
     }
 }
 
@@ -111,8 +141,14 @@ impl Staging {
 }
 
 fn range(buffer: &Buffer, offset: u64, length: u64, call: &'static str) -> Result<u64> {
-    if offset.checked_add(length).is_none_or(|end| end > buffer.len()) {
-        let text = format!("{length} bytes at offset {offset} do not fit the buffer of {} bytes", buffer.len());
+    if offset
+        .checked_add(length)
+        .is_none_or(|end| end > buffer.len())
+    {
+        let text = format!(
+            "{length} bytes at offset {offset} do not fit the buffer of {} bytes",
+            buffer.len()
+        );
         return Err(Error::new(call, Status::InvalidArgument, text));
     }
     Ok(buffer.address() + offset)

@@ -3,14 +3,14 @@
 //! `MLU_CHIPS` sets how many chips there are (2, one board, if unset), `MLU_INJECT=1` allows faults to be injected.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
-use vmlu_abi::event::{RING_ENTRIES, Event};
+use vmlu_abi::event::{Event, RING_ENTRIES};
 use vmlu_abi::ioctl::{DeviceInfo, UAPI_VERSION};
 use vmlu_abi::model::MLU370_X8;
-use vmlu_abi::pci::{MAX_VECTORS, VENDOR_ID, doorbell_page, doorbell_slot};
+use vmlu_abi::pci::{doorbell_page, doorbell_slot, MAX_VECTORS, VENDOR_ID};
 use vmlu_abi::queue::{ARM_NONE, STATUS_ERROR, STATUS_SIZE, STATUS_TIMELINE, UNIT};
 use vmlu_abi::rpc::{self, Function, HostPiece, Inject, Process, ProcessList, RpcHeader};
 use vmlu_abi::status::ErrorRecord;
@@ -18,7 +18,7 @@ use vmlu_abi::telemetry::Telemetry;
 use vmlu_abi::{Status, Wire};
 use vmlu_device::embedded::{EmbeddedCard, EmbeddedChip, EmbeddedConfig};
 
-use super::sys::{self, Mapping, monotonic_ns};
+use super::sys::{self, monotonic_ns, Mapping};
 use super::{Channel, QueueMemory, QueueProgress, Transport};
 use crate::error::{Error, Result};
 
@@ -56,13 +56,19 @@ impl Signals {
     fn raise(&self, vector: u32) {
         let base = vector as usize * Self::ring_bytes();
         let produced = self.memory.word(base).load(Ordering::Acquire);
-        self.memory.word(base + 64).store(produced, Ordering::Release);
-        self.memory.word(base + 72).store(produced, Ordering::Release);
+        self.memory
+            .word(base + 64)
+            .store(produced, Ordering::Release);
+        self.memory
+            .word(base + 72)
+            .store(produced, Ordering::Release);
         self.wake(vector);
     }
 
     fn wake(&self, vector: u32) {
-        let Some(signal) = self.vectors.get(vector as usize) else { return };
+        let Some(signal) = self.vectors.get(vector as usize) else {
+            return;
+        };
         *lock(&signal.count) += 1;
         signal.changed.notify_all();
     }
@@ -81,11 +87,22 @@ pub fn shared() -> Result<Arc<dyn Transport>> {
     }
     let chips = match std::env::var("MLU_CHIPS") {
         Err(_) => MLU370_X8.chips_per_board,
-        Ok(text) => text.parse().ok().filter(|n| (1..=16).contains(n)).ok_or_else(|| {
-            Error::new("start the embedded card", Status::InvalidArgument, format!("MLU_CHIPS={text} is not a number from 1 to 16"))
-        })?,
+        Ok(text) => text
+            .parse()
+            .ok()
+            .filter(|n| (1..=16).contains(n))
+            .ok_or_else(|| {
+                Error::new(
+                    "start the embedded card",
+                    Status::InvalidArgument,
+                    format!("MLU_CHIPS={text} is not a number from 1 to 16"),
+                )
+            })?,
     };
-    let card = Embedded::new(chips, std::env::var_os("MLU_INJECT").is_some_and(|v| v == "1"))?;
+    let card = Embedded::new(
+        chips,
+        std::env::var_os("MLU_INJECT").is_some_and(|v| v == "1"),
+    )?;
     *slot = Some(card.clone());
     Ok(card)
 }
@@ -95,21 +112,40 @@ impl Embedded {
     pub fn new(chips: u32, inject: bool) -> Result<Arc<Self>> {
         const CALL: &str = "start the embedded card";
         let serial = u64::from(MLU370_X8.board_id) << 56 | SERIAL;
-        let config = EmbeddedConfig { model: &MLU370_X8, chips, serial, inject };
-        let card = EmbeddedCard::new(&config).map_err(|e| Error::new(CALL, Status::OutOfHostMemory, e.to_string()))?;
+        let config = EmbeddedConfig {
+            model: &MLU370_X8,
+            chips,
+            serial,
+            inject,
+        };
+        let card = EmbeddedCard::new(&config)
+            .map_err(|e| Error::new(CALL, Status::OutOfHostMemory, e.to_string()))?;
         let mut signals = Vec::new();
         for chip in card.chips() {
             let length = Signals::ring_bytes() * MAX_VECTORS as usize;
-            let memory = Mapping::anonymous(length).map_err(|e| Error::system(CALL, "no memory for the event rings", e))?;
+            let memory = Mapping::anonymous(length)
+                .map_err(|e| Error::system(CALL, "no memory for the event rings", e))?;
             let vectors = (0..MAX_VECTORS).map(|_| Signal::default()).collect();
             let chip_signals = Arc::new(Signals { memory, vectors });
             // SAFETY: the mapping lives in `chip_signals`, which the chip keeps until it has let go of the range; it is only accessed
             // through atomics.
-            let address = unsafe { chip.register(chip_signals.memory.start(), length, true, chip_signals.clone()) }
-                .map_err(|e| Error::new(CALL, Status::Internal, format!("{e:?}")))?;
+            let address = unsafe {
+                chip.register(
+                    chip_signals.memory.start(),
+                    length,
+                    true,
+                    chip_signals.clone(),
+                )
+            }
+            .map_err(|e| Error::new(CALL, Status::Internal, format!("{e:?}")))?;
             for vector in 0..MAX_VECTORS {
                 let address = address + u64::from(vector) * Signals::ring_bytes() as u64;
-                let ring = rpc::EventRing { address, entries: EVENTS, vector, flags: 0 };
+                let ring = rpc::EventRing {
+                    address,
+                    entries: EVENTS,
+                    vector,
+                    flags: 0,
+                };
                 call::<_, ()>(chip, CALL, Function::EventRing, 0, &ring)?;
             }
             let hook = chip_signals.clone();
@@ -121,7 +157,10 @@ impl Embedded {
 
     fn chip(&self, call: &'static str, device: u32) -> Result<&EmbeddedChip> {
         self.card.chip(device).ok_or_else(|| {
-            let text = format!("there is no chip {device}; the embedded card has {} (MLU_CHIPS sets it)", self.card.chips().len());
+            let text = format!(
+                "there is no chip {device}; the embedded card has {} (MLU_CHIPS sets it)",
+                self.card.chips().len()
+            );
             Error::new(call, Status::BadHandle, text)
         })
     }
@@ -150,12 +189,25 @@ impl Embedded {
 }
 
 /// Sends a message and takes the answer's body.
-fn call<C: Wire, R: Wire>(chip: &EmbeddedChip, name: &'static str, function: Function, context: u64, body: &C) -> Result<R> {
+fn call<C: Wire, R: Wire>(
+    chip: &EmbeddedChip,
+    name: &'static str,
+    function: Function,
+    context: u64,
+    body: &C,
+) -> Result<R> {
     let answer = call_bytes(chip, name, function, context, body.as_bytes())?;
-    R::read_from(&answer).ok_or_else(|| Error::new(name, Status::Internal, "the firmware's answer is too short"))
+    R::read_from(&answer)
+        .ok_or_else(|| Error::new(name, Status::Internal, "the firmware's answer is too short"))
 }
 
-fn call_bytes(chip: &EmbeddedChip, name: &'static str, function: Function, context: u64, body: &[u8]) -> Result<Vec<u8>> {
+fn call_bytes(
+    chip: &EmbeddedChip,
+    name: &'static str,
+    function: Function,
+    context: u64,
+    body: &[u8],
+) -> Result<Vec<u8>> {
     if chip.firmware().is_gone() {
         return Err(Error::new(name, Status::DeviceLost, "the chip is lost"));
     }
@@ -169,11 +221,20 @@ fn call_bytes(chip: &EmbeddedChip, name: &'static str, function: Function, conte
         reserved: 0,
     };
     let answer = chip.rpc(&[header.as_bytes(), body].concat());
-    let head = RpcHeader::read_from(&answer).ok_or_else(|| Error::new(name, Status::Internal, "the firmware's answer is too short"))?;
+    let head = RpcHeader::read_from(&answer)
+        .ok_or_else(|| Error::new(name, Status::Internal, "the firmware's answer is too short"))?;
     match Status::from_raw(head.status) {
         Some(Status::Ok) => Ok(answer[size_of::<RpcHeader>()..].to_vec()),
-        Some(status) => Err(Error::new(name, status, format!("the firmware refused {function:?}"))),
-        None => Err(Error::new(name, Status::Internal, format!("the firmware answered with status {}", head.status))),
+        Some(status) => Err(Error::new(
+            name,
+            status,
+            format!("the firmware refused {function:?}"),
+        )),
+        None => Err(Error::new(
+            name,
+            Status::Internal,
+            format!("the firmware answered with status {}", head.status),
+        )),
     }
 }
 
@@ -191,18 +252,37 @@ impl Transport for Embedded {
     }
 
     fn telemetry(&self, device: u32) -> Result<Telemetry> {
-        call(self.chip("read telemetry", device)?, "read telemetry", Function::Telemetry, 0, &())
+        call(
+            self.chip("read telemetry", device)?,
+            "read telemetry",
+            Function::Telemetry,
+            0,
+            &(),
+        )
     }
 
     fn processes(&self, device: u32) -> Result<Vec<Process>> {
         let chip = self.chip("list processes", device)?;
         let mut list = Vec::new();
         loop {
-            let wanted = rpc::Processes { start: list.len() as u32, reserved: 0 };
-            let answer = call_bytes(chip, "list processes", Function::Processes, 0, wanted.as_bytes())?;
+            let wanted = rpc::Processes {
+                start: list.len() as u32,
+                reserved: 0,
+            };
+            let answer = call_bytes(
+                chip,
+                "list processes",
+                Function::Processes,
+                0,
+                wanted.as_bytes(),
+            )?;
             let head = ProcessList::read_from(&answer).unwrap_or_else(ProcessList::zeroed);
             let entries = answer.get(size_of::<ProcessList>()..).unwrap_or_default();
-            list.extend(entries.chunks_exact(size_of::<Process>()).filter_map(Process::read_from));
+            list.extend(
+                entries
+                    .chunks_exact(size_of::<Process>())
+                    .filter_map(Process::read_from),
+            );
             if head.count == 0 || list.len() >= head.total as usize {
                 return Ok(list);
             }
@@ -210,7 +290,13 @@ impl Transport for Embedded {
     }
 
     fn inject(&self, device: u32, inject: &Inject) -> Result<()> {
-        call(self.chip("inject a fault", device)?, "inject a fault", Function::Inject, 0, inject)
+        call(
+            self.chip("inject a fault", device)?,
+            "inject a fault",
+            Function::Inject,
+            0,
+            inject,
+        )
     }
 
     fn open(&self, device: u32) -> Result<Arc<dyn Channel>> {
@@ -219,11 +305,25 @@ impl Transport for Embedded {
         let chip = self.chip(CALL, device)?;
         let mut comm = [0; 32];
         let name = std::fs::read("/proc/self/comm").unwrap_or_default();
-        let length = name.iter().position(|b| *b == b'\n').unwrap_or(name.len()).min(31);
+        let length = name
+            .iter()
+            .position(|b| *b == b'\n')
+            .unwrap_or(name.len())
+            .min(31);
         comm[..length].copy_from_slice(&name[..length]);
         let (pid, uid) = (std::process::id(), rustix::process::geteuid().as_raw());
-        let created: rpc::ContextCreated =
-            call(chip, CALL, Function::ContextCreate, 0, &rpc::ContextCreate { pid, uid, flags: 0, comm })?;
+        let created: rpc::ContextCreated = call(
+            chip,
+            CALL,
+            Function::ContextCreate,
+            0,
+            &rpc::ContextCreate {
+                pid,
+                uid,
+                flags: 0,
+                comm,
+            },
+        )?;
         Ok(Arc::new(EmbeddedChannel {
             card: self.card.clone(),
             signals: self.signals[device as usize].clone(),
@@ -263,11 +363,15 @@ struct QueueState {
 
 impl QueueState {
     fn timeline(&self) -> u64 {
-        self.memory.word(self.ring_bytes + STATUS_TIMELINE).load(Ordering::Acquire)
+        self.memory
+            .word(self.ring_bytes + STATUS_TIMELINE)
+            .load(Ordering::Acquire)
     }
 
     fn error(&self) -> u32 {
-        self.memory.word(self.ring_bytes + STATUS_ERROR).load(Ordering::Acquire) as u32
+        self.memory
+            .word(self.ring_bytes + STATUS_ERROR)
+            .load(Ordering::Acquire) as u32
     }
 
     fn arm_word(&self) -> &AtomicU64 {
@@ -293,7 +397,12 @@ impl QueueState {
     fn arm(&self, wanted: &[u64], signals: &Signals) {
         loop {
             let timeline = self.timeline();
-            let next = wanted.iter().copied().filter(|v| *v > timeline).min().unwrap_or(ARM_NONE);
+            let next = wanted
+                .iter()
+                .copied()
+                .filter(|v| *v > timeline)
+                .min()
+                .unwrap_or(ARM_NONE);
             self.arm_word().store(next, Ordering::Release);
             fence(Ordering::SeqCst);
             if self.timeline() < next {
@@ -309,13 +418,24 @@ impl EmbeddedChannel {
         &self.card.chips()[self.device as usize]
     }
 
-    fn call<C: Wire, R: Wire>(&self, name: &'static str, function: Function, body: &C) -> Result<R> {
+    fn call<C: Wire, R: Wire>(
+        &self,
+        name: &'static str,
+        function: Function,
+        body: &C,
+    ) -> Result<R> {
         call(self.chip(), name, function, self.context, body)
     }
 
     fn find(&self, name: &'static str, queue: u64) -> Result<Arc<QueueState>> {
         let found = lock(&self.queues).get(&queue).cloned();
-        found.ok_or_else(|| Error::new(name, Status::BadHandle, format!("there is no queue {queue:#x} in this context")))
+        found.ok_or_else(|| {
+            Error::new(
+                name,
+                Status::BadHandle,
+                format!("there is no queue {queue:#x} in this context"),
+            )
+        })
     }
 
     fn map_host(&self, va: u64, length: usize, access: u32) -> Result<()> {
@@ -323,10 +443,23 @@ impl EmbeddedChannel {
         let write = access & rpc::ACCESS_WRITE != 0;
         // SAFETY: the range was just mapped and stays so until `host_free` or the drop of the channel, which take it back first; it is
         // only handed out as a raw pointer.
-        let address = unsafe { self.chip().register(va as *mut u8, length, write, Arc::new(())) }
-            .map_err(|e| Error::new(CALL, Status::AddressInUse, format!("{e:?}")))?;
-        let map = rpc::HostMap { va, length: length as u64, offset: 0, count: 1, access, flags: 0 };
-        let piece = HostPiece { address, length: length as u64 };
+        let address = unsafe {
+            self.chip()
+                .register(va as *mut u8, length, write, Arc::new(()))
+        }
+        .map_err(|e| Error::new(CALL, Status::AddressInUse, format!("{e:?}")))?;
+        let map = rpc::HostMap {
+            va,
+            length: length as u64,
+            offset: 0,
+            count: 1,
+            access,
+            flags: 0,
+        };
+        let piece = HostPiece {
+            address,
+            length: length as u64,
+        };
         let body = [map.as_bytes(), piece.as_bytes()].concat();
         let mapped = call_bytes(self.chip(), CALL, Function::HostMap, self.context, &body);
         if mapped.is_err() {
@@ -346,12 +479,25 @@ impl Channel for EmbeddedChannel {
     }
 
     fn memory_alloc(&self, va: u64, length: u64) -> Result<()> {
-        let alloc = rpc::MemoryAlloc { va, length, flags: 0 };
-        self.call::<_, rpc::MemoryAllocated>("allocate device memory", Function::MemoryAlloc, &alloc).map(drop)
+        let alloc = rpc::MemoryAlloc {
+            va,
+            length,
+            flags: 0,
+        };
+        self.call::<_, rpc::MemoryAllocated>(
+            "allocate device memory",
+            Function::MemoryAlloc,
+            &alloc,
+        )
+        .map(drop)
     }
 
     fn memory_free(&self, va: u64) -> Result<()> {
-        self.call("free device memory", Function::MemoryFree, &rpc::MemoryFree { va })
+        self.call(
+            "free device memory",
+            Function::MemoryFree,
+            &rpc::MemoryFree { va },
+        )
     }
 
     fn host_alloc(&self, va: u64, length: u64, access: u32) -> Result<()> {
@@ -371,29 +517,54 @@ impl Channel for EmbeddedChannel {
     fn host_free(&self, va: u64) -> Result<()> {
         const CALL: &str = "free pinned host memory";
         let Some(length) = lock(&self.host).get(&va).copied() else {
-            return Err(Error::new(CALL, Status::BadHandle, format!("no pinned memory begins at {va:#x}")));
+            return Err(Error::new(
+                CALL,
+                Status::BadHandle,
+                format!("no pinned memory begins at {va:#x}"),
+            ));
         };
         self.call::<_, ()>(CALL, Function::HostUnmap, &rpc::MemoryFree { va })?;
         lock(&self.host).remove(&va);
         self.chip().unregister(va, length as u64);
-        sys::reserve_again(va, length).map_err(|e| Error::system(CALL, format!("cannot unmap {va:#x}"), e))
+        sys::reserve_again(va, length)
+            .map_err(|e| Error::system(CALL, format!("cannot unmap {va:#x}"), e))
     }
 
     fn notifier_pool(&self, va: u64, count: u32) -> Result<()> {
-        self.call("set the notifier pool", Function::NotifierPool, &rpc::NotifierPool { va, count, reserved: 0 })
+        self.call(
+            "set the notifier pool",
+            Function::NotifierPool,
+            &rpc::NotifierPool {
+                va,
+                count,
+                reserved: 0,
+            },
+        )
     }
 
     fn queue_create(&self, ring_units: u32, priority: u32, weight: u32) -> Result<QueueMemory> {
         const CALL: &str = "make a queue";
-        let ring_bytes = (ring_units as usize).saturating_mul(UNIT).next_multiple_of(PAGE);
+        let ring_bytes = (ring_units as usize)
+            .saturating_mul(UNIT)
+            .next_multiple_of(PAGE);
         let length = ring_bytes.saturating_add(STATUS_SIZE + PAGE);
-        let memory = Mapping::anonymous(length)
-            .map_err(|e| Error::system(CALL, format!("no memory for a ring of {ring_units} units"), e))?;
+        let memory = Mapping::anonymous(length).map_err(|e| {
+            Error::system(
+                CALL,
+                format!("no memory for a ring of {ring_units} units"),
+                e,
+            )
+        })?;
         let memory = Arc::new(memory);
-        memory.word(ring_bytes + STATUS_SIZE).store(ARM_NONE, Ordering::Relaxed);
+        memory
+            .word(ring_bytes + STATUS_SIZE)
+            .store(ARM_NONE, Ordering::Relaxed);
         // SAFETY: the chip keeps the mapping until it has let go of the range; it is only accessed through atomics and raw copies.
-        let address = unsafe { self.chip().register(memory.start(), length, true, memory.clone()) }
-            .map_err(|e| Error::new(CALL, Status::Internal, format!("{e:?}")))?;
+        let address = unsafe {
+            self.chip()
+                .register(memory.start(), length, true, memory.clone())
+        }
+        .map_err(|e| Error::new(CALL, Status::Internal, format!("{e:?}")))?;
         let vector = self.next_vector.fetch_add(1, Ordering::Relaxed) % MAX_VECTORS;
         let create = rpc::QueueCreate {
             ring: address,
@@ -415,7 +586,9 @@ impl Channel for EmbeddedChannel {
         };
         let doorbells = self.chip().doorbells();
         let offset = doorbell_page(created.index) + doorbell_slot(created.index);
-        let doorbell = doorbells.word(offset).ok_or_else(|| Error::new(CALL, Status::Internal, "no doorbell"))?;
+        let doorbell = doorbells
+            .word(offset)
+            .ok_or_else(|| Error::new(CALL, Status::Internal, "no doorbell"))?;
         let shared = QueueMemory {
             queue: created.queue,
             ring: memory.start(),
@@ -423,7 +596,13 @@ impl Channel for EmbeddedChannel {
             doorbell: doorbell.as_ptr(),
             status: memory.start().wrapping_add(ring_bytes),
         };
-        let state = QueueState { memory, ring_bytes, vector, wanted: Mutex::default(), destroyed: false.into() };
+        let state = QueueState {
+            memory,
+            ring_bytes,
+            vector,
+            wanted: Mutex::default(),
+            destroyed: false.into(),
+        };
         lock(&self.queues).insert(created.queue, Arc::new(state));
         Ok(shared)
     }
@@ -431,12 +610,18 @@ impl Channel for EmbeddedChannel {
     fn queue_destroy(&self, queue: u64) -> Result<()> {
         const CALL: &str = "destroy a queue";
         let Some(state) = lock(&self.queues).remove(&queue) else {
-            return Err(Error::new(CALL, Status::BadHandle, format!("there is no queue {queue:#x} in this context")));
+            return Err(Error::new(
+                CALL,
+                Status::BadHandle,
+                format!("there is no queue {queue:#x} in this context"),
+            ));
         };
-        let destroyed = self.call::<_, ()>(CALL, Function::QueueDestroy, &rpc::QueueDestroy { queue });
+        let destroyed =
+            self.call::<_, ()>(CALL, Function::QueueDestroy, &rpc::QueueDestroy { queue });
         state.destroyed.store(true, Ordering::SeqCst);
         self.signals.wake(state.vector);
-        self.chip().unregister(state.memory.start() as u64, state.memory.len() as u64);
+        self.chip()
+            .unregister(state.memory.start() as u64, state.memory.len() as u64);
         destroyed
     }
 
@@ -447,19 +632,29 @@ impl Channel for EmbeddedChannel {
         state.want(value, &self.signals);
         let result = loop {
             let before = *lock(&signal.count);
-            let progress = QueueProgress { timeline: state.timeline(), error: state.error() };
+            let progress = QueueProgress {
+                timeline: state.timeline(),
+                error: state.error(),
+            };
             if progress.timeline >= value || progress.error != 0 {
                 break Ok(progress);
             }
             if state.destroyed.load(Ordering::SeqCst) {
-                break Err(Error::new(CALL, Status::QueueDestroyed, format!("queue {queue:#x} was destroyed meanwhile")));
+                break Err(Error::new(
+                    CALL,
+                    Status::QueueDestroyed,
+                    format!("queue {queue:#x} was destroyed meanwhile"),
+                ));
             }
             if self.chip().firmware().is_gone() {
                 break Err(Error::new(CALL, Status::DeviceLost, "the chip is lost"));
             }
             let now = monotonic_ns();
             if now >= deadline_ns {
-                let text = format!("queue {queue:#x} is at {}, not at {value}", progress.timeline);
+                let text = format!(
+                    "queue {queue:#x} is at {}, not at {value}",
+                    progress.timeline
+                );
                 break Err(Error::new(CALL, Status::Timeout, text));
             }
             // Bounded, so that the loss of the chip is noticed.
@@ -474,7 +669,11 @@ impl Channel for EmbeddedChannel {
     }
 
     fn queue_error(&self, queue: u64, clear: bool) -> Result<ErrorRecord> {
-        let error = rpc::QueueError { queue, clear: u32::from(clear), reserved: 0 };
+        let error = rpc::QueueError {
+            queue,
+            clear: u32::from(clear),
+            reserved: 0,
+        };
         self.call("read a queue's error", Function::QueueError, &error)
     }
 
@@ -487,7 +686,8 @@ impl Drop for EmbeddedChannel {
     fn drop(&mut self) {
         let _ = self.call::<_, ()>("close a context", Function::ContextDestroy, &());
         for (_, state) in lock(&self.queues).drain() {
-            self.chip().unregister(state.memory.start() as u64, state.memory.len() as u64);
+            self.chip()
+                .unregister(state.memory.start() as u64, state.memory.len() as u64);
         }
         for (va, length) in lock(&self.host).drain() {
             self.chip().unregister(va, length as u64);
