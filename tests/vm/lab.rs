@@ -18,7 +18,7 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// What machines are made from. Made and built when the first case asks.
+    /// What machines are made from. Made and built when the first case asks, unless `VMLU_NO_BUILD` says that it is.
     pub fn setup(&self) -> Result<&Setup> {
         let setup = self
             .setup
