@@ -132,7 +132,7 @@ wire! {
     pub struct MemAlloc : 40 {
         /// In: device virtual address, chosen by the caller; a multiple of the granule.
         pub va: u64 = 0,
-        /// In: bytes, a multiple of the granule.
+        /// In: bytes: what lies beyond them is refused, although memory is taken in granules.
         pub length: u64 = 8,
         /// Zero.
         pub flags: u64 = 16,

@@ -108,7 +108,7 @@ wire! {
     pub struct MemoryAlloc : 24 {
         /// Device virtual address at which the memory appears, a multiple of the granule.
         pub va: u64 = 0,
-        /// Bytes, a multiple of the granule.
+        /// Bytes: what lies beyond them is refused, although memory is taken in granules.
         pub length: u64 = 8,
         /// Zero.
         pub flags: u64 = 16,
