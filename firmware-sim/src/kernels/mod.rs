@@ -12,6 +12,7 @@ mod cast;
 mod cross_entropy;
 mod cross_entropy_backward;
 mod fill;
+mod fold;
 mod gemm;
 #[cfg(target_arch = "x86_64")]
 mod gemm_x86;

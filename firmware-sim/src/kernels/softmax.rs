@@ -4,6 +4,7 @@ use vmlu_ops::softmax::{Checked, Function, Softmax};
 
 use super::cross_entropy::rows_per_task;
 use super::env::{Access, Env, Fault, Work};
+use super::fold::Fold;
 use super::math::Real;
 use super::number::{with_float, Number, Storage, TILE};
 use super::view::View;
@@ -103,17 +104,18 @@ impl Row<'_, '_> {
     ) -> Result<Norm<S::Compute>, Fault> {
         let mut max = S::Compute::LOWEST;
         self.tiles::<S>(pace, |_, values| {
-            for v in values.iter() {
-                max = max.max(*v);
-            }
+            Fold::Max.tile(&mut max, values);
         })?;
         let mut sum = 0.0;
         self.tiles::<S>(pace, |_, values| {
             values.iter_mut().for_each(|v| *v = v.sub(max));
             S::Compute::exp_all(values);
-            for v in values.iter() {
-                sum += v.real();
+            let mut wide = [0.0; TILE];
+            let wide = &mut wide[..values.len()];
+            for (w, v) in wide.iter_mut().zip(values.iter()) {
+                *w = v.real();
             }
+            Fold::Add.tile(&mut sum, wide);
         })?;
         Ok(Norm {
             max,

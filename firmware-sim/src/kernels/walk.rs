@@ -70,13 +70,24 @@ impl<const N: usize> Walk<N> {
     }
 
     /// Calls `row(offsets, strides, count)` for the rows of a range of positions, each at most `limit` long, from `base`.
-    pub fn rows<E>(
+    pub fn rows(
         &self,
         range: Range<usize>,
         limit: usize,
         base: [isize; N],
-        mut row: impl FnMut([isize; N], [isize; N], usize) -> Result<(), E>,
-    ) -> Result<(), E> {
+        mut row: impl FnMut([isize; N], [isize; N], usize) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        self.rows_dyn(range, limit, base, &mut row)
+    }
+
+    /// [`Walk::rows`], compiled once.
+    fn rows_dyn(
+        &self,
+        range: Range<usize>,
+        limit: usize,
+        base: [isize; N],
+        row: &mut dyn FnMut([isize; N], [isize; N], usize) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
         let rank = self.axes.len();
         let mut at = [0usize; MAX_DIMS];
         let mut offsets = base;
@@ -118,6 +129,15 @@ impl<const N: usize> Walk<N> {
         &self,
         env: &dyn Env,
         row: impl Fn([isize; N], [isize; N], usize) + Sync,
+    ) -> Result<(), Fault> {
+        self.each_dyn(env, &row)
+    }
+
+    /// [`Walk::each`], compiled once.
+    fn each_dyn(
+        &self,
+        env: &dyn Env,
+        row: &(dyn Fn([isize; N], [isize; N], usize) + Sync),
     ) -> Result<(), Fault> {
         split(env, self.total, GRAIN, |range| {
             let mut pace = Pace::new(env);
@@ -166,6 +186,16 @@ pub fn split(
     total: usize,
     grain: usize,
     part: impl Fn(Range<usize>) -> Result<(), Fault> + Sync,
+) -> Result<(), Fault> {
+    split_dyn(env, total, grain, &part)
+}
+
+/// [`split`], compiled once.
+fn split_dyn(
+    env: &dyn Env,
+    total: usize,
+    grain: usize,
+    part: &(dyn Fn(Range<usize>) -> Result<(), Fault> + Sync),
 ) -> Result<(), Fault> {
     env.check()?;
     if total == 0 {

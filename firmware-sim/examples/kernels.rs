@@ -1,0 +1,132 @@
+//! Speed of some kernels on this host: `cargo run --release -p vmlu-firmware --features testing --example kernels`.
+
+use std::time::Instant;
+
+use vmlu_abi::tensor::DataType::{self, Bf16, F16, F32, F64, I32, I8};
+use vmlu_abi::Wire;
+use vmlu_firmware::kernels::testing::Arena;
+use vmlu_ops::tensor::{contiguous, transposed};
+use vmlu_ops::{binary, cross_entropy, matmul, reduce, softmax, unary, Descriptor};
+
+/// Median seconds of a run.
+fn time<D: Descriptor>(arena: &Arena, desc: &D) -> f64 {
+    let mut times: Vec<f64> = (0..9)
+        .map(|_| {
+            let start = Instant::now();
+            let mut runs = 0;
+            while runs == 0 || start.elapsed().as_millis() < 20 {
+                arena.run(desc).expect("the kernel runs");
+                runs += 1;
+            }
+            start.elapsed().as_secs_f64() / f64::from(runs)
+        })
+        .collect();
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+fn main() {
+    let mut arena = Arena::new(256 << 20);
+    let addresses: [u64; 3] = std::array::from_fn(|_| arena.reserve(64 << 20));
+    let noise: Vec<f32> = (0..16u32 << 20)
+        .map(|i| (i.wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 23) as f32 - 1.0)
+        .collect();
+    arena.set(addresses[0], &noise);
+    arena.set(addresses[1], &noise);
+    let [a, b, c] = addresses;
+    for threads in [1, 2] {
+        arena.threads = threads;
+        let product = |dtype: DataType, out, m: u64, n: u64, k: u64, nt: bool| {
+            let right = match nt {
+                true => transposed(contiguous(dtype, b, &[n, k]), 0, 1),
+                false => contiguous(dtype, b, &[k, n]),
+            };
+            let desc = matmul::Matmul {
+                a: contiguous(dtype, a, &[m, k]),
+                b: right,
+                out: contiguous(out, c, &[m, n]),
+                alpha: 1.0,
+                ..Wire::zeroed()
+            };
+            let rate = 2.0 * (m * n * k) as f64 / time(&arena, &desc) / 1e9;
+            let form = if nt { "nt" } else { "nn" };
+            println!("{threads}T matmul {dtype:?} {m}x{n}x{k} {form}: {rate:.1} Gop/s");
+        };
+        for size in [64, 256, 1024, 2048] {
+            product(F32, F32, size, size, size, false);
+        }
+        product(F32, F32, 1024, 1024, 1024, true);
+        product(F32, F32, 16, 2048, 2048, true);
+        product(F64, F64, 1024, 1024, 1024, false);
+        product(Bf16, F32, 1024, 1024, 1024, false);
+        product(F16, F16, 1024, 1024, 1024, false);
+        product(I8, I32, 1024, 1024, 1024, false);
+
+        let dims = [2048u64, 1024];
+        let x = contiguous(F32, a, &dims);
+        let out = contiguous(F32, c, &dims);
+        let elements = (dims[0] * dims[1]) as f64;
+        let report = |name: &str, seconds: f64| {
+            println!(
+                "{threads}T {name} 2048x1024: {:.2} Gelements/s",
+                elements / seconds / 1e9
+            );
+        };
+        let unary = |function: unary::Function| unary::Unary {
+            x,
+            out,
+            function: function.raw(),
+            reserved: 0,
+        };
+        for f in [
+            unary::Function::Copy,
+            unary::Function::Exp,
+            unary::Function::Tanh,
+        ] {
+            report(f.name(), time(&arena, &unary(f)));
+        }
+        let turned = unary::Unary {
+            x: transposed(contiguous(F32, a, &[1024, 2048]), 0, 1),
+            ..unary(unary::Function::Copy)
+        };
+        report("copy of a transpose", time(&arena, &turned));
+        let add = binary::Binary {
+            a: x,
+            b: contiguous(F32, b, &dims),
+            out,
+            function: binary::Function::Add.raw(),
+            reserved: 0,
+        };
+        report("add", time(&arena, &add));
+        for (axes, name, shape) in [
+            (1, "sum of columns", vec![1024u64]),
+            (2, "sum of rows", vec![2048]),
+            (3, "sum", vec![]),
+        ] {
+            let desc = reduce::Reduce {
+                x,
+                out: contiguous(F32, c, &shape),
+                function: 0,
+                axes,
+            };
+            report(name, time(&arena, &desc));
+        }
+        let desc = softmax::Softmax {
+            x,
+            out,
+            function: 0,
+            axis: 1,
+        };
+        report("softmax", time(&arena, &desc));
+        let labels = vec![3i32; 2048];
+        arena.set(b, &labels);
+        let desc = cross_entropy::CrossEntropy {
+            logits: x,
+            labels: contiguous(I32, b, &[2048]),
+            loss: contiguous(F32, c, &[2048]),
+            ..Wire::zeroed()
+        };
+        report("cross_entropy", time(&arena, &desc));
+        arena.set(b, &noise[..1 << 10]);
+    }
+}
