@@ -64,6 +64,9 @@ impl Firmware {
             for queue in context.queues().into_iter().filter(|q| q.touches(address, length)) {
                 tracing::warn!(chip = self.core.hardware.chip, queue = queue.index, "the host took the queue's memory away");
                 queue.destroy();
+                // Nothing may hold on to its memory, so its handle names nothing from here on.
+                context.queues.lock().unwrap_or_else(|e| e.into_inner()).retain(|q| q.handle != queue.handle);
+                self.core.queues.write().unwrap_or_else(|e| e.into_inner()).remove(queue.handle);
             }
             let segments = context.space_mut().remove_host(address, length);
             let _ = context.retire(&self.core, segments);

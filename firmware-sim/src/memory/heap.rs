@@ -13,6 +13,9 @@ pub const GRANULE: u64 = 64 << 10;
 /// Ranges of this length and more begin at a multiple of it, so that hosts can map them with huge pages.
 const HUGE: u64 = 2 << 20;
 
+/// The owner of what was there before this firmware booted; no context has this handle.
+const UNKNOWN: u64 = u64::MAX;
+
 /// Host memory that the chips of this process may still take.
 static BUDGET: AtomicU64 = AtomicU64::new(u64::MAX);
 
@@ -61,10 +64,17 @@ pub struct Heap {
 }
 
 impl Heap {
-    /// A heap over the first `available` bytes of the memory.
+    /// A heap over the first `available` bytes of the memory. What an earlier boot, or the host through its window, left there is cleared
+    /// before anybody gets it.
     pub fn new(memory: Arc<SharedMemory>, available: u64) -> Self {
         let total = available.min(memory.len() as u64) / GRANULE * GRANULE;
-        Self { memory, free: BTreeMap::from([(0, total)]), total, used: 0, last_owner: vec![0; (total / GRANULE) as usize] }
+        let mut last_owner = vec![0; (total / GRANULE) as usize];
+        for (offset, length) in memory.populated() {
+            let first = ((offset / GRANULE) as usize).min(last_owner.len());
+            let last = (offset.saturating_add(length).div_ceil(GRANULE) as usize).min(last_owner.len());
+            last_owner[first..last].fill(UNKNOWN);
+        }
+        Self { memory, free: BTreeMap::from([(0, total)]), total, used: 0, last_owner }
     }
 
     /// Bytes that can be allocated in all.
@@ -162,6 +172,17 @@ mod tests {
 
     fn heap(megabytes: u64) -> Heap {
         Heap::new(Arc::new(SharedMemory::new("test", megabytes << 20).unwrap()), megabytes << 20)
+    }
+
+    #[test]
+    fn what_an_earlier_boot_left_is_cleared() {
+        let memory = Arc::new(SharedMemory::new("test", 8 << 20).unwrap());
+        memory.bytes(0, 8 << 20).unwrap().slice((3 << 20) + 5, 3).unwrap().copy_from(b"old");
+        let mut heap = Heap::new(memory.clone(), 8 << 20);
+        let range = heap.allocate(8 << 20, 1).unwrap();
+        let mut data = vec![1; 8 << 20];
+        memory.bytes(range.offset, range.length).unwrap().copy_to(&mut data);
+        assert!(data.iter().all(|b| *b == 0));
     }
 
     #[test]

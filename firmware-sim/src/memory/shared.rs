@@ -93,6 +93,25 @@ impl SharedMemory {
         Some(unsafe { AtomicU64::from_ptr(self.base.as_ptr().add(offset as usize).cast::<u64>()) })
     }
 
+    /// Ranges of bytes that take host memory, as offset and length: all others read zero. As a whole if the host cannot tell.
+    pub fn populated(&self) -> Vec<(u64, u64)> {
+        use rustix::fs::{SeekFrom, seek};
+        let mut ranges = Vec::new();
+        let mut at = 0;
+        loop {
+            let data = match seek(&self.fd, SeekFrom::Data(at)) {
+                Ok(data) => data,
+                Err(rustix::io::Errno::NXIO) => return ranges,
+                Err(_) => return vec![(0, self.length as u64)],
+            };
+            at = match seek(&self.fd, SeekFrom::Hole(data)) {
+                Ok(hole) if hole > data => hole,
+                _ => return vec![(0, self.length as u64)],
+            };
+            ranges.push((data, at - data));
+        }
+    }
+
     /// Gives the pages of a range back to the host; the range reads zero afterwards.
     pub fn discard(&self, offset: u64, length: u64) -> io::Result<()> {
         rustix::fs::fallocate(
