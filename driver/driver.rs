@@ -16,7 +16,7 @@ use crate::{
     card::Card,
     event::{set_ring, EventRing, VectorHandler},
     ext::{
-        pci::{vendor, Enabled},
+        pci::{reset_function, vendor, Enabled},
         vectors::Vectors,
     },
     nodes::ChipNodes,
@@ -120,6 +120,10 @@ impl<'bound> Chip<'bound> {
 
 /// Finds out whether this is a card that the driver knows, and resets it: what it did before must not go on.
 fn check(pdev: &pci::Device<Core<'_>>, regs: &Registers) -> Result {
+    // A card that fell out may come back by a reset of the function.
+    if !regs.present() && reset_function(pdev).is_ok() {
+        dev_warn!(pdev, "the card did not answer; its function was reset\n");
+    }
     if !regs.present() {
         dev_err!(
             pdev,

@@ -5,6 +5,7 @@
 use kernel::{
     bindings, device,
     dma::{Device as _, DmaMask},
+    error::to_result,
     pci,
     pci::Vendor,
     prelude::*,
@@ -56,6 +57,18 @@ pub(crate) fn location(pdev: &pci::Device) -> Location {
         function: (devfn & 7) as u8,
         node,
     }
+}
+
+/// Resets the function by the means of PCI Express. Its state in configuration space is kept.
+///
+/// Only in probe: the driver has nothing under way.
+pub(crate) fn reset_function(pdev: &pci::Device<device::Core<'_>>) -> Result {
+    // SAFETY: `pdev` is valid. A function that is not there at all would be waited for for a minute.
+    if !unsafe { bindings::pci_device_is_present(raw(pdev)) } {
+        return Err(ENODEV);
+    }
+    // SAFETY: `pdev` is valid, and its lock is held in callbacks of the driver core.
+    to_result(unsafe { bindings::pci_reset_function_locked(raw(pdev)) })
 }
 
 /// An enabled function. Dropping it ends bus mastering and disables the function.
