@@ -20,9 +20,10 @@ pub struct Lab {
 impl Lab {
     /// What machines are made from. Made and built when the first case asks, unless `VMLU_NO_BUILD` says that it is.
     pub fn setup(&self) -> Result<&Setup> {
-        let setup = self
-            .setup
-            .get_or_init(|| setup::everything(true).map_err(|error| format!("{error:#}")));
+        let setup = self.setup.get_or_init(|| {
+            setup::everything(std::env::var_os("VMLU_NO_BUILD").is_none())
+                .map_err(|error| format!("{error:#}"))
+        });
         setup.as_ref().map_err(|error| anyhow!("{error}"))
     }
 

@@ -48,15 +48,16 @@ pub fn command() -> Command {
     command
 }
 
-/// Builds every program, example and shared library of the project but xtask, in release.
+/// Builds every program, example and shared library of the project, in release.
+///
+/// Always the whole workspace: cargo gives shared dependencies the features that the *selected* packages ask for, so that another selection
+/// would build them again.
 pub fn build() -> Result<Built> {
     let mut command = command();
     command.args([
         "build",
         "--release",
         "--workspace",
-        "--exclude",
-        "xtask",
         "--lib",
         "--bins",
         "--examples",

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
-use std::thread;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 
@@ -59,7 +59,7 @@ pub fn run(args: Args) -> Result<i32> {
     // The VM tests want a set-up and a line of progress of their own.
     plain.extend(["--", "--skip", VM_PREFIX]);
     plain.extend(&filter);
-    sum.add(tests("tests on this machine", &plain)?);
+    sum.add(tests("tests on this machine", &plain, false)?);
     let mut docs = vec![
         "test",
         "--release",
@@ -69,20 +69,12 @@ pub fn run(args: Args) -> Result<i32> {
         "--",
     ];
     docs.extend(&filter);
-    sum.add(tests("examples in the documentation", &docs)?);
+    sum.add(tests("examples in the documentation", &docs, false)?);
     if !args.no_vm {
         setup::everything(true)?;
-        let mut vm = vec![
-            "test",
-            "--release",
-            "-p",
-            "vmlu-tests",
-            "--test",
-            VM_TESTS,
-            "--",
-        ];
+        let mut vm = vec!["test", "--release", "--workspace", "--test", VM_TESTS, "--"];
         vm.extend(&filter);
-        sum.add(tests("tests in virtual machines", &vm)?);
+        sum.add(tests("tests in virtual machines", &vm, true)?);
     }
     println!("{} passed, {} failed", sum.passed, sum.failed);
     Ok(i32::from(sum.failed > 0))
@@ -123,35 +115,34 @@ fn lint() -> Result<Sum> {
 }
 
 /// Runs one `cargo test` and adds up what its test programs report. If it fails without a failed test (it does not build, a
-/// program dies), that counts as one failure.
-fn tests(name: &str, arguments: &[&str]) -> Result<Sum> {
+/// program dies), that counts as one failure. Cargo and the test programs show their progress themselves.
+fn tests(name: &str, arguments: &[&str], show_all: bool) -> Result<Sum> {
     say(format!("── {name} ──"));
-    let step = Step::start(name.to_owned());
+    let started = Instant::now();
     let mut command: Command = cargo::command();
-    command
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped());
+    // The set-up has built everything: the VM tests need not.
+    command.args(arguments).env("VMLU_NO_BUILD", "1");
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = command.spawn().context("cannot start cargo")?;
     let stdout = child.stdout.take().expect("it is piped");
-    let reader = thread::spawn(move || {
-        let mut sum = Sum::default();
-        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-            match result(&line) {
-                Some(result) => sum.add(result),
-                None if is_noise(&line) => {}
-                None => println!("{line}"),
-            }
+    let mut sum = Sum::default();
+    for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+        match result(&line) {
+            Some(result) => sum.add(result),
+            None if !show_all && is_noise(&line) => {}
+            None => println!("{line}"),
         }
-        sum
-    });
+    }
     let status = child.wait()?;
-    let mut sum = reader.join().unwrap_or_default();
     if !status.success() && sum.failed == 0 {
         println!("{name}: cargo ended with {status} though no test failed (see above)");
         sum.failed = 1;
     }
-    step.done_with(&format!("{} passed, {} failed", sum.passed, sum.failed));
+    let seconds = started.elapsed().as_secs_f64();
+    say(format!(
+        "{name}: {} passed, {} failed ({seconds:.1} s)",
+        sum.passed, sum.failed
+    ));
     Ok(sum)
 }
 
