@@ -26,7 +26,7 @@ use crate::{
     ext::{
         bound::BoundGate,
         pages::PageSet,
-        pci::{location, Location},
+        pci::{clear_master, location, Location},
         periodic::Periodic,
         wait::{new_wait_queue, WaitQueue},
     },
@@ -200,9 +200,19 @@ impl Card {
             self.pdev,
             "card lost: {reason}; all its users get errors, bind the driver again to reset it\n"
         );
-        // If it still is there, it stops here; if not, nothing happens.
-        self.regs.reset();
+        self.silence();
         self.wake_everybody();
+    }
+
+    /// Makes the card leave host memory alone, which is about to be freed. A card that is not there does so anyway.
+    fn silence(&self) {
+        if self.regs.present() && !self.regs.reset() {
+            dev_warn!(
+                self.pdev,
+                "the card does not reset; its access to memory is cut off\n"
+            );
+            self.bound.with(|_| clear_master(&self.pdev));
+        }
     }
 
     fn wake_everybody(&self) {
@@ -213,9 +223,9 @@ impl Card {
     }
 
     /// Wakes those whose value was reached although no event came.
-    pub(crate) fn wake_overdue(&self) {
+    pub(crate) fn signal_overdue(&self) {
         for queue in self.queues.lock().iter().flatten() {
-            queue.wake_if_reached();
+            queue.signal_if_reached();
         }
     }
 
@@ -320,19 +330,14 @@ impl Card {
 
     /// Ends everything that needs the bound device. Files stay open; what they ask for is answered with `ENODEV`.
     pub(crate) fn shutdown(&self) {
-        let was = self.state.xchg(GONE, Full);
+        self.state.xchg(GONE, Full);
         self.wake_everybody();
         let watch = self.watch.lock().take();
         drop(watch);
         // A call in progress has ended when the lock is free.
         let channel = self.rpc.lock().take();
-        if was == RUNNING && !self.regs.reset() {
-            dev_warn!(
-                self.pdev,
-                "the card did not reset while the driver was unbound\n"
-            );
-        }
         // The card uses no host memory from here on.
+        self.silence();
         loop {
             let context = self.contexts.lock().pop();
             match context {

@@ -73,7 +73,7 @@ pub(crate) struct Inner {
     /// Queues by handle.
     pub(crate) queues: RBTree<u64, Arc<Queue>>,
     /// By offset.
-    areas: RBTree<u64, Area>,
+    pub(crate) areas: RBTree<u64, Area>,
 }
 
 impl Inner {
@@ -94,13 +94,6 @@ impl Inner {
         if let Some(file) = &self.file {
             page.revoke(file, offset);
         }
-    }
-
-    /// Enters pinned memory and its area.
-    pub(crate) fn add_host(&mut self, va: u64, host: HostMemory, area: Area) -> Result {
-        let offset = host.offset;
-        self.host.try_create_and_insert(va, host, GFP_KERNEL)?;
-        self.add_area(offset, area)
     }
 
     /// Takes pinned memory out.

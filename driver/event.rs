@@ -17,12 +17,16 @@ use crate::{
         status::Status,
     },
     card::Card,
-    ext::{shared::Shared, vectors::Handler},
+    ext::{shared::Shared, vectors::Handler, wait::now},
     rpc::RpcError,
 };
 
 /// Entries of a ring.
 const ENTRIES: u32 = 256;
+/// Log lines about events, and in what time, ns.
+const LOG_LINES: u32 = 10;
+const LOG_WINDOW: i64 = 5_000_000_000;
+
 const ENTRY: usize = core::mem::size_of::<Event>();
 
 const PRODUCED: usize = core::mem::offset_of!(RingHeader, produced);
@@ -35,6 +39,8 @@ pub(crate) struct EventRing {
     memory: Coherent<[u8]>,
     consumed: u64,
     lost: u64,
+    /// When the current window of log lines began, and how many it has.
+    logged: (i64, u32),
 }
 
 impl EventRing {
@@ -45,6 +51,7 @@ impl EventRing {
             memory: Coherent::<u8>::zeroed_slice(dev, size, GFP_KERNEL)?,
             consumed: 0,
             lost: 0,
+            logged: (0, 0),
         })
     }
 
@@ -80,6 +87,16 @@ impl EventRing {
         Ok(self.memory.load64(PRODUCED)? != self.consumed)
     }
 
+    /// Whether another line of the log is due: programs can provoke events.
+    fn may_log(&mut self) -> bool {
+        let time = now();
+        if time - self.logged.0 > LOG_WINDOW {
+            self.logged = (time, 0);
+        }
+        self.logged.1 += 1;
+        self.logged.1 <= LOG_LINES
+    }
+
     /// Whether entries were lost since this was asked last.
     fn has_lost(&mut self) -> Result<bool> {
         let lost = self.memory.load64(LOST)?;
@@ -102,7 +119,7 @@ impl VectorHandler {
         })
     }
 
-    fn dispatch(&self, event: Event) {
+    fn dispatch(&self, ring: &mut EventRing, event: Event) {
         let card = &self.card;
         match EventKind::from_raw(event.kind) {
             Some(EventKind::Timeline | EventKind::QueueError) => card.signal_queue(event.object),
@@ -111,10 +128,16 @@ impl VectorHandler {
                 card.stop_context(event.object, status.unwrap_or(Status::ContextStopped));
             }
             Some(EventKind::Rpc) => card.rpc_event.wake_all(),
-            Some(EventKind::Xid) => {
-                dev_warn!(card.pdev(), "xid {} from the card\n", event.value);
+            Some(EventKind::Xid) if ring.may_log() => {
+                dev_warn!(
+                    card.pdev(),
+                    "xid {} (context {})\n",
+                    event.value,
+                    event.object
+                );
             }
-            None => dev_warn_ratelimited(card, event.kind),
+            // New kinds are for newer drivers.
+            Some(EventKind::Xid) | None => {}
         }
     }
 
@@ -123,13 +146,15 @@ impl VectorHandler {
         loop {
             loop {
                 match ring.next() {
-                    Ok(Some(event)) => self.dispatch(event),
+                    Ok(Some(event)) => self.dispatch(&mut ring, event),
                     Ok(None) => break,
                     Err(_) => {
-                        dev_warn!(
-                            self.card.pdev(),
-                            "an event ring is damaged; looking at every queue instead\n"
-                        );
+                        if ring.may_log() {
+                            dev_warn!(
+                                self.card.pdev(),
+                                "an event ring is damaged; looking at every queue instead\n"
+                            );
+                        }
                         self.card.signal_all_queues();
                         break;
                     }
@@ -143,10 +168,6 @@ impl VectorHandler {
             }
         }
     }
-}
-
-fn dev_warn_ratelimited(card: &Card, kind: u32) {
-    dev_dbg!(card.pdev(), "unknown event kind {kind}\n");
 }
 
 impl Handler for VectorHandler {

@@ -2,12 +2,18 @@
 
 //! Device memory and pinned host memory of a context.
 
-use kernel::{page::PAGE_SIZE, prelude::*, sync::Arc};
+use kernel::{
+    page::PAGE_SIZE,
+    prelude::*,
+    rbtree::RBTreeNodeReservation,
+    sync::{Arc, UniqueArc},
+};
 
 use crate::{
     abi::{
         ioctl,
         rpc::{self, Function, HostPiece, ACCESS_READ, ACCESS_WRITE, MAX_PIECES},
+        status::Status,
         Wire,
     },
     card::Card,
@@ -38,15 +44,13 @@ impl CardMemory {
         card: &Arc<Card>,
         make: impl FnOnce(&kernel::device::Device<kernel::device::Bound>) -> Result<PageSet>,
     ) -> Result<Self> {
+        // Before the pages: once they are mapped nothing may fail.
+        let place = UniqueArc::new_uninit(GFP_KERNEL)?;
         let pages = card.with_bound(make).ok_or(ENODEV)??;
-        match Arc::new(pages, GFP_KERNEL) {
-            Ok(pages) => Ok(Self {
-                card: card.clone(),
-                pages,
-            }),
-            // `PageSet` has leaked what it could not unmap and said so; a machine that has no 64 bytes left has other worries.
-            Err(e) => Err(e.into()),
-        }
+        Ok(Self {
+            card: card.clone(),
+            pages: place.write(pages).into(),
+        })
     }
 
     /// The memory.
@@ -123,25 +127,35 @@ impl Context {
         let offset = new_offset(arg.length)?;
         let memory = CardMemory::scattered(self.card(), length)?;
 
+        // Before the card gets the memory: then nothing may fail.
+        let host_place = RBTreeNodeReservation::new(GFP_KERNEL)?;
+        let area_place = RBTreeNodeReservation::new(GFP_KERNEL)?;
+
         let mut inner = self.lock()?;
         if inner.host.get(&arg.va).is_some() {
             return Err(EEXIST);
         }
         if let Err(e) = self.host_map(arg, &memory) {
-            // Some pieces may have arrived. If the card is lost, it was reset; if it has no such mapping, it says so: both are well.
-            let _ = self.host_unmap(arg.va);
+            self.take_back(arg.va);
             return Err(e.into());
         }
         let area = Area::Pages(memory.pages().clone(), Access::ReadWrite);
+        inner.areas.insert(area_place.into_node(offset, area));
         let host = HostMemory { offset, memory };
-        if let Err(e) = inner.add_host(arg.va, host, area) {
-            // The memory may not be freed while the card has it; if it does not let go, `host_unmap` has reset it.
-            self.host_unmap(arg.va)?;
-            inner.remove_host(arg.va);
-            return Err(e);
-        }
+        inner.host.insert(host_place.into_node(arg.va, host));
         arg.mmap_offset = offset;
         Ok(())
+    }
+
+    /// Undoes a mapping of which the card has nothing or some pieces.
+    fn take_back(&self, va: u64) {
+        match self.host_unmap(va) {
+            Ok(()) | Err(RpcError::Lost | RpcError::Refused(Status::BadHandle)) => {}
+            // The memory is about to be freed, so the card may not go on with it.
+            Err(e) => self
+                .card()
+                .fail(fmt!("HostUnmap of a half-made mapping failed: {e:?}")),
+        }
     }
 
     /// Tells the firmware the pieces of a mapping, in as many messages as it takes.

@@ -8,7 +8,7 @@ use kernel::{
     prelude::*,
     sync::{
         atomic::{Acquire, Atomic, Release},
-        barrier, Arc, SpinLock,
+        barrier, Arc, SpinLock, UniqueArc,
     },
 };
 
@@ -142,11 +142,11 @@ impl Queue {
         self.waiters.wake_all();
     }
 
-    /// Wakes the waiters if a value that somebody waits for was reached.
-    pub(crate) fn wake_if_reached(&self) {
+    /// Makes up for an event that did not come: a value that somebody waits for was reached.
+    pub(crate) fn signal_if_reached(&self) {
         let armed = *self.armed.lock();
         if armed != ARM_NONE && (self.timeline() >= armed || self.error() != 0) {
-            self.waiters.wake_all();
+            self.signal();
         }
     }
 
@@ -241,6 +241,10 @@ impl Context {
         let status = CardMemory::contiguous(card, STATUS_SIZE)?;
         let arm = CardMemory::contiguous(card, PAGE_SIZE)?;
         arm.pages().store64(0, ARM_NONE)?;
+        let ring_offset = new_offset(ring.pages().len() as u64)?;
+        let status_offset = new_offset(STATUS_SIZE as u64)?;
+        let doorbell_offset = new_offset(PAGE_SIZE as u64)?;
+        let place = UniqueArc::<Queue>::new_uninit(GFP_KERNEL)?;
 
         let mut inner = self.lock()?;
         let command = rpc::QueueCreate {
@@ -255,93 +259,51 @@ impl Context {
             reserved: 0,
         };
         let made: rpc::QueueCreated = self.call(Function::QueueCreate, &command)?;
-        let memory = [ring, status, arm];
-        let queue = match self.enter_queue(&mut inner, &made, memory) {
-            Ok(queue) => queue,
-            Err((e, memory)) => {
-                // The memory goes after the card has let go of it.
-                self.destroy_on_card(made.queue);
-                drop(memory);
-                return Err(e);
-            }
-        };
+        // From here on the memory is freed only after the queue was destroyed on the card.
+        let page = doorbell_page(made.index);
+        let doorbell = DevicePage::new(card.pdev(), BAR_DOORBELL as u32, page)
+            .inspect_err(|_| self.destroy_on_card(made.queue))?;
+        let Ok(queue) = place.pin_init_with(pin_init!(Queue {
+            handle: made.queue,
+            index: made.index,
+            context_index: self.index(),
+            ring,
+            status,
+            arm,
+            doorbell,
+            ring_offset,
+            status_offset,
+            doorbell_offset,
+            ended: Atomic::new(0),
+            armed <- new_spinlock!(ARM_NONE),
+            waiters <- new_wait_queue!("mlu_queue"),
+        }));
+        let queue: Arc<Queue> = queue.into();
+        self.enter_queue(&mut inner, &queue)
+            .inspect_err(|_| self.destroy_on_card(made.queue))?;
+
         arg.queue = queue.handle;
-        arg.ring_offset = queue.ring_offset;
-        arg.status_offset = queue.status_offset;
-        arg.doorbell_offset = queue.doorbell_offset;
+        arg.ring_offset = ring_offset;
+        arg.status_offset = status_offset;
+        arg.doorbell_offset = doorbell_offset;
         arg.kick_offset = self.kick_offset();
         arg.doorbell_slot = doorbell_slot(queue.index) as u32;
         Ok(())
     }
 
-    /// Enters a queue that the card has made into the tables. On failure nothing of it is left there.
-    #[allow(clippy::type_complexity)]
-    fn enter_queue(
-        &self,
-        inner: &mut Inner,
-        made: &rpc::QueueCreated,
-        memory: [CardMemory; 3],
-    ) -> Result<Arc<Queue>, (Error, Option<[CardMemory; 3]>)> {
-        let offsets = || -> Result<_> {
-            let doorbell = DevicePage::new(
-                self.card().pdev(),
-                BAR_DOORBELL as u32,
-                doorbell_page(made.index),
-            )?;
-            let [ring, status, _] = &memory;
-            Ok((
-                doorbell,
-                new_offset(ring.pages().len() as u64)?,
-                new_offset(status.pages().len() as u64)?,
-                new_offset(PAGE_SIZE as u64)?,
-            ))
-        };
-        let (doorbell, ring_offset, status_offset, doorbell_offset) = match offsets() {
-            Ok(offsets) => offsets,
-            Err(e) => return Err((e, Some(memory))),
-        };
-        let [ring, status, arm] = memory;
-        // If this fails for want of memory, the card's mappings end with the initialiser, before the queue is destroyed on the card: so it
-        // is made before.
-        let queue = Arc::pin_init(
-            pin_init!(Queue {
-                handle: made.queue,
-                index: made.index,
-                context_index: self.index(),
-                ring,
-                status,
-                arm,
-                doorbell,
-                ring_offset,
-                status_offset,
-                doorbell_offset,
-                ended: Atomic::new(0),
-                armed <- new_spinlock!(ARM_NONE),
-                waiters <- new_wait_queue!("mlu_queue"),
-            }),
-            GFP_KERNEL,
-        );
-        let queue = match queue {
-            Ok(queue) => queue,
-            Err(e) => return Err((e, None)),
-        };
-        let entered = self.card().add_queue(queue.clone()).and_then(|()| {
-            let entered = inner
-                .queues
-                .try_create_and_insert(queue.handle, queue.clone(), GFP_KERNEL)
-                .map(|_| ())
-                .and_then(|()| queue.add_areas(inner));
-            if entered.is_err() {
-                inner.queues.remove(&queue.handle);
-                queue.remove_areas(inner);
-                self.card().remove_queue(queue.index);
-            }
-            entered
-        });
-        match entered {
-            Ok(()) => Ok(queue),
-            Err(e) => Err((e, None)),
+    /// Enters a queue into the tables. On failure nothing of it is left there.
+    fn enter_queue(&self, inner: &mut Inner, queue: &Arc<Queue>) -> Result {
+        self.card().add_queue(queue.clone())?;
+        let entered = inner
+            .queues
+            .try_create_and_insert(queue.handle, queue.clone(), GFP_KERNEL)
+            .and_then(|_| queue.add_areas(inner));
+        if entered.is_err() {
+            inner.queues.remove(&queue.handle);
+            queue.remove_areas(inner);
+            self.card().remove_queue(queue.index);
         }
+        entered
     }
 
     /// Destroys a queue on the card. If the firmware does not do it, the card may not go on, since the queue's memory is about to be freed.

@@ -29,7 +29,7 @@ impl Watch {
 impl Tick for Watch {
     fn tick(&self) -> bool {
         self.0.check_alive();
-        self.0.wake_overdue();
+        self.0.signal_overdue();
         self.0.is_alive() && self.0.is_used()
     }
 }

@@ -59,6 +59,14 @@ pub(crate) fn location(pdev: &pci::Device) -> Location {
     }
 }
 
+/// Forbids the function to access memory.
+///
+/// Only while the driver is bound, or the setting is that of the next driver.
+pub(crate) fn clear_master(pdev: &pci::Device) {
+    // SAFETY: `pdev` is valid.
+    unsafe { bindings::pci_clear_master(raw(pdev)) };
+}
+
 /// Resets the function by the means of PCI Express. Its state in configuration space is kept.
 ///
 /// Only in probe: the driver has nothing under way.
