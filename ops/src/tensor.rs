@@ -153,19 +153,18 @@ impl Tensor {
     /// Element count and byte extent.
     fn measure(&mut self, site: Site) -> Result<(), RuleError> {
         let size = self.dtype.size() as i64;
-        let (mut product, mut low, mut high) = (size, 0i64, 0i64);
-        let mut empty = false;
+        let product = self
+            .dims()
+            .iter()
+            .try_fold(size, |p, d| p.checked_mul(i64::try_from(*d.max(&1)).ok()?))
+            .ok_or_else(|| {
+                site.error(format_args!(
+                    ".dims {}: the product overflows",
+                    Dims(self.dims())
+                ))
+            })?;
+        let (mut low, mut high) = (0i64, 0i64);
         for (i, (&dim, &stride)) in self.dims().iter().zip(self.strides()).enumerate() {
-            empty |= dim == 0;
-            product = i64::try_from(dim.max(1))
-                .ok()
-                .and_then(|d| product.checked_mul(d))
-                .ok_or_else(|| {
-                    site.error(format_args!(
-                        ".dims {}: the product overflows",
-                        Dims(self.dims())
-                    ))
-                })?;
             // The dimension fits in 63 bits, as the product does.
             let reach = (dim.max(1) as i64 - 1)
                 .checked_mul(stride)
@@ -180,7 +179,7 @@ impl Tensor {
                 .checked_add(reach)
                 .ok_or_else(|| site.error(".strides: the extent of the tensor overflows"))?;
         }
-        if empty {
+        if self.dims().contains(&0) {
             return Ok(());
         }
         let outside = || site.error(".strides: elements lie outside the 64-bit address space");
@@ -372,9 +371,10 @@ impl Tensor {
         if pitch != other_pitch {
             return false;
         }
-        let (a, b) = (self.start % pitch, other.start % pitch);
-        let wraps = |at: u64, length: u64| at.checked_add(length).is_none_or(|end| end > pitch);
-        !wraps(a, mine) && !wraps(b, theirs) && (a + mine <= b || b + theirs <= a)
+        // Where the other's column block begins, seen from the start of this one.
+        let from = i128::from(other.start) - i128::from(self.start);
+        let from = from.rem_euclid(i128::from(pitch)) as u64;
+        mine <= from && theirs <= pitch - from
     }
 
     /// Largest distance between neighbours, and the extent of all other axes, in bytes.

@@ -107,8 +107,8 @@ macro_rules! narrow {
         impl Convert for $t {
             fn real(value: f32) -> f64 { f64::from(value) }
             fn whole(value: f32) -> i128 { value as i128 }
-            fn from_real(value: f64) -> u16 { <$t>::from_f64(value).to_bits() }
-            fn from_whole(value: i128) -> u16 { <$t>::from_f64(to_odd(value)).to_bits() }
+            fn from_real(value: f64) -> u16 { <$t>::from_f32(narrow_to_odd(value)).to_bits() }
+            fn from_whole(value: i128) -> u16 { Self::from_real(whole_to_odd(value)) }
         }
     )* };
 }
@@ -130,10 +130,19 @@ impl Convert for Truth {
 }
 
 /// A 65-bit integer as f64, lost bits kept as an odd last bit, so that rounding the result further equals rounding once.
-fn to_odd(value: i128) -> f64 {
-    let lost = value & 0xfff;
+fn whole_to_odd(value: i128) -> f64 {
     if value.unsigned_abs() < 1 << 53 {
         return value as f64;
     }
-    ((value >> 12) | i128::from(lost != 0)) as f64 * 4096.0
+    ((value >> 12) | i128::from(value & 0xfff != 0)) as f64 * 4096.0
+}
+
+/// An f64 as f32, lost bits kept in the same way.
+fn narrow_to_odd(value: f64) -> f32 {
+    let near = value as f32;
+    if f64::from(near) == value || value.is_nan() {
+        return near;
+    }
+    let away = f64::from(near).abs() > value.abs();
+    f32::from_bits((near.to_bits() - u32::from(away)) | 1)
 }

@@ -1,3 +1,18 @@
-//! Tests of the kernels against plain loops in f64.
+//! Tests of the kernels against plain loops in f64, over random shapes and layouts.
 
-mod smoke;
+mod edges;
+mod elementwise;
+mod environment;
+mod loss;
+mod product;
+mod reduction;
+mod tensors;
+
+/// Settings of a property test: a failure is reported by its seed, not in a file.
+fn cases(cases: u32) -> proptest::test_runner::Config {
+    proptest::test_runner::Config {
+        cases,
+        failure_persistence: None,
+        ..Default::default()
+    }
+}
