@@ -2,7 +2,8 @@
 //!
 //! A case is a function `fn(&Lab) -> Result<()>`, listed in the `CASES` of its file; its name starts with that of the file. Most cases
 //! share one machine ([`Lab::vm`]), which is booted when the first of them asks. A case that damages its machine, or wants another, boots
-//! its own ([`Lab::boot`]). Cases run one after another.
+//! its own ([`Lab::boot`]). Cases run one after another. The cases of the suite that runs on every transport (`tests/src/suite/`) run here
+//! too, over the driver.
 
 #![forbid(unsafe_code)]
 
@@ -31,6 +32,25 @@ fn main() -> ExitCode {
                 case(&lab).map_err(|error| format!("{error:#}\n{}", lab.logs()).into())
             }));
         }
+    }
+    for case in vmlu_tests::suite::CASES {
+        let lab = lab.clone();
+        trials.push(Trial::test(
+            format!("vm::suite::{}", case.name),
+            move || {
+                let output = lab
+                    .vm()
+                    .and_then(|vm| {
+                        vm.exec(&format!("MLU_TRANSPORT=kernel mlu-suite {}", case.name))
+                    })
+                    .map_err(|error| format!("{error:#}"))?;
+                if output.code == 0 {
+                    return Ok(());
+                }
+                let (code, stderr) = (output.code, output.stderr);
+                Err(format!("exit code {code}\n{stderr}\n{}", lab.logs()).into())
+            },
+        ));
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
     lab.close();

@@ -1,0 +1,176 @@
+//! The kernel module: its interface, its firmware, the loss of its card.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{ensure, Result};
+use xtask::vm::config::Config;
+use xtask::vm::Vm;
+
+use crate::lab::{Case, Lab};
+
+/// The cases of this file.
+pub const CASES: &[Case] = &[
+    ("kernel_interface", kernel_interface),
+    ("bad_firmware", bad_firmware),
+    ("unload_during_work", unload_during_work),
+    ("server_killed", server_killed),
+];
+
+/// Each test of the interface, and what it says of itself.
+const UAPI: &str = include_str!("../../driver/tests/uapi.py");
+
+fn put(vm: &Vm, name: &str, text: &str) -> Result<()> {
+    std::fs::write(vm.out().join(name), text)?;
+    Ok(())
+}
+
+fn kernel_interface(lab: &Lab) -> Result<()> {
+    let vm = lab.boot(&Config {
+        cpus: 2,
+        server_args: vec!["--inject".into()],
+        ..Config::default()
+    })?;
+    put(&vm, "uapi.py", UAPI)?;
+    let output = vm.exec_within(
+        "python3 /mlu/out/uapi.py --inject",
+        Duration::from_secs(120),
+    )?;
+    let dmesg = vm.ok("dmesg")?;
+    ensure!(
+        output.code == 0 && output.stdout.contains(" passed, 0 failed"),
+        "{}{}",
+        output.stdout,
+        output.stderr
+    );
+    for word in ["BUG", "WARNING:", "Oops", "hung task", "leaked"] {
+        ensure!(
+            !dmesg.contains(word),
+            "the kernel log has a {word}:\n{dmesg}"
+        );
+    }
+    Ok(())
+}
+
+/// Each kind of damage is refused with its own sentence, and the other chip goes on; a good image then works.
+fn bad_firmware(lab: &Lab) -> Result<()> {
+    let vm = lab.vm()?;
+    let script = r#"
+        set -e
+        chip=$(basename $(realpath /sys/class/mlu/mlu1/device))
+        image=/lib/firmware/mlu/mlu370.img
+        restore() { mv $image.good $image 2>/dev/null; echo $chip > /sys/bus/pci/drivers/mlu/bind; }
+        echo $chip > /sys/bus/pci/drivers/mlu/unbind
+        cp -L $image $image.good
+        trap restore EXIT
+        for damage in magic api digest truncated huge none; do
+            rm -f $image
+            [ $damage = none ] || firmware-image $image $damage
+            echo == $damage > /dev/kmsg
+            if echo $chip > /sys/bus/pci/drivers/mlu/bind 2>/dev/null; then echo "bound with $damage"; exit 1; fi
+            [ ! -e /dev/mlu1 ] && [ -c /dev/mlu0 ]
+        done
+        trap - EXIT
+        restore
+        [ -c /dev/mlu1 ]
+        dmesg | sed -n '/== magic/,$p'
+    "#;
+    let log = vm.ok(script)?;
+    for sentence in [
+        "wrong magic",
+        "unsupported interface version",
+        "its digest does not match",
+        "wrong length",
+        "bytes, not 1 to",
+        "put the image into /lib/firmware/mlu",
+    ] {
+        ensure!(log.contains(sentence), "no “{sentence}” in\n{log}");
+    }
+    Ok(())
+}
+
+const WORK: &str = r#"
+import sys; sys.argv = ["x", "nothing"]
+try: exec(open("/mlu/out/uapi.py").read())
+except SystemExit: pass
+context = Context()
+context.mem_alloc(VA, 1 << 26)
+queue = Queue(context, 8192)
+for _ in range(8000): queue.put(FILL, fill(VA, 1 << 26, 0, 8))
+queue.ring_bell()
+print("working", flush=True)
+try: queue.wait(1 << 40, deadline=MAX64)
+except OSError as e: print(errno.errorcode[e.errno], flush=True)
+"#;
+
+fn unload_during_work(lab: &Lab) -> Result<()> {
+    let vm = lab.vm()?;
+    put(&vm, "uapi.py", UAPI)?;
+    put(&vm, "work.py", WORK)?;
+    let script = r#"
+        python3 /mlu/out/work.py > /tmp/work.log 2>&1 & work=$!
+        for i in $(seq 50); do grep -q working /tmp/work.log && break; sleep 0.1; done
+        grep -q working /tmp/work.log || { cat /tmp/work.log; exit 1; }
+        rmmod mlu 2>/dev/null && { echo "unloaded under a program"; exit 1; }
+        chip=$(basename $(realpath /sys/class/mlu/mlu0/device))
+        echo $chip > /sys/bus/pci/drivers/mlu/unbind || exit 1
+        wait $work
+        tail -n 1 /tmp/work.log
+        rmmod mlu || exit 1
+        ls /dev | grep -e mlu -e cambricon && exit 1
+        insmod /mlu/mlu.ko && [ -c /dev/mlu0 ] && cnmon >/dev/null
+    "#;
+    let output = vm.exec_within(script, Duration::from_secs(30))?;
+    ensure!(
+        output.code == 0 && output.stdout.ends_with("ENODEV\n"),
+        "{output:?}"
+    );
+    Ok(())
+}
+
+/// Every waiter gets its error within a second, calls fail at once, and the module can be unloaded.
+fn server_killed(lab: &Lab) -> Result<()> {
+    let vm = lab.boot(&Config::default())?;
+    put(&vm, "uapi.py", UAPI)?;
+    put(&vm, "work.py", WORK)?;
+    let script = r#"
+        python3 /mlu/out/work.py & work=$!
+        wait $work
+        [ ! -c /dev/mlu0 ] || python3 -c 'open("/dev/mlu0", "r+b", buffering=0)' 2>&1 | tail -n 1
+        time rmmod mlu || exit 1
+        insmod /mlu/mlu.ko; ls /dev | grep -e '^mlu[0-9]' && exit 1
+        dmesg | tail -n 6
+    "#;
+    let work = vm.start(script)?;
+    let mut seen = String::new();
+    while !seen.contains("working") {
+        match work.next(Duration::from_secs(20))? {
+            Some(event) => seen.push_str(&format!("{event:?}")),
+            None => anyhow::bail!("the program did not start: {seen}"),
+        }
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    let killed = Instant::now();
+    vm.server()?.kill();
+    let mut took = None;
+    let output = loop {
+        match work.next(Duration::from_secs(20))? {
+            Some(event) => {
+                seen.push_str(&format!("{event:?}"));
+                if took.is_none() && seen.contains("ENODEV") {
+                    took = Some(killed.elapsed());
+                }
+            }
+            None => break seen,
+        }
+    };
+    let took = took.map_or(Duration::MAX, |took| took);
+    ensure!(
+        took < Duration::from_secs(1),
+        "the waiter ended after {took:?}: {output}"
+    );
+    ensure!(
+        output.contains("card lost") && output.contains("is its device server running?"),
+        "{output}"
+    );
+    Ok(())
+}
