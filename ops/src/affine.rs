@@ -50,6 +50,7 @@ impl crate::Descriptor for Affine {
         backward: "affine",
         cost: "2 per element",
         body: size_of::<Self>(),
+        fields: Self::FIELDS,
     };
     type Checked = Checked;
 

@@ -53,11 +53,12 @@ impl crate::Descriptor for ArgReduce {
         name: "arg_reduce",
         formula: "out = index of the extreme along an axis of x",
         operands: &["x", "out*"],
-        functions: Function::NAMES,
+        functions: Function::ROWS,
         types: "all but bool; out i32, i64",
         backward: "none: piecewise constant",
         cost: "1 per element of x",
         body: size_of::<Self>(),
+        fields: Self::FIELDS,
     };
     type Checked = Checked;
 

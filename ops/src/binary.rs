@@ -86,11 +86,12 @@ impl crate::Descriptor for Binary {
         name: "binary",
         formula: "out = f(a, b), broadcast",
         operands: &["a", "b", "out*"],
-        functions: Function::NAMES,
+        functions: Function::ROWS,
         types: "all but bool; comparisons give bool",
         backward: "binary, unary and reduce; relu: relu_backward",
         cost: "1 per element",
         body: size_of::<Self>(),
+        fields: Self::FIELDS,
     };
     type Checked = Checked;
 

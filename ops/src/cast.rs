@@ -46,6 +46,7 @@ impl crate::Descriptor for Cast {
         backward: "cast",
         cost: "1 per element",
         body: size_of::<Self>(),
+        fields: Self::FIELDS,
     };
     type Checked = Checked;
 

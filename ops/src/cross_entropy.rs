@@ -59,6 +59,7 @@ impl crate::Descriptor for CrossEntropy {
         backward: "cross_entropy_backward",
         cost: "10 per logit",
         body: size_of::<Self>(),
+        fields: Self::FIELDS,
     };
     type Checked = Checked;
 

@@ -67,11 +67,12 @@ impl crate::Descriptor for CrossEntropyBackward {
         name: "cross_entropy_backward",
         formula: "gradientᵢⱼ = (softmaxᵢⱼ - [j = labelsᵢ]) · scale · upstreamᵢ",
         operands: &["source", "labels", "upstream?", "gradient*"],
-        functions: Source::NAMES,
+        functions: Source::ROWS,
         types: "f32, f16, bf16, f64; labels i32, i64",
         backward: "not yet",
         cost: "10 per element from logits, 2 from probabilities",
         body: size_of::<Self>(),
+        fields: Self::FIELDS,
     };
     type Checked = Checked;
 

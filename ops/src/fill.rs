@@ -37,6 +37,7 @@ impl crate::Descriptor for Fill {
         backward: "none: constant",
         cost: "none",
         body: size_of::<Self>(),
+        fields: Self::FIELDS,
     };
     type Checked = Checked;
 

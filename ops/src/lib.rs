@@ -2,7 +2,7 @@
 //!
 //! One module an operator. A descriptor is the body of a packet; [`Descriptor::check`] is the whole of its rules, called by the
 //! runtime for an early error and by the firmware on its own copy. `firmware-sim/src/kernels/` has a file of the same name that computes
-//! it. Operands are counted in the order of the descriptor's tensors. `docs/operators.md` is generated from [`table::TABLE`].
+//! it. Operands are counted in the order of the descriptor's tensors. `docs/operators.md` is made by [`document`].
 #![no_std]
 
 extern crate alloc;
@@ -17,6 +17,7 @@ pub mod cast;
 pub mod cost;
 pub mod cross_entropy;
 pub mod cross_entropy_backward;
+pub mod document;
 pub mod fill;
 pub mod matmul;
 pub mod reduce;

@@ -80,11 +80,12 @@ impl crate::Descriptor for Matmul {
         name: "matmul",
         formula: "out = activation(alpha · a @ b + beta · out + bias)",
         operands: &["a", "b", "out*", "bias?"],
-        functions: Activation::NAMES,
+        functions: Activation::ROWS,
         types: "f32, f16, bf16 (out also f32), f64, i8 (out i32)",
         backward: "matmul of transposed operands; bias: reduce sum",
         cost: "2·M·N·K per batch element",
         body: size_of::<Self>(),
+        fields: Self::FIELDS,
     };
     type Checked = Checked;
 

@@ -62,11 +62,12 @@ impl crate::Descriptor for Reduce {
         name: "reduce",
         formula: "out = f over axes of x",
         operands: &["x", "out*"],
-        functions: Function::NAMES,
+        functions: Function::ROWS,
         types: "all but bool; mean floats only",
         backward: "sum, mean: unary copy (broadcast) and affine",
         cost: "1 per element of x",
         body: size_of::<Self>(),
+        fields: Self::FIELDS,
     };
     type Checked = Checked;
 

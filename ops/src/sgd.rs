@@ -78,6 +78,7 @@ impl crate::Descriptor for Sgd {
         backward: "none: an optimiser",
         cost: "4 per element, 8 with momentum",
         body: size_of::<Self>(),
+        fields: Self::FIELDS,
     };
     type Checked = Checked;
 

@@ -51,11 +51,12 @@ impl crate::Descriptor for Softmax {
         name: "softmax",
         formula: "out = softmax of x along an axis, or its logarithm",
         operands: &["x", "out*"],
-        functions: Function::NAMES,
+        functions: Function::ROWS,
         types: "f32, f16, bf16, f64",
         backward: "not yet; cross_entropy has its own",
         cost: "10 per element",
         body: size_of::<Self>(),
+        fields: Self::FIELDS,
     };
     type Checked = Checked;
 

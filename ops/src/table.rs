@@ -40,7 +40,7 @@ pub struct Info {
     /// Operands in the order of their numbers; those that are written end in `*`, those that may be absent in `?`.
     pub operands: &'static [&'static str],
     /// Functions of a family; empty for a single operator.
-    pub functions: &'static [&'static str],
+    pub functions: &'static [Function],
     /// Element types.
     pub types: &'static str,
     /// Which operator is the gradient, or why there is none.
@@ -49,7 +49,48 @@ pub struct Info {
     pub cost: &'static str,
     /// Bytes of the descriptor.
     pub body: usize,
+    /// Fields of the descriptor.
+    pub fields: &'static [Field],
 }
+
+/// A function of a family.
+#[derive(Clone, Copy, Debug)]
+pub struct Function {
+    /// Number in the descriptor.
+    pub number: u32,
+    /// Name.
+    pub name: &'static str,
+    /// What it computes.
+    pub text: &'static str,
+}
+
+/// A field of a descriptor.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    /// Name.
+    pub name: &'static str,
+    /// Type.
+    pub kind: &'static str,
+    /// Byte in the body.
+    pub offset: usize,
+    /// What it means.
+    pub text: &'static str,
+}
+
+/// Groups of operators that are not served yet.
+pub const ABSENT: &[(&str, &str)] = &[
+    ("matrix", "grouped products; int16, int4 weights, requantised int8"),
+    ("convolution", "1-D to 3-D, grouped, dilated, transposed, and their gradients"),
+    ("attention", "scaled dot product, masks, grouped heads, paged caches, and their gradients"),
+    ("normalisation", "batch, layer, RMS, group and instance norm, and their gradients"),
+    ("reduction", "any, all, norms, variance, cumulative sum and product, logsumexp; the gradient of softmax"),
+    ("elementwise", "logic, bits, powers, inverse trigonometry, lgamma, digamma; select, clamp, lerp"),
+    ("data movement", "concat, split, pad, flip, gather, scatter, index and masked operations, embedding, sort, top-k, ranges"),
+    ("vision and losses", "pooling, resize, grid sample, ROI align, NMS; BCE, MSE, smooth L1, CTC, KL"),
+    ("random", "Philox: uniform, normal, Bernoulli, permutations, dropout"),
+    ("optimisers", "Adam, AdamW, LAMB; several tensors in one command"),
+    ("types", "complex, 8-bit floats, int4, quantised tensors with scales and offsets"),
+];
 
 /// All operators by number.
 pub static TABLE: &[Info] = &[

@@ -99,11 +99,12 @@ impl crate::Descriptor for Unary {
         name: "unary",
         formula: "out = f(x), broadcast",
         operands: &["x", "out*"],
-        functions: Function::NAMES,
+        functions: Function::ROWS,
         types: "floats; copy all; neg, abs, relu, square, sign also integers",
         backward: "binary and unary; relu: relu_backward of binary",
         cost: "1 per element, 8 from exp on; copy none",
         body: size_of::<Self>(),
+        fields: Self::FIELDS,
     };
     type Checked = Checked;
 
