@@ -139,6 +139,7 @@ impl Door {
 
     /// Sleeps until somebody waits at a chip that is taken; looks again and again only while somebody does.
     fn run(&self) {
+        let mut busy = false;
         loop {
             let taken: Vec<_> = lock(&self.seats)
                 .iter()
@@ -151,11 +152,12 @@ impl Door {
                     .iter()
                     .map(|seat| PollFd::new(&*seat.listener, PollFlags::IN)),
             );
-            if poll(&mut fds, None::<&Timespec>).is_err() {
+            let at_once = busy.then(Timespec::default);
+            if poll(&mut fds, at_once.as_ref()).is_err() {
                 std::thread::sleep(LOOK);
                 continue;
             }
-            let mut busy = false;
+            busy = false;
             for (seat, fd) in taken.iter().zip(&fds[1..]) {
                 let ready = fd.revents().contains(PollFlags::IN);
                 seat.look(ready);
