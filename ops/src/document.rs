@@ -82,7 +82,7 @@ fn describe(info: &Info, source: &str, text: &mut String) {
         .collect();
     let _ = write!(
         text,
-        "\n## {}\n\n{}\nOperands: {}. Body: {} bytes, {} of a packet.\n\n",
+        "\n## {}\n\n{}\n\nOperands: {}. Body: {} bytes, {} of a packet.\n\n",
         info.name,
         plain(&documentation(source)),
         operands.join("; "),
@@ -112,8 +112,5 @@ fn describe(info: &Info, source: &str, text: &mut String) {
 
 /// A doc comment without links into the code.
 fn plain(text: &str) -> String {
-    text.trim()
-        .replace("[`", "`")
-        .replace("`]", "`")
-        .replace('|', "\\|")
+    text.trim().replace("[`", "`").replace("`]", "`")
 }

@@ -3,8 +3,8 @@
 //! `d = g + weight_decay · w` (with [`FLAG_MAXIMIZE`]: `d = -g + …`); with momentum: `v = momentum · v + (1 - dampening) · d` (with [`FLAG_FIRST`]:
 //! `v = d`), then `d = v`, or with [`FLAG_NESTEROV`] `d = d + momentum · v`; `w = w - rate · d`.
 //!
-//! Each product and sum above is one fused multiply-add in the arithmetic of the type (f32 for F16 and BF16); scalars are rounded to it
-//! first. The momentum buffer has the type of `w`.
+//! A product with the sum that follows it is one fused multiply-add in the arithmetic of the type (f32 for F16 and BF16); `momentum · v` is
+//! rounded first. Scalars are rounded to the type of the arithmetic. The momentum buffer has the type of `w`.
 
 use vmlu_abi::tensor::TensorDesc;
 

@@ -115,7 +115,7 @@ impl Tensor {
             }
         }
         let size = dtype.size() as u64;
-        if desc.address % size != 0 {
+        if !desc.address.is_multiple_of(size) {
             return Err(site.error(format_args!(
                 ".address {:#x} is not a multiple of {size}",
                 desc.address
@@ -407,9 +407,9 @@ pub fn is_float(dtype: DataType) -> bool {
 pub fn broadcast_dims(a: &[u64], b: &[u64]) -> Result<([u64; MAX_DIMS], usize), usize> {
     let rank = a.len().max(b.len());
     let mut dims = [0; MAX_DIMS];
-    for i in 0..rank {
+    for (i, dim) in dims.iter_mut().enumerate().take(rank) {
         let at = |d: &[u64]| (i + d.len()).checked_sub(rank).map_or(1, |j| d[j]);
-        dims[i] = match (at(a), at(b)) {
+        *dim = match (at(a), at(b)) {
             (x, y) if x == y => x,
             (1, y) => y,
             (x, 1) => x,

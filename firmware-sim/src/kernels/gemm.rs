@@ -214,8 +214,8 @@ pub(super) fn multiply<I: Source<T>, T: Gemm>(
                 for (i, panel_a) in packed_a.chunks_exact(plan.rows * deep).enumerate() {
                     let at = (start + i * plan.rows) * pitch + j * plan.columns;
                     (plan.tile)(panel_a, panel_b, &mut out[at..], pitch, from == 0);
+                    env.check()?;
                 }
-                env.check()?;
             }
         }
         from += deep;
@@ -236,7 +236,7 @@ fn pack<I: Source<T>, T: Gemm>(
     let mut buffer = [T::default(); TILE];
     let count = lines.len();
     let base = operand.offset + lines.start as isize * operand.line + from as isize * operand.depth;
-    if count % width != 0 {
+    if !count.is_multiple_of(width) {
         let last = count / width * width * deep;
         to[last..].fill(T::default());
     }

@@ -3,6 +3,7 @@
 mod edges;
 mod elementwise;
 mod environment;
+mod hostile;
 mod loss;
 mod product;
 mod reduction;

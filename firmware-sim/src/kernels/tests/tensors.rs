@@ -118,9 +118,9 @@ impl Tensor {
             .map(|d| if rng.below(4) == 0 { 1 } else { *d })
             .collect();
         let mut tensor = Self::random(rng, arena, dtype, &shape);
-        for i in 0..shape.len() {
-            if shape[i] > 1 && rng.below(8) == 0 {
-                tensor.strides[i] = 0;
+        for (dim, stride) in shape.iter().zip(&mut tensor.strides) {
+            if *dim > 1 && rng.below(8) == 0 {
+                *stride = 0;
             }
         }
         tensor

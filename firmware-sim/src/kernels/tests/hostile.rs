@@ -1,0 +1,186 @@
+//! Descriptors that a hostile program could send: no panic, no write by a refused command, no work without end.
+
+use std::sync::atomic::Ordering;
+
+use proptest::prelude::*;
+use vmlu_abi::tensor::DataType::{F32, I32};
+use vmlu_abi::{Status, Wire};
+use vmlu_ops::tensor::{contiguous, strided};
+use vmlu_ops::{
+    affine, arg_reduce, binary, cast, cross_entropy, cross_entropy_backward, fill, matmul, reduce,
+    sgd, softmax, unary,
+};
+
+use super::cases;
+use super::tensors::Rng;
+use crate::kernels::testing::{Arena, BASE};
+use crate::kernels::KERNELS;
+
+/// A valid body for each kernel.
+fn bodies(arena: &mut Arena) -> Vec<Vec<u8>> {
+    let mut tensor = |dims: &[u64]| {
+        let bytes = 4 * dims.iter().product::<u64>() as usize;
+        contiguous(F32, arena.reserve(bytes), dims)
+    };
+    let (x, y, z) = (tensor(&[6, 5]), tensor(&[6, 5]), tensor(&[6, 5]));
+    let (row, out, wide) = (tensor(&[6]), tensor(&[6]), tensor(&[6, 6]));
+    let right = strided(F32, y.address, &[5, 6], &[1, 5]);
+    let labels = contiguous(I32, arena.put(&[0i32, 1, 2, 3, 4, 0]), &[6]);
+    let indices = contiguous(I32, out.address, &[6]);
+    let bytes: [&dyn Fn() -> Vec<u8>; 12] = [
+        &|| {
+            let op = matmul::Matmul {
+                a: x,
+                b: right,
+                out: wide,
+                bias: row,
+                alpha: 1.0,
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            unary::Unary {
+                x,
+                out: z,
+                ..Wire::zeroed()
+            }
+            .as_bytes()
+            .to_vec()
+        },
+        &|| {
+            binary::Binary {
+                a: x,
+                b: y,
+                out: z,
+                ..Wire::zeroed()
+            }
+            .as_bytes()
+            .to_vec()
+        },
+        &|| {
+            affine::Affine {
+                x,
+                out: z,
+                ..Wire::zeroed()
+            }
+            .as_bytes()
+            .to_vec()
+        },
+        &|| {
+            cast::Cast {
+                x,
+                out: z,
+                ..Wire::zeroed()
+            }
+            .as_bytes()
+            .to_vec()
+        },
+        &|| fill::Fill { out: z, bits: 5 }.as_bytes().to_vec(),
+        &|| {
+            reduce::Reduce {
+                x,
+                out,
+                axes: 2,
+                ..Wire::zeroed()
+            }
+            .as_bytes()
+            .to_vec()
+        },
+        &|| {
+            let op = arg_reduce::ArgReduce {
+                x,
+                out: indices,
+                axis: 1,
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            softmax::Softmax {
+                x,
+                out: z,
+                axis: 1,
+                ..Wire::zeroed()
+            }
+            .as_bytes()
+            .to_vec()
+        },
+        &|| {
+            let op = cross_entropy::CrossEntropy {
+                logits: x,
+                labels,
+                loss: out,
+                probabilities: z,
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            let op = cross_entropy_backward::CrossEntropyBackward {
+                source: x,
+                labels,
+                upstream: row,
+                gradient: z,
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            let op = sgd::Sgd {
+                weight: x,
+                gradient: y,
+                velocity: z,
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+    ];
+    bytes.iter().map(|f| f()).collect()
+}
+
+proptest! {
+    #![proptest_config(cases(3000))]
+
+    #[test]
+    fn damaged_descriptors(seed: u64) {
+        let (mut rng, mut arena) = (Rng::new(seed), Arena::new(8192));
+        let all = bodies(&mut arena);
+        let which = rng.below(KERNELS.len() as u64) as usize;
+        let (kernel, mut body) = (&KERNELS[which], all[which].clone());
+        prop_assert_eq!(kernel.body, body.len());
+        for _ in 0..1 + rng.below(3) {
+            let values = [
+                0, 1, 2, 3, 8, 1 << 31, 1 << 32, 1 << 62, 1 << 63, u64::MAX, u64::MAX - 3, 1 << 40,
+                BASE, BASE + 8192, BASE.wrapping_neg(), rng.next(),
+            ];
+            let value = rng.pick(&values).to_le_bytes();
+            let width = rng.pick(&[1usize, 2, 4, 8]);
+            let at = rng.below((body.len() / width) as u64) as usize * width;
+            body[at..at + width].copy_from_slice(&value[..width]);
+        }
+        arena.threads = 1;
+        arena.patience.store(3000, Ordering::Relaxed);
+        let before = arena.snapshot();
+        match (kernel.run)(&body, &arena) {
+            Ok(_) => {}
+            Err(fault) => {
+                let faulted = matches!(fault.status, Status::Cancelled | Status::IndexOutOfRange);
+                let refused = matches!(fault.status, Status::BadOperand | Status::OperandFault);
+                prop_assert!(faulted || refused, "{:?}", fault);
+                prop_assert!(!fault.rule.is_empty());
+                prop_assert!(!refused || before == arena.snapshot());
+            }
+        }
+    }
+}
+
+/// The bodies are valid as they stand, or the test above would test nothing.
+#[test]
+fn the_undamaged_ones_run() {
+    let mut arena = Arena::new(8192);
+    for (kernel, body) in KERNELS.iter().zip(bodies(&mut arena)) {
+        let result = (kernel.run)(&body, &arena);
+        assert!(result.is_ok(), "{}: {result:?}", kernel.name);
+    }
+}
