@@ -95,6 +95,7 @@ pub fn from_errno(errno: i32) -> Status {
         libc::EPERM | libc::EACCES => Status::NotPermitted,
         libc::EOPNOTSUPP | libc::ENOTTY => Status::NotSupported,
         libc::ETIME | libc::ETIMEDOUT => Status::Timeout,
+        libc::EILSEQ => Status::FramingError,
         libc::EIDRM => Status::QueueDestroyed,
         libc::ECANCELED => Status::ContextStopped,
         libc::ENODEV | libc::ENXIO => Status::DeviceLost,

@@ -27,7 +27,7 @@ impl Lab {
         setup.as_ref().map_err(|error| anyhow!("{error}"))
     }
 
-    /// The machine that cases share: one board, driver loaded if there is one. Leave it as you found it.
+    /// The machine that cases share: one board that takes injected faults, driver loaded if there is one. Leave it as you found it.
     pub fn vm(&self) -> Result<Arc<Vm>> {
         let mut shared = self
             .shared
@@ -42,6 +42,7 @@ impl Lab {
         *shared = None;
         let config = Config {
             boards: self.boards()?,
+            server_args: vec!["--inject".into()],
             ..Config::default()
         };
         let vm = Arc::new(self.boot(&config)?);

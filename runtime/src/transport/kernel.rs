@@ -492,10 +492,15 @@ impl Channel for KernelChannel {
             deadline_ns,
             ..Wire::zeroed()
         };
-        self.node
-            .call("wait for a queue", ioctl::QUEUE_WAIT, &mut wait, || {
-                format!("queue {queue:#x} for timeline value {value}")
-            })?;
+        match sys::ioctl(self.node.fd(), ioctl::QUEUE_WAIT, &mut wait) {
+            Ok(()) => {}
+            // A damaged ring: the queue stands still, and the driver says how far it came.
+            Err(e) if e.raw_os_error() == Some(libc::EILSEQ) => {}
+            Err(e) => {
+                let what = format!("queue {queue:#x} for timeline value {value}");
+                return Err(self.node.refused("wait for a queue", &what, e));
+            }
+        }
         Ok(QueueProgress {
             timeline: wait.timeline,
             error: wait.error,
