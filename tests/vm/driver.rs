@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{ensure, Result};
+use anyhow::{bail, ensure, Result};
+use xtask::vm::agent::Event;
 use xtask::vm::config::Config;
 use xtask::vm::Vm;
 
@@ -89,9 +90,10 @@ fn bad_firmware(lab: &Lab) -> Result<()> {
 }
 
 const WORK: &str = r#"
-import sys; sys.argv = ["x", "nothing"]
-try: exec(open("/mlu/out/uapi.py").read())
-except SystemExit: pass
+import sys
+sys.dont_write_bytecode = True
+sys.path.insert(0, "/mlu/out")
+from uapi import *
 context = Context()
 context.mem_alloc(VA, 1 << 26)
 queue = Queue(context, 8192)
@@ -136,34 +138,33 @@ fn server_killed(lab: &Lab) -> Result<()> {
         python3 /mlu/out/work.py & work=$!
         wait $work
         [ ! -c /dev/mlu0 ] || python3 -c 'open("/dev/mlu0", "r+b", buffering=0)' 2>&1 | tail -n 1
-        time rmmod mlu || exit 1
-        insmod /mlu/mlu.ko; ls /dev | grep -e '^mlu[0-9]' && exit 1
+        timeout 5 rmmod mlu || { echo "rmmod failed: $?"; exit 1; }
+        timeout 10 insmod /mlu/mlu.ko; ls /dev | grep -e '^mlu[0-9]' && exit 1
         dmesg | tail -n 6
     "#;
     let work = vm.start(script)?;
-    let mut seen = String::new();
-    while !seen.contains("working") {
-        match work.next(Duration::from_secs(20))? {
-            Some(event) => seen.push_str(&format!("{event:?}")),
-            None => anyhow::bail!("the program did not start: {seen}"),
+    let mut output = String::new();
+    let mut killed = None;
+    let mut took = None;
+    loop {
+        match work.next(Duration::from_secs(30))? {
+            Some(Event::Stdout(bytes) | Event::Stderr(bytes)) => {
+                output.push_str(&String::from_utf8_lossy(&bytes))
+            }
+            Some(Event::Exit(_)) => break,
+            Some(Event::Failed(why)) => bail!("the guest cannot start it: {why}"),
+            None => bail!("nothing more for 30 s after: {output}"),
+        }
+        if killed.is_none() && output.contains("working") {
+            std::thread::sleep(Duration::from_millis(300));
+            vm.server()?.kill();
+            killed = Some(Instant::now());
+        }
+        if took.is_none() && output.contains("ENODEV") {
+            took = killed.map(|killed| killed.elapsed());
         }
     }
-    std::thread::sleep(Duration::from_millis(300));
-    let killed = Instant::now();
-    vm.server()?.kill();
-    let mut took = None;
-    let output = loop {
-        match work.next(Duration::from_secs(20))? {
-            Some(event) => {
-                seen.push_str(&format!("{event:?}"));
-                if took.is_none() && seen.contains("ENODEV") {
-                    took = Some(killed.elapsed());
-                }
-            }
-            None => break seen,
-        }
-    };
-    let took = took.map_or(Duration::MAX, |took| took);
+    let took = took.unwrap_or(Duration::MAX);
     ensure!(
         took < Duration::from_secs(1),
         "the waiter ended after {took:?}: {output}"

@@ -13,12 +13,13 @@ use std::sync::Arc;
 use libtest_mimic::{Arguments, Trial};
 
 mod boot;
+mod driver;
 mod lab;
 
 use lab::{Case, Lab};
 
 /// Every file of cases: its name, and its cases.
-const FILES: &[(&str, &[Case])] = &[("boot", boot::CASES)];
+const FILES: &[(&str, &[Case])] = &[("boot", boot::CASES), ("driver", driver::CASES)];
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
