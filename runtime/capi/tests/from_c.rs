@@ -37,6 +37,11 @@ fn libraries() -> &'static Path {
     &FOLDER
 }
 
+/// A file of this test.
+fn scratch(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("vmlu-capi-{name}"))
+}
+
 fn run(command: &mut Command) -> Output {
     command
         .output()
@@ -85,8 +90,7 @@ fn run_program(program: &Path) -> String {
 
 #[test]
 fn the_example_compiles_and_computes() {
-    let folder = tempfile::tempdir().unwrap();
-    let program = folder.path().join("matmul");
+    let program = scratch("matmul");
     compile("cc", "-std=c11", &source("examples/matmul.c"), &program);
     let text = run_program(&program);
     let difference: f64 = text.trim().rsplit_once(": ").unwrap().1.parse().unwrap();
@@ -98,8 +102,7 @@ fn the_example_compiles_and_computes() {
 
 #[test]
 fn every_function_refuses_what_it_cannot_do() {
-    let folder = tempfile::tempdir().unwrap();
-    let program = folder.path().join("refusals");
+    let program = scratch("refusals");
     compile("cc", "-std=c11", &source("tests/refusals.c"), &program);
     let text = run_program(&program);
     assert!(text.ends_with("all refused as they should be\n"), "{text}");
@@ -107,14 +110,13 @@ fn every_function_refuses_what_it_cannot_do() {
 
 #[test]
 fn the_header_is_also_cpp() {
-    let folder = tempfile::tempdir().unwrap();
-    let unit = folder.path().join("main.cpp");
+    let unit = scratch("main.cpp");
     std::fs::write(
         &unit,
         "#include \"vmlu.h\"\nint main() { vmlu_card *card = nullptr; return vmlu_open(0, &card) == VMLU_OK ? vmlu_close(card) : 1; }\n",
     )
     .unwrap();
-    let program = folder.path().join("cpp");
+    let program = scratch("cpp");
     compile("c++", "-std=c++17", &unit, &program);
     run_program(&program);
 }
