@@ -13,13 +13,18 @@ use std::sync::Arc;
 use libtest_mimic::{Arguments, Trial};
 
 mod boot;
+mod digits;
 mod driver;
 mod lab;
 
 use lab::{Case, Lab};
 
 /// Every file of cases: its name, and its cases.
-const FILES: &[(&str, &[Case])] = &[("boot", boot::CASES), ("driver", driver::CASES)];
+const FILES: &[(&str, &[Case])] = &[
+    ("boot", boot::CASES),
+    ("digits", digits::CASES),
+    ("driver", driver::CASES),
+];
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();

@@ -50,8 +50,8 @@ pub fn run(args: Args) -> Result<i32> {
         vm.ok("uname -a; lspci -nn -d cabc:; dmesg | grep -i '\\bmlu' | tail -n 20")?
     );
 
-    heading("digits");
-    let digits = vm.start("exec /mlu/bin/digits")?;
+    heading("digits --epochs 150");
+    let digits = vm.start("exec /mlu/bin/digits --epochs 150")?;
     digits.input(&[])?;
     let code = train(&vm, &digits)?;
     if code != 0 {
