@@ -70,6 +70,26 @@ fn main() {
         product(F16, F16, 1024, 1024, 1024, false);
         product(I8, I32, 1024, 1024, 1024, false);
 
+        let tiny = |at| contiguous(F32, at, &[4, 4]);
+        let add = binary::Binary {
+            a: tiny(a),
+            b: tiny(b),
+            out: tiny(c),
+            ..Wire::zeroed()
+        };
+        let desc = matmul::Matmul {
+            a: tiny(a),
+            b: tiny(b),
+            out: tiny(c),
+            alpha: 1.0,
+            ..Wire::zeroed()
+        };
+        println!("{threads}T add 4x4: {:.2} us", time(&arena, &add) * 1e6);
+        println!(
+            "{threads}T matmul 4x4x4: {:.2} us",
+            time(&arena, &desc) * 1e6
+        );
+
         let dims = [2048u64, 1024];
         let x = contiguous(F32, a, &dims);
         let out = contiguous(F32, c, &dims);

@@ -119,7 +119,11 @@ gemm!(
 );
 
 fn plan_f32() -> Plan<f32> {
-    match simd::level() {
+    plan_f32_for(simd::level())
+}
+
+fn plan_f32_for(level: Level) -> Plan<f32> {
+    match level {
         #[cfg(target_arch = "x86_64")]
         Level::V4 => Plan {
             rows: 12,
@@ -190,7 +194,17 @@ pub(super) fn multiply<I: Source<T>, T: Gemm>(
     depth: usize,
     space: &mut Space<T>,
 ) -> Result<(), Fault> {
-    let plan = T::plan();
+    multiply_with::<I, T>(T::plan(), env, a, b, depth, space)
+}
+
+fn multiply_with<I: Source<T>, T: Gemm>(
+    plan: Plan<T>,
+    env: &dyn Env,
+    a: &Operand<'_, '_>,
+    b: &Operand<'_, '_>,
+    depth: usize,
+    space: &mut Space<T>,
+) -> Result<(), Fault> {
     let pitch = round_up(b.lines, plan.columns);
     let rows = round_up(a.lines, plan.rows);
     space.pitch = pitch;
@@ -322,3 +336,55 @@ multiversion! {
 }
 
 const _: () = assert!(PART <= TILE && DEPTH <= TILE);
+
+#[cfg(test)]
+mod tests {
+    use vmlu_abi::tensor::DataType::F32;
+    use vmlu_ops::rule::Site;
+    use vmlu_ops::tensor::{contiguous, Role, Tensor};
+
+    use super::*;
+    use crate::kernels::env::Access;
+    use crate::kernels::testing::Arena;
+
+    /// What a host with fewer instructions computes, this host can show as well.
+    #[test]
+    fn all_instruction_sets_give_the_same_bits() {
+        let (m, n, k) = (29, 41, 1100);
+        let mut arena = Arena::new(1 << 20);
+        let noise = |count: usize| -> Vec<f32> {
+            (0..count as u32)
+                .map(|i| (i.wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 22) as f32 - 2.0)
+                .collect()
+        };
+        let (pa, pb) = (arena.put(&noise(m * k)), arena.put(&noise(k * n)));
+        let open = |address, dims: [usize; 2]| {
+            let desc = contiguous(F32, address, &dims.map(|d| d as u64));
+            let tensor = Tensor::check(Site::new("test", 0, "x"), &desc, Role::Input).unwrap();
+            View::open(&arena, 0, &tensor, Access::Read).unwrap()
+        };
+        let (a, b) = (open(pa, [m, k]), open(pb, [k, n]));
+        let side = |view, line: usize, depth: usize, lines| Operand {
+            view,
+            offset: 0,
+            line: line as isize,
+            depth: depth as isize,
+            lines,
+        };
+        let (a, b) = (side(&a, k, 1, m), side(&b, 1, n, n));
+        let run = |level: Level| {
+            let mut space = Space::take();
+            multiply_with::<f32, f32>(plan_f32_for(level), &arena, &a, &b, k, &mut space).unwrap();
+            let rows = (0..m).flat_map(|i| space.row(i, n).to_vec());
+            rows.map(f32::to_bits).collect::<Vec<u32>>()
+        };
+        let plain = run(Level::Plain);
+        let best = simd::level();
+        if best != Level::Plain {
+            assert!(run(Level::V3) == plain);
+        }
+        if best == Level::V4 {
+            assert!(run(Level::V4) == plain);
+        }
+    }
+}

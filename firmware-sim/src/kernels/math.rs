@@ -148,3 +148,17 @@ multiversion! {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vectors_and_single_values_give_the_same_bits() {
+        let x: Vec<f32> = (0..5000).map(|i| i as f32 * 0.041 - 105.0).collect();
+        let mut y = x.clone();
+        exp_f32(&mut y);
+        let same = |(x, y): (&f32, &f32)| exp1_f32(*x).to_bits() == y.to_bits();
+        assert!(x.iter().zip(&y).all(same));
+    }
+}

@@ -120,7 +120,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(cases(25))]
+    #![proptest_config(cases(12))]
 
     /// Sizes around those of tiles and blocks.
     #[test]
