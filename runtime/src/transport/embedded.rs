@@ -55,13 +55,18 @@ impl Signals {
     /// An interrupt: takes all events of the vector and wakes whoever waits. Waiters look at their queues themselves.
     fn raise(&self, vector: u32) {
         let base = vector as usize * Self::ring_bytes();
-        let produced = self.memory.word(base).load(Ordering::Acquire);
-        self.memory
-            .word(base + 64)
-            .store(produced, Ordering::Release);
-        self.memory
-            .word(base + 72)
-            .store(produced, Ordering::Release);
+        let produced = self.memory.word(base);
+        loop {
+            let taken = produced.load(Ordering::Acquire);
+            self.memory.word(base + 64).store(taken, Ordering::Release);
+            self.memory.word(base + 72).store(taken, Ordering::Release);
+            // The card writes `produced`, then reads the index; here it is the other way round. An event that came in between raises no
+            // interrupt, and so none after it would either.
+            fence(Ordering::SeqCst);
+            if produced.load(Ordering::Acquire) == taken {
+                break;
+            }
+        }
         self.wake(vector);
     }
 
