@@ -16,13 +16,13 @@ pub const FLAG_IGNORE: u32 = 1 << 0;
 descriptor! {
     /// Body of `opcode::CROSS_ENTROPY`.
     pub struct CrossEntropy : 656 {
-        /// Operand 0: [N, C], floats.
+        /// Operand 0: `[N, C]`, floats.
         pub logits: TensorDesc = 0,
-        /// Operand 1: [N], I32 or I64.
+        /// Operand 1: `[N]`, I32 or I64.
         pub labels: TensorDesc = 160,
-        /// Operand 2, written: [N], of the type of `logits`.
+        /// Operand 2, written: `[N]`, of the type of `logits`.
         pub loss: TensorDesc = 320,
-        /// Operand 3, written, may be absent: [N, C], of the type of `logits`; may be exactly `logits`.
+        /// Operand 3, written, may be absent: `[N, C]`, of the type of `logits`; may be exactly `logits`.
         pub probabilities: TensorDesc = 480,
         /// Label of rows that do not count; 0 without [`FLAG_IGNORE`].
         pub ignore_label: i64 = 640,

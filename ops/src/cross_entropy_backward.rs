@@ -13,13 +13,13 @@ use crate::tensor::{Role, Tensor, FLOATS, INDICES};
 descriptor! {
     /// Body of `opcode::CROSS_ENTROPY_BACKWARD`.
     pub struct CrossEntropyBackward : 664 {
-        /// Operand 0: [N, C], floats: what [`CrossEntropyBackward::source_kind`] says.
+        /// Operand 0: `[N, C]`, floats: what [`CrossEntropyBackward::source_kind`] says.
         pub source: TensorDesc = 0,
-        /// Operand 1: [N], I32 or I64.
+        /// Operand 1: `[N]`, I32 or I64.
         pub labels: TensorDesc = 160,
-        /// Operand 2, may be absent: [N], of the type of `source`: gradient of each row's loss.
+        /// Operand 2, may be absent: `[N]`, of the type of `source`: gradient of each row's loss.
         pub upstream: TensorDesc = 320,
-        /// Operand 3, written: [N, C], of the type of `source`; may be exactly `source`.
+        /// Operand 3, written: `[N, C]`, of the type of `source`; may be exactly `source`.
         pub gradient: TensorDesc = 480,
         /// Factor of all rows.
         pub scale: f64 = 640,

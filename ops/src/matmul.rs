@@ -1,6 +1,6 @@
 //! Matrix product, batched: `out = activation(alpha · a @ b + beta · out + bias)`.
 //!
-//! `a` is […, M, K], `b` is […, K, N], `out` is […, M, N]; transposes are strides. The batch axes of `a` and `b` broadcast to those of
+//! `a` is `[…, M, K]`, `b` is `[…, K, N]`, `out` is `[…, M, N]`; transposes are strides. The batch axes of `a` and `b` broadcast to those of
 //! `out`. With `beta` 0, `out` is not read. Products are accumulated in f32 (f64 for f64, wrapping i32 for integers) in blocks of
 //! [`K_BLOCK`] along K, each in ascending order with fused multiply-adds, so an element's value depends on nothing but its row, its column and
 //! the scalars, on every host. K = 0 gives `activation(beta · out + bias)`.
@@ -18,11 +18,11 @@ pub const K_BLOCK: u64 = 512;
 descriptor! {
     /// Body of `opcode::MATMUL`.
     pub struct Matmul : 664 {
-        /// Operand 0: […, M, K]; F32, F16, BF16, F64 or I8.
+        /// Operand 0: `[…, M, K]`; F32, F16, BF16, F64 or I8.
         pub a: TensorDesc = 0,
-        /// Operand 1: […, K, N], of `a`'s type.
+        /// Operand 1: `[…, K, N]`, of `a`'s type.
         pub b: TensorDesc = 160,
-        /// Operand 2, written: […, M, N], of `a`'s type; F32 also for F16 and BF16; I32 for I8.
+        /// Operand 2, written: `[…, M, N]`, of `a`'s type; F32 also for F16 and BF16; I32 for I8.
         pub out: TensorDesc = 320,
         /// Operand 3, may be absent: broadcasts to `out`, of `out`'s type.
         pub bias: TensorDesc = 480,
