@@ -39,7 +39,7 @@ impl DeviceClock {
         let mut state = self.state.lock().unwrap_or_else(|e| e.into_inner());
         if state.busy == 0 {
             let now = wall_ns();
-            state.device_ns += now.saturating_sub(state.wall_ns);
+            state.device_ns = state.device_ns.wrapping_add(now.saturating_sub(state.wall_ns));
             state.wall_ns = now;
         }
         change(&mut state)
@@ -68,7 +68,7 @@ impl DeviceClock {
     /// A command took `cost` ns; the time at its end.
     pub fn advance(&self, cost: u64) -> u64 {
         self.update(|s| {
-            s.device_ns += cost;
+            s.device_ns = s.device_ns.wrapping_add(cost);
             s.device_ns
         })
     }
@@ -89,9 +89,9 @@ pub fn cost_ns(model: &CardModel, work: &Work) -> u64 {
         RateClass::I16 => model.rates.i16,
         RateClass::I8 => model.rates.i8,
     };
-    let over = |amount: u64, per_second: u64| (amount as u128 * 1_000_000_000 / per_second.max(1) as u128) as u64;
+    let over = |amount: u64, per_second: u64| u64::try_from(amount as u128 * 1_000_000_000 / per_second.max(1) as u128).unwrap_or(u64::MAX);
     let bytes = work.read.saturating_add(work.written);
-    model.launch_ns + over(work.operations, rate).max(over(bytes, model.memory_bandwidth))
+    model.launch_ns.saturating_add(over(work.operations, rate).max(over(bytes, model.memory_bandwidth)))
 }
 
 /// Device time of a transfer over PCIe, ns.

@@ -1,15 +1,17 @@
 //! A context: an address space, queues, a notifier pool.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Instant;
 
+use vmlu_abi::event::EventKind;
 use vmlu_abi::notifier::Notifier;
 use vmlu_abi::{Status, Wire};
 
 use crate::core::Core;
 use crate::hardware::HostRange;
 use crate::kernels::env::Fault;
-use crate::memory::space::{Segment, Space};
+use crate::memory::space::{PieceCharge, REVOKE_LIMIT, Segment, Space};
 use crate::queue::Queue;
 
 /// Who opened a context.
@@ -35,12 +37,50 @@ pub struct PendingMap {
     pub ranges: Vec<(u64, HostRange)>,
     /// Bytes so far.
     pub done: u64,
+    /// Counts the pieces.
+    pub charge: PieceCharge,
 }
+
+impl PendingMap {
+    /// Adds a piece, in one with the one before it if both are contiguous; `false` if the chip has too many.
+    pub fn push(&mut self, address: u64, range: HostRange) -> bool {
+        self.done += range.length as u64;
+        if let Some((start, last)) = self.ranges.last_mut()
+            && start.checked_add(last.length as u64) == Some(address)
+            && last.pointer.wrapping_add(last.length) == range.pointer
+            && Arc::ptr_eq(&last.keep, &range.keep)
+        {
+            last.length += range.length;
+            last.writable &= range.writable;
+            return true;
+        }
+        self.ranges.push((address, range));
+        self.charge.add(MAX_PIECES)
+    }
+
+    /// Whether a DMA range touches the pieces so far.
+    fn touches(&self, address: u64, length: u64) -> bool {
+        let end = address.saturating_add(length);
+        self.ranges.iter().any(|(a, r)| *a < end && address < a.saturating_add(r.length as u64))
+    }
+}
+
+/// Most pieces of host memory of all mappings of a chip: what they take of the server's memory is about 100 MB.
+const MAX_PIECES: u64 = 2 << 20;
+/// Most mappings of a context that are being put together at a time.
+pub const MAX_PENDING: usize = 16;
 
 struct NotifierPool {
     segment: Arc<Segment>,
     offset: u64,
     count: u32,
+}
+
+#[derive(Default)]
+struct Queues {
+    list: Vec<Arc<Queue>>,
+    /// The context has ended: no queue is added any more.
+    closed: bool,
 }
 
 /// A context.
@@ -50,11 +90,9 @@ pub struct Context {
     /// Who opened it.
     pub owner: Owner,
     space: RwLock<Space>,
-    /// Its queues.
-    pub queues: Mutex<Vec<Arc<Queue>>>,
+    queues: Mutex<Queues>,
     notifiers: RwLock<Option<NotifierPool>>,
-    /// The mapping that is being put together.
-    pub pending: Mutex<Option<PendingMap>>,
+    pending: Mutex<Vec<PendingMap>>,
     /// Wall time for which its queues were served, ns.
     pub busy_ns: AtomicU64,
     /// Packets completed.
@@ -68,9 +106,9 @@ impl Context {
             handle,
             owner,
             space: RwLock::new(Space::default()),
-            queues: Mutex::new(Vec::new()),
+            queues: Mutex::default(),
             notifiers: RwLock::new(None),
-            pending: Mutex::new(None),
+            pending: Mutex::default(),
             busy_ns: AtomicU64::new(0),
             packets: AtomicU64::new(0),
         }
@@ -91,9 +129,48 @@ impl Context {
         self.space.write().unwrap_or_else(|e| e.into_inner())
     }
 
+    fn queue_list(&self) -> MutexGuard<'_, Queues> {
+        self.queues.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
     /// Its queues.
     pub fn queues(&self) -> Vec<Arc<Queue>> {
-        self.queues.lock().unwrap_or_else(|e| e.into_inner()).clone()
+        self.queue_list().list.clone()
+    }
+
+    /// How many queues it has.
+    pub fn queue_count(&self) -> u32 {
+        self.queue_list().list.len() as u32
+    }
+
+    /// Adds a queue; `false` if the context has ended.
+    pub fn add_queue(&self, queue: &Arc<Queue>) -> bool {
+        let mut queues = self.queue_list();
+        if !queues.closed {
+            queues.list.push(queue.clone());
+        }
+        !queues.closed
+    }
+
+    /// Kicks the queues that have work.
+    pub fn kick(&self) {
+        self.queue_list().list.iter().filter(|q| q.has_work()).for_each(|q| q.kick());
+    }
+
+    /// Ends a queue, which is then nobody's any more; `false` if its command did not stop in time.
+    pub fn end_queue(&self, core: &Core, queue: &Arc<Queue>, deadline: Instant) -> bool {
+        self.queue_list().list.retain(|q| !Arc::ptr_eq(q, queue));
+        let stopped = queue.destroy(deadline);
+        if !stopped {
+            tracing::error!(chip = core.hardware.chip, queue = queue.index, "bug: a command does not stop");
+        }
+        core.queues.write().unwrap_or_else(|e| e.into_inner()).remove(queue.handle);
+        stopped
+    }
+
+    /// The mappings that are being put together.
+    pub fn pending(&self) -> MutexGuard<'_, Vec<PendingMap>> {
+        self.pending.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     /// Start and length of the allocation nearest to an address; zero for address 0.
@@ -120,7 +197,12 @@ impl Context {
             let segment = space.find(va, length, true).map_err(|e| (Status::AddressFault, e.text))?;
             Some(NotifierPool { segment: segment.clone(), offset: va - segment.va, count })
         };
-        *self.notifiers.write().unwrap_or_else(|e| e.into_inner()) = pool;
+        let mut slot = self.notifiers.write().unwrap_or_else(|e| e.into_inner());
+        // Looked at with the lock held: who revokes the segment now finds the pool and takes it away.
+        if pool.as_ref().is_some_and(|p| p.segment.is_revoked()) {
+            return Err((Status::AddressFault, format!("the memory at {va:#x} is being freed")));
+        }
+        *slot = pool;
         Ok(())
     }
 
@@ -152,34 +234,74 @@ impl Context {
         Ok(())
     }
 
-    /// Takes segments back that were removed from the space: waits for their users, and gives device memory to the heap. A segment whose
-    /// users do not stop stays where it is, and the answer is `Busy`.
-    pub fn retire(&self, core: &Core, segments: Vec<Arc<Segment>>) -> Result<(), (Status, String)> {
+    /// Takes segments back: revokes them, waits for their users, takes them out of the address space, and gives device memory to the heap. A
+    /// segment whose users do not stop keeps its place, where nobody can use it any more, and the answer is `Busy`.
+    pub fn retire(&self, core: &Core, segments: &[Arc<Segment>], deadline: Instant) -> Result<(), (Status, String)> {
+        segments.iter().for_each(|s| s.revoke());
         let mut result = Ok(());
         for segment in segments {
-            self.drop_notifiers(&segment);
-            if !segment.revoke() {
+            self.drop_notifiers(segment);
+            if !segment.wait_unused(deadline) {
                 tracing::error!(chip = core.hardware.chip, va = segment.va, "bug: a command does not stop using revoked memory");
                 result = Err((Status::Busy, format!("a command still uses the memory at {:#x}", segment.va)));
-                self.space_mut().restore(segment);
                 continue;
             }
-            if let Some(range) = segment.device_range() {
+            if self.space_mut().remove(segment)
+                && let Some(range) = segment.device_range()
+            {
                 core.heap().release(range);
             }
         }
         result
     }
 
-    /// Ends everything in the context.
-    pub fn close(&self, core: &Core) {
-        for queue in std::mem::take(&mut *self.queues.lock().unwrap_or_else(|e| e.into_inner())) {
-            queue.destroy();
-            core.queues.write().unwrap_or_else(|e| e.into_inner()).remove(queue.handle);
+    /// Tells everything in the context to stop. Waits for nothing; `close` follows.
+    pub fn cancel(&self) {
+        self.queues().iter().for_each(|q| q.cancel());
+        self.space().segments().for_each(|s| s.revoke());
+    }
+
+    /// Ends everything in the context; `Busy` if a command still uses memory of the host at `deadline`.
+    pub fn close(&self, core: &Core, deadline: Instant) -> Result<(), (Status, String)> {
+        let queues = {
+            let mut queues = self.queue_list();
+            queues.closed = true;
+            queues.list.clone()
+        };
+        let segments = self.space_mut().close();
+        self.cancel();
+        for queue in queues {
+            self.end_queue(core, &queue, deadline);
         }
         *self.notifiers.write().unwrap_or_else(|e| e.into_inner()) = None;
-        *self.pending.lock().unwrap_or_else(|e| e.into_inner()) = None;
-        let segments = self.space_mut().clear();
-        let _ = self.retire(core, segments);
+        self.pending().clear();
+        let retired = self.retire(core, &segments, deadline);
+        if retired.is_err() {
+            // Nobody gets what is still in use; device memory goes back to the heap once it is not.
+            let mut space = self.space_mut();
+            let left: Vec<Arc<Segment>> = segments.into_iter().filter(|s| space.remove(s)).collect();
+            let device = left.iter().all(|s| s.device_range().is_some());
+            core.quarantine(left);
+            return if device { Ok(()) } else { retired };
+        }
+        Ok(())
+    }
+
+    /// The host takes a DMA range back; see `Firmware::revoke_host`.
+    pub fn revoke_host(&self, core: &Core, address: u64, length: u64, deadline: Instant) {
+        self.pending().retain(|p| !p.touches(address, length));
+        for queue in self.queues().into_iter().filter(|q| q.touches(address, length)) {
+            tracing::warn!(chip = core.hardware.chip, queue = queue.index, "the host took the queue's memory away");
+            // Nothing may hold on to its memory, so its handle names nothing from here on.
+            self.end_queue(core, &queue, deadline);
+            core.events.post(queue.vector(), EventKind::QueueError, queue.index, u64::from(Status::QueueDestroyed.raw()));
+        }
+        let segments = self.space().host_at(address, length);
+        let _ = self.retire(core, &segments, deadline);
+    }
+
+    /// When what is revoked now must be unused.
+    pub fn deadline() -> Instant {
+        Instant::now() + REVOKE_LIMIT
     }
 }

@@ -1,8 +1,10 @@
 //! What the parts of one chip's firmware share.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
+use std::time::Instant;
 
+use vmlu_abi::Status;
 use vmlu_abi::pci::{MAX_CONTEXTS, MAX_QUEUES};
 use vmlu_abi::telemetry::Telemetry;
 
@@ -11,7 +13,9 @@ use crate::context::Context;
 use crate::events::Events;
 use crate::hardware::Hardware;
 use crate::inject::Injector;
-use crate::memory::heap::Heap;
+use crate::log::LogLimit;
+use crate::memory::heap::{Heap, Range};
+use crate::memory::space::Segment;
 use crate::queue::Queue;
 use crate::table::Table;
 use crate::telemetry::{Gauges, Live};
@@ -41,7 +45,21 @@ pub struct Core {
     pub allocations: AtomicU64,
     /// How long a command may run, ns.
     pub watchdog_ns: u64,
+    /// Pieces of host memory in all mappings.
+    pub pieces: Arc<AtomicU64>,
+    /// Limits what guests can make the chip write to the log.
+    pub log: LogLimit,
     gone: AtomicBool,
+    /// Held for reading from the translation of a DMA address until what it led to can be found by who revokes it; `true` once the firmware
+    /// is shut down.
+    host_gate: RwLock<bool>,
+    /// Segments of contexts that are gone, and that commands still use.
+    quarantine: Mutex<Vec<Arc<Segment>>>,
+}
+
+/// See [`Core::open_host`].
+pub struct HostAccess<'a> {
+    _gate: RwLockReadGuard<'a, bool>,
 }
 
 impl Core {
@@ -59,7 +77,11 @@ impl Core {
             queues: RwLock::new(Table::new(MAX_QUEUES)),
             allocations: AtomicU64::new(0),
             watchdog_ns: limit.map_or(WATCHDOG_NS, |ms| ms.saturating_mul(1_000_000)),
+            pieces: Arc::default(),
+            log: LogLimit::default(),
             gone: AtomicBool::new(false),
+            host_gate: RwLock::new(false),
+            quarantine: Mutex::default(),
             hardware,
         }
     }
@@ -84,9 +106,75 @@ impl Core {
         self.gone.load(Ordering::Relaxed)
     }
 
-    /// The chip is as good as pulled out.
+    /// The chip is as good as pulled out: it does nothing any more, and touches no memory of the host.
     pub fn vanish(&self) {
         self.gone.store(true, Ordering::SeqCst);
+        self.close_all();
+        let _ = self.live.set_page(0, None);
+    }
+
+    /// Begins to translate DMA addresses. What is found is published before the answer is dropped, so that [`Core::settle_host`] can wait for
+    /// it. `None` once the firmware is shut down.
+    pub fn open_host(&self) -> Option<HostAccess<'_>> {
+        let gate = self.host_gate.read().unwrap_or_else(|e| e.into_inner());
+        (!*gate).then_some(HostAccess { _gate: gate })
+    }
+
+    /// Waits until every translation that has begun is published; with `shut` no other begins.
+    pub fn settle_host(&self, shut: bool) {
+        *self.host_gate.write().unwrap_or_else(|e| e.into_inner()) |= shut;
+    }
+
+    /// Ends all contexts.
+    pub fn close_all(&self) {
+        let deadline = Context::deadline();
+        let contexts = self.contexts.read().unwrap_or_else(|e| e.into_inner()).all();
+        // All at once first, so that they stop at the same time.
+        contexts.iter().for_each(|c| c.cancel());
+        for context in contexts {
+            let _ = context.close(self, deadline);
+            self.contexts.write().unwrap_or_else(|e| e.into_inner()).remove(context.handle);
+        }
+    }
+
+    /// Allocates device memory for a context; see [`Heap::allocate`]. The heap is not locked while the host gives the memory.
+    pub fn allocate(&self, length: u64, owner: u64) -> Result<Range, (Status, String)> {
+        self.release_quarantine();
+        let (range, preparation) = self.heap().reserve(length, owner)?;
+        let prepared = preparation.run();
+        let mut heap = self.heap();
+        match prepared {
+            Ok(()) => {
+                heap.commit(range, owner);
+                Ok(range)
+            }
+            Err(error) => {
+                heap.release(range);
+                Err((Status::OutOfHostMemory, format!("the host gave no {length} bytes: {error}")))
+            }
+        }
+    }
+
+    /// Keeps segments that are still used although their context is gone: nobody gets their memory until nobody uses it.
+    pub fn quarantine(&self, segments: Vec<Arc<Segment>>) {
+        self.quarantine.lock().unwrap_or_else(|e| e.into_inner()).extend(segments);
+    }
+
+    fn release_quarantine(&self) {
+        let mut quarantine = self.quarantine.lock().unwrap_or_else(|e| e.into_inner());
+        quarantine.retain(|segment| {
+            let used = segment.is_used();
+            if let (false, Some(range)) = (used, segment.device_range()) {
+                self.heap().release(range);
+            }
+            used
+        });
+    }
+
+    /// Stops telling the host anything: no deadline is waited for, no interrupt raised once this returns.
+    pub fn silence(&self, deadline: Instant) {
+        self.events.clear(deadline);
+        let _ = self.live.set_page(0, None);
     }
 
     /// Brings telemetry up to date.

@@ -1,7 +1,8 @@
 //! Event rings in host memory and the interrupts that announce them. See `docs/hardware.md`, section 9.
 
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use vmlu_abi::event::{Event, EventKind, MAX_ENTRIES, MIN_ENTRIES, RING_ENTRIES, needs_interrupt};
 use vmlu_abi::pci::MAX_VECTORS;
@@ -31,12 +32,14 @@ pub struct Events {
     injector: Arc<Injector>,
     rings: [Mutex<Option<Ring>>; MAX_VECTORS as usize],
     interrupts: AtomicU64,
+    /// Interrupts that are being raised; counted up with the ring locked.
+    raising: AtomicUsize,
 }
 
 impl Events {
     /// No ring is set.
     pub fn new(host: Arc<dyn HostPort>, injector: Arc<Injector>) -> Self {
-        Self { host, injector, rings: std::array::from_fn(|_| Mutex::new(None)), interrupts: AtomicU64::new(0) }
+        Self { host, injector, rings: std::array::from_fn(|_| Mutex::new(None)), interrupts: AtomicU64::new(0), raising: AtomicUsize::new(0) }
     }
 
     /// Bytes of a ring with this many entries; `None` if the number is not allowed.
@@ -64,15 +67,18 @@ impl Events {
     pub fn revoke(&self, address: u64, length: u64) {
         for slot in &self.rings {
             let mut ring = slot.lock().unwrap_or_else(|e| e.into_inner());
-            if ring.as_ref().is_some_and(|r| r.address < address.saturating_add(length) && address < r.address + r.length) {
+            if ring.as_ref().is_some_and(|r| r.address < address.saturating_add(length) && address < r.address.saturating_add(r.length)) {
                 *ring = None;
             }
         }
     }
 
-    /// Takes all rings away.
-    pub fn clear(&self) {
+    /// Takes all rings away, and waits until the last interrupt is raised, or `deadline`.
+    pub fn clear(&self, deadline: Instant) {
         self.rings.iter().for_each(|slot| *slot.lock().unwrap_or_else(|e| e.into_inner()) = None);
+        while self.raising.load(Ordering::SeqCst) > 0 && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_micros(20));
+        }
     }
 
     /// Interrupts raised so far.
@@ -90,6 +96,7 @@ impl Events {
         if old.wrapping_sub(consumed) >= ring.entries {
             ring.lost += 1;
             ring.words.u64(LOST).store(ring.lost, Ordering::Release);
+            self.raising.fetch_add(1, Ordering::SeqCst);
             drop(slot);
             return self.raise(vector);
         }
@@ -102,18 +109,19 @@ impl Events {
         ring.words.u64(PRODUCED).store(ring.produced, Ordering::Release);
         fence(Ordering::SeqCst);
         let wanted = ring.words.u64(EVENT_INDEX).load(Ordering::Relaxed);
-        let due = needs_interrupt(wanted, old, old + 1);
-        drop(slot);
-        if due {
+        if needs_interrupt(wanted, old, old + 1) {
+            self.raising.fetch_add(1, Ordering::SeqCst);
+            drop(slot);
             self.raise(vector);
         }
     }
 
+    /// Raises an interrupt that `raising` counts. No lock is held: the host may take its own.
     fn raise(&self, vector: u32) {
-        if self.injector.drops_interrupt() {
-            return;
+        if !self.injector.drops_interrupt() {
+            self.interrupts.fetch_add(1, Ordering::Relaxed);
+            self.host.interrupt(vector);
         }
-        self.interrupts.fetch_add(1, Ordering::Relaxed);
-        self.host.interrupt(vector);
+        self.raising.fetch_sub(1, Ordering::SeqCst);
     }
 }

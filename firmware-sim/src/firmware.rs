@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use vmlu_abi::Status;
 use vmlu_abi::event::{Event, EventKind};
 
+use crate::context::Context;
 use crate::core::Core;
 use crate::hardware::Hardware;
 use crate::scheduler::Scheduler;
@@ -40,11 +41,7 @@ impl Firmware {
         }
         let context = self.core.contexts.read().unwrap_or_else(|e| e.into_inner()).at(context_index);
         if let Some(context) = context {
-            for queue in context.queues() {
-                if queue.has_work() {
-                    queue.kick();
-                }
-            }
+            context.kick();
         }
     }
 
@@ -55,36 +52,24 @@ impl Firmware {
         }
     }
 
-    /// The host takes a DMA range back: once this returns nothing touches it.
+    /// The host takes a DMA range back: once this returns nothing touches it. [`crate::hardware::HostPort::translate`] must not give it any
+    /// more when this is called.
     pub fn revoke_host(&self, address: u64, length: u64) {
+        self.core.settle_host(false);
         self.core.events.revoke(address, length);
         self.core.live.revoke(address, length);
+        let deadline = Context::deadline();
         let contexts = self.core.contexts.read().unwrap_or_else(|e| e.into_inner()).all();
         for context in contexts {
-            for queue in context.queues().into_iter().filter(|q| q.touches(address, length)) {
-                tracing::warn!(chip = self.core.hardware.chip, queue = queue.index, "the host took the queue's memory away");
-                queue.destroy();
-                // Nothing may hold on to its memory, so its handle names nothing from here on.
-                context.queues.lock().unwrap_or_else(|e| e.into_inner()).retain(|q| q.handle != queue.handle);
-                self.core.queues.write().unwrap_or_else(|e| e.into_inner()).remove(queue.handle);
-            }
-            let segments = context.space_mut().remove_host(address, length);
-            let _ = context.retire(&self.core, segments);
+            context.revoke_host(&self.core, address, length, deadline);
         }
     }
 
     /// Ends everything; once this returns no host memory is touched and no interrupt is raised.
     pub fn shutdown(&self) {
-        let contexts = self.core.contexts.read().unwrap_or_else(|e| e.into_inner()).all();
-        for context in &contexts {
-            context.queues().iter().for_each(|q| q.cancel());
-        }
-        for context in contexts {
-            context.close(&self.core);
-            self.core.contexts.write().unwrap_or_else(|e| e.into_inner()).remove(context.handle);
-        }
-        self.core.events.clear();
-        let _ = self.core.live.set_page(0, None);
+        self.core.settle_host(true);
+        self.core.close_all();
+        self.core.silence(Context::deadline());
     }
 
     /// Whether the chip is as good as pulled out: its registers read all ones and it does nothing until it is reset.

@@ -5,6 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 
 use vmlu_abi::rpc::{Fault, Inject};
 
+/// Most faults that wait at a time.
+const MAX_FAULTS: usize = 256;
+
 /// A fault that hits a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hit {
@@ -25,8 +28,8 @@ pub struct Injector {
 }
 
 impl Injector {
-    /// Adds a fault, or takes it away if its count is 0.
-    pub fn set(&self, fault: Fault, inject: Inject) {
+    /// Adds a fault, or takes it away if its count is 0; `false` if there are too many.
+    pub fn set(&self, fault: Fault, inject: Inject) -> bool {
         match fault {
             Fault::DropInterrupt => self.dropped_interrupts.store(inject.count, Ordering::Relaxed),
             Fault::Heat => {
@@ -37,11 +40,15 @@ impl Injector {
                 let mut list = self.list.lock().unwrap_or_else(|e| e.into_inner());
                 list.retain(|i| i.fault != inject.fault || i.context != inject.context || i.opcode != inject.opcode);
                 if inject.count > 0 {
+                    if list.len() == MAX_FAULTS {
+                        return false;
+                    }
                     list.push(inject);
                 }
                 self.armed.store(!list.is_empty(), Ordering::Release);
             }
         }
+        true
     }
 
     /// The fault that hits a command which is about to run.

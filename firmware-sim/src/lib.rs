@@ -12,6 +12,7 @@ pub mod hardware;
 pub mod image;
 pub mod inject;
 pub mod kernels;
+pub mod log;
 pub mod memory;
 pub mod queue;
 mod rpc;

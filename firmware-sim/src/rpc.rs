@@ -1,5 +1,6 @@
 //! RPC: each function checked, done, answered. See `docs/hardware.md`, section 5.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -9,11 +10,11 @@ use vmlu_abi::queue::{MAX_RING_UNITS, MIN_RING_UNITS, PRIORITY_HIGH, STATUS_SIZE
 use vmlu_abi::rpc::{self, Fault, Function, HostPiece, MAX_MESSAGE, MAX_PROCESSES, RpcHeader, VERSION, feature};
 use vmlu_abi::{Status, Wire};
 
-use crate::context::{Context, Owner, PendingMap};
-use crate::core::Core;
+use crate::context::{Context, MAX_PENDING, Owner, PendingMap};
+use crate::core::{Core, HostAccess};
 use crate::hardware::HostRange;
 use crate::memory::heap::GRANULE;
-use crate::memory::space::{Segment, SpaceError};
+use crate::memory::space::{PieceCharge, Segment, SpaceError};
 use crate::memory::words::HostWords;
 use crate::queue::{Queue, QueueMemory};
 
@@ -41,12 +42,18 @@ fn refuse<T>(status: Status, text: impl Into<String>) -> Result<T, Refusal> {
 /// Serves one message.
 pub fn serve(core: &Arc<Core>, version: &[u8; 32], request: &[u8]) -> Vec<u8> {
     let header = RpcHeader::read_from(request).unwrap_or_else(RpcHeader::zeroed);
-    let answer = dispatch(core, version, &header, request);
+    let answer = catch_unwind(AssertUnwindSafe(|| dispatch(core, version, &header, request)));
     let (status, body) = match answer {
-        Ok(body) => (Status::Ok, body),
-        Err(Refusal(status, text)) => {
-            tracing::info!(chip = core.hardware.chip, function = header.function, "refused: {}: {text}", status.name());
+        Ok(Ok(body)) => (Status::Ok, body),
+        Ok(Err(Refusal(status, text))) => {
+            if let Some(suppressed) = core.log.allow() {
+                tracing::info!(chip = core.hardware.chip, function = header.function, suppressed, "refused: {}: {text}", status.name());
+            }
             (status, Vec::new())
+        }
+        Err(_) => {
+            tracing::error!(chip = core.hardware.chip, function = header.function, "bug: the firmware panicked while it served a message");
+            (Status::Internal, Vec::new())
         }
     };
     let answer = RpcHeader {
@@ -74,6 +81,9 @@ fn dispatch(core: &Arc<Core>, version: &[u8; 32], header: &RpcHeader, request: &
     let Some(function) = Function::from_raw(header.function) else {
         return refuse(Status::UnknownFunction, format!("function {}", header.function));
     };
+    if core.is_gone() {
+        return refuse(Status::DeviceLost, "the chip is as good as pulled out");
+    }
     let body = &request[size_of::<RpcHeader>()..];
     let context = || match core.find_context(header.context) {
         Some(context) => Ok(context),
@@ -86,9 +96,9 @@ fn dispatch(core: &Arc<Core>, version: &[u8; 32], header: &RpcHeader, request: &
         Function::ContextDestroy => {
             exact::<()>(body)?;
             let context = context()?;
-            context.close(core);
+            let closed = context.close(core, Context::deadline());
             core.contexts.write().unwrap_or_else(|e| e.into_inner()).remove(context.handle);
-            Ok(Vec::new())
+            closed.map(|()| Vec::new()).map_err(Refusal::from)
         }
         Function::MemoryAlloc => memory_alloc(core, &*context()?, &exact(body)?),
         Function::MemoryFree => memory_free(core, &*context()?, &exact(body)?, true),
@@ -99,22 +109,27 @@ fn dispatch(core: &Arc<Core>, version: &[u8; 32], header: &RpcHeader, request: &
             let destroy: rpc::QueueDestroy = exact(body)?;
             let context = context()?;
             let queue = own_queue(core, &context, destroy.queue)?;
-            context.queues.lock().unwrap_or_else(|e| e.into_inner()).retain(|q| q.handle != queue.handle);
-            let stopped = queue.destroy();
-            core.queues.write().unwrap_or_else(|e| e.into_inner()).remove(queue.handle);
-            if stopped { Ok(Vec::new()) } else { refuse(Status::Busy, "bug: a command of the queue does not stop") }
+            // Ring, status page and arm word are not touched any more, even if a command does not stop.
+            context.end_queue(core, &queue, Context::deadline());
+            Ok(Vec::new())
         }
         Function::QueueError => {
             let error: rpc::QueueError = exact(body)?;
-            if error.clear > 1 || error.reserved != 0 {
-                return refuse(Status::ReservedNotZero, "clear is neither 0 nor 1, or padding is not zero");
+            if error.reserved != 0 {
+                return refuse(Status::ReservedNotZero, "padding is not zero");
+            }
+            if error.clear > 1 {
+                return refuse(Status::InvalidArgument, format!("clear is {}, neither 0 nor 1", error.clear));
             }
             let queue = own_queue(core, &*context()?, error.queue)?;
             Ok(queue.take_error(error.clear == 1).as_bytes().to_vec())
         }
         Function::NotifierPool => {
             let pool: rpc::NotifierPool = exact(body)?;
-            if pool.reserved != 0 || pool.count > MAX_NOTIFIERS {
+            if pool.reserved != 0 {
+                return refuse(Status::ReservedNotZero, "padding is not zero");
+            }
+            if pool.count > MAX_NOTIFIERS {
                 return refuse(Status::InvalidArgument, format!("{} notifiers, at most {MAX_NOTIFIERS}", pool.count));
             }
             context()?.set_notifiers(pool.va, pool.count)?;
@@ -123,11 +138,7 @@ fn dispatch(core: &Arc<Core>, version: &[u8; 32], header: &RpcHeader, request: &
         Function::EventRing => event_ring(core, &exact(body)?),
         Function::TelemetryPage => {
             let page: rpc::TelemetryPage = exact(body)?;
-            let range = match page.address {
-                0 => None,
-                address => Some(host(core, address, PAGE_SIZE, true)?),
-            };
-            core.live.set_page(page.address, range).map_err(|s| Refusal(s, "the telemetry page".into()))?;
+            telemetry_page(core, page.address)?;
             core.update();
             Ok(Vec::new())
         }
@@ -144,7 +155,21 @@ fn exact<T: Wire>(body: &[u8]) -> Result<T, Refusal> {
     }
 }
 
-fn host(core: &Core, address: u64, length: u64, write: bool) -> Result<HostRange, Refusal> {
+/// Begins to use DMA addresses; what they lead to is published before this is dropped.
+fn open_host(core: &Core) -> Result<HostAccess<'_>, Refusal> {
+    core.open_host().ok_or_else(|| Refusal(Status::DeviceReset, "the firmware is shut down".into()))
+}
+
+fn telemetry_page(core: &Core, address: u64) -> Result<(), Refusal> {
+    let open = open_host(core)?;
+    let range = match address {
+        0 => None,
+        address => Some(host(core, &open, address, PAGE_SIZE, true)?),
+    };
+    core.live.set_page(address, range).map_err(|s| Refusal(s, "the telemetry page".into()))
+}
+
+fn host(core: &Core, _open: &HostAccess<'_>, address: u64, length: u64, write: bool) -> Result<HostRange, Refusal> {
     let range = core.hardware.host.translate(address, length, write);
     range.ok_or_else(|| Refusal(Status::AddressFault, format!("the host has no memory at {address:#x} + {length:#x}")))
 }
@@ -198,6 +223,7 @@ fn context_create(core: &Arc<Core>, create: &rpc::ContextCreate) -> Answer {
         return refuse(Status::ReservedNotZero, "unknown context flags");
     }
     let owner = Owner { pid: create.pid, uid: create.uid, comm: create.comm };
+    let _open = open_host(core)?;
     let context = core.contexts.write().unwrap_or_else(|e| e.into_inner()).insert(|handle| Context::new(handle, owner));
     match context {
         Some(c) => Ok(rpc::ContextCreated { context: c.handle, index: c.index(), reserved: 0 }.as_bytes().to_vec()),
@@ -213,7 +239,7 @@ fn memory_alloc(core: &Core, context: &Context, alloc: &rpc::MemoryAlloc) -> Ans
         return refuse(Status::InvalidArgument, format!("the address {:#x} is not a multiple of {GRANULE:#x}", alloc.va));
     }
     context.space().check_free(alloc.va, alloc.length)?;
-    let range = core.heap().allocate(alloc.length, context.handle)?;
+    let range = core.allocate(alloc.length, context.handle)?;
     let allocation = core.allocations.fetch_add(1, Ordering::Relaxed) + 1;
     let mut space = context.space_mut();
     // Another message may have taken the range meanwhile.
@@ -226,12 +252,12 @@ fn memory_alloc(core: &Core, context: &Context, alloc: &rpc::MemoryAlloc) -> Ans
 }
 
 fn memory_free(core: &Core, context: &Context, free: &rpc::MemoryFree, device: bool) -> Answer {
-    let segment = context.space_mut().remove(free.va, device);
+    let segment = context.space().at(free.va, device);
     let Some(segment) = segment else {
         let kind = if device { "device" } else { "host" };
         return refuse(Status::BadHandle, format!("no {kind} memory begins at {:#x}", free.va));
     };
-    context.retire(core, vec![segment])?;
+    context.retire(core, &[segment], Context::deadline())?;
     Ok(Vec::new())
 }
 
@@ -244,38 +270,53 @@ fn host_map(core: &Core, context: &Context, body: &[u8]) -> Answer {
         return refuse(Status::BadLength, format!("{} pieces in {} bytes", map.count, bytes.len()));
     }
     let known = rpc::ACCESS_READ | rpc::ACCESS_WRITE;
-    if map.flags != 0 || map.access == 0 || map.access & !known != 0 {
+    if map.flags != 0 || map.access & !known != 0 {
         return refuse(Status::ReservedNotZero, format!("access {:#x}, flags {:#x}", map.access, map.flags));
+    }
+    if map.access == 0 {
+        return refuse(Status::InvalidArgument, "the card may neither read nor write the memory");
     }
     if map.va % PAGE_SIZE != 0 || map.length % PAGE_SIZE != 0 {
         return refuse(Status::InvalidArgument, format!("{:#x} + {:#x} is not made of whole pages", map.va, map.length));
     }
     let write = map.access & rpc::ACCESS_WRITE != 0;
-    let mut slot = context.pending.lock().unwrap_or_else(|e| e.into_inner());
+    let open = open_host(core)?;
+    let mut list = context.pending();
     if map.offset == 0 {
         context.space().check_free(map.va, map.length)?;
-        *slot = Some(PendingMap { va: map.va, length: map.length, access: map.access, ranges: Vec::new(), done: 0 });
+        list.retain(|p| p.va != map.va);
+        if list.len() == MAX_PENDING {
+            return refuse(Status::OutOfResources, format!("{MAX_PENDING} mappings wait for their pieces: finish one first"));
+        }
+        let charge = PieceCharge::new(core.pieces.clone());
+        list.push(PendingMap { va: map.va, length: map.length, access: map.access, ranges: Vec::new(), done: 0, charge });
     }
-    let same = |p: &PendingMap| (p.va, p.length, p.access, p.done) == (map.va, map.length, map.access, map.offset);
-    let Some(mut pending) = slot.take().filter(same) else {
-        return refuse(Status::BadState, format!("pieces at {:#x} of a mapping that is not at that point", map.offset));
+    let Some(at) = list.iter().position(|p| p.va == map.va) else {
+        return refuse(Status::BadState, format!("pieces at {:#x} of a mapping that was not begun", map.offset));
     };
+    // Whatever is wrong below ends the mapping.
+    let mut pending = list.swap_remove(at);
+    if (pending.length, pending.access, pending.done) != (map.length, map.access, map.offset) {
+        return refuse(Status::BadState, format!("pieces at {:#x} of a mapping that is at {:#x}", map.offset, pending.done));
+    }
     for piece in bytes.chunks_exact(size_of::<HostPiece>()).filter_map(HostPiece::read_from) {
         let fits = piece.length > 0 && piece.length % PAGE_SIZE == 0 && piece.length <= pending.length - pending.done;
         if !fits || piece.address % PAGE_SIZE != 0 {
             return refuse(Status::InvalidArgument, format!("a piece {:#x} + {:#x}", piece.address, piece.length));
         }
-        pending.ranges.push((piece.address, host(core, piece.address, piece.length, write)?));
-        pending.done += piece.length;
+        let range = host(core, &open, piece.address, piece.length, write)?;
+        if !pending.push(piece.address, range) {
+            return refuse(Status::OutOfResources, "the chip has no room for more pieces of host memory: map larger ones");
+        }
     }
     if pending.done < pending.length {
-        *slot = Some(pending);
+        list.push(pending);
         return Ok(Vec::new());
     }
     let allocation = core.allocations.fetch_add(1, Ordering::Relaxed) + 1;
     let mut space = context.space_mut();
     space.check_free(map.va, map.length)?;
-    space.insert(Segment::host(map.va, map.length, allocation, pending.ranges, write));
+    space.insert(Segment::host(map.va, map.length, allocation, pending.ranges, write, pending.charge));
     Ok(Vec::new())
 }
 
@@ -292,11 +333,12 @@ fn queue_create(core: &Arc<Core>, context: Arc<Context>, create: &rpc::QueueCrea
         let text = format!("priority {}, weight {}, vector {}", create.priority, create.weight, create.vector);
         return refuse(Status::InvalidArgument, text);
     }
+    let open = open_host(core)?;
     let ring_bytes = u64::from(units) * UNIT as u64;
     let ranges = [(create.ring, ring_bytes), (create.status, STATUS_SIZE as u64), (create.arm, 8)];
     let words = |at: usize, write: bool| {
         let (address, length) = ranges[at];
-        let words = HostWords::new(host(core, address, length, write)?, length as usize);
+        let words = HostWords::new(host(core, &open, address, length, write)?, length as usize);
         words.ok_or_else(|| Refusal(Status::AddressFault, format!("{address:#x} is not aligned to 8 bytes")))
     };
     let memory = QueueMemory { ring: words(0, false)?, status: words(1, true)?, arm: words(2, false)?, ranges };
@@ -306,7 +348,10 @@ fn queue_create(core: &Arc<Core>, context: Arc<Context>, create: &rpc::QueueCrea
     let Some(queue) = queue else {
         return refuse(Status::OutOfResources, format!("all {MAX_QUEUES} queues are in use"));
     };
-    context.queues.lock().unwrap_or_else(|e| e.into_inner()).push(queue.clone());
+    if !context.add_queue(&queue) {
+        context.end_queue(core, &queue, Context::deadline());
+        return refuse(Status::ContextStopped, "the context has ended");
+    }
     Ok(rpc::QueueCreated { queue: queue.handle, index: queue.index, reserved: 0 }.as_bytes().to_vec())
 }
 
@@ -314,13 +359,14 @@ fn event_ring(core: &Core, ring: &rpc::EventRing) -> Answer {
     if ring.flags != 0 {
         return refuse(Status::ReservedNotZero, "unknown event ring flags");
     }
+    let open = open_host(core)?;
     let place = if ring.address == 0 {
         None
     } else {
         let Some(length) = crate::events::Events::ring_length(ring.entries) else {
             return refuse(Status::InvalidArgument, format!("an event ring of {} entries", ring.entries));
         };
-        Some((host(core, ring.address, length, true)?, ring.entries))
+        Some((host(core, &open, ring.address, length, true)?, ring.entries))
     };
     let set = core.events.set(ring.vector, ring.address, place);
     set.map_err(|s| Refusal(s, format!("the event ring of vector {}", ring.vector)))?;
@@ -346,7 +392,7 @@ fn processes(core: &Core, wanted: &rpc::Processes) -> Answer {
                 host_memory,
                 busy_ns: context.busy_ns.load(Ordering::Relaxed),
                 packets: context.packets.load(Ordering::Relaxed),
-                queues: context.queues().len() as u32,
+                queues: context.queue_count(),
                 reserved: 0,
                 comm: context.owner.comm,
                 reserved1: 0,
@@ -373,7 +419,8 @@ fn inject(core: &Core, inject: &rpc::Inject) -> Answer {
         Fault::EccCorrected => {
             core.live.counters.ecc_corrected.fetch_add(inject.value, Ordering::Relaxed);
         }
-        _ => core.injector.set(fault, *inject),
+        _ if !core.injector.set(fault, *inject) => return refuse(Status::OutOfResources, "too many faults wait for their victims"),
+        _ => {}
     }
     Ok(Vec::new())
 }

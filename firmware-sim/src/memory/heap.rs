@@ -35,7 +35,9 @@ pub fn default_host_budget() -> u64 {
 }
 
 fn charge(bytes: u64) -> bool {
-    let _ = BUDGET.compare_exchange(u64::MAX, default_host_budget(), Ordering::Relaxed, Ordering::Relaxed);
+    if BUDGET.load(Ordering::Relaxed) == u64::MAX {
+        let _ = BUDGET.compare_exchange(u64::MAX, default_host_budget(), Ordering::Relaxed, Ordering::Relaxed);
+    }
     BUDGET.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes)).is_ok()
 }
 
@@ -50,6 +52,33 @@ pub struct Range {
     pub offset: u64,
     /// Bytes, a multiple of [`GRANULE`].
     pub length: u64,
+}
+
+/// What a piece of a range needs before a context gets it.
+enum Need {
+    /// It never held data: the host is to give its pages, which are zero.
+    Pages,
+    /// Another context had it.
+    Zeroes,
+}
+
+/// What is to be done to a range before a context gets it; may take long.
+pub struct Preparation {
+    memory: Arc<SharedMemory>,
+    work: Vec<(Range, Need)>,
+}
+
+impl Preparation {
+    /// Does it.
+    pub fn run(&self) -> io::Result<()> {
+        for (range, need) in &self.work {
+            match need {
+                Need::Pages => self.memory.populate(range.offset, range.length)?,
+                Need::Zeroes => self.memory.clear(range.offset, range.length),
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The allocator of one chip. Not thread-safe: the firmware locks it.
@@ -87,8 +116,19 @@ impl Heap {
         self.used
     }
 
-    /// Allocates at least `length` bytes for a context. The memory is there on the host, and zero if another context had it or nobody.
-    pub fn allocate(&mut self, length: u64, owner: u64) -> Result<Range, (Status, String)> {
+    /// Allocates at least `length` bytes for a context. The memory is there on the host, and zero if another context had it or nobody. In one
+    /// go, as tests want it: [`Heap::reserve`], [`Preparation::run`], [`Heap::commit`].
+    #[cfg(test)]
+    fn allocate(&mut self, length: u64, owner: u64) -> Result<Range, (Status, String)> {
+        let (range, preparation) = self.reserve(length, owner)?;
+        preparation.run().unwrap();
+        self.commit(range, owner);
+        Ok(range)
+    }
+
+    /// Takes a range of at least `length` bytes, and tells what is to be done before a context gets it. [`Heap::commit`] or
+    /// [`Heap::release`] follows.
+    pub fn reserve(&mut self, length: u64, owner: u64) -> Result<(Range, Preparation), (Status, String)> {
         let length = length
             .checked_next_multiple_of(GRANULE)
             .filter(|l| *l > 0)
@@ -113,10 +153,6 @@ impl Heap {
             return Err((Status::OutOfHostMemory, text));
         }
         let range = Range { offset: start, length };
-        if let Err(error) = self.prepare(range, owner) {
-            refund(length);
-            return Err((Status::OutOfHostMemory, format!("the host gave no {length} bytes: {error}")));
-        }
         self.free.remove(&offset);
         if start > offset {
             self.free.insert(offset, start - offset);
@@ -125,26 +161,31 @@ impl Heap {
             self.free.insert(start + length, offset + size - start - length);
         }
         self.used += length;
-        Ok(range)
+        Ok((range, self.preparation(range, owner)))
     }
 
-    fn prepare(&mut self, range: Range, owner: u64) -> io::Result<()> {
-        let first = (range.offset / GRANULE) as usize;
-        let count = (range.length / GRANULE) as usize;
-        let mut at = first;
-        while at < first + count {
-            let old = self.last_owner[at];
-            let run = self.last_owner[at..first + count].iter().take_while(|o| **o == old).count();
-            let (offset, length) = (at as u64 * GRANULE, run as u64 * GRANULE);
-            if old == 0 {
-                self.memory.populate(offset, length)?;
-            } else if old != owner {
-                self.memory.clear(offset, length);
+    fn granules(range: Range) -> std::ops::Range<usize> {
+        (range.offset / GRANULE) as usize..((range.offset + range.length) / GRANULE) as usize
+    }
+
+    fn preparation(&self, range: Range, owner: u64) -> Preparation {
+        let Range { offset: mut at, .. } = range;
+        let runs = self.last_owner[Self::granules(range)].chunk_by(|a, b| a == b);
+        let work = runs.filter_map(|run| {
+            let piece = Range { offset: at, length: run.len() as u64 * GRANULE };
+            at += piece.length;
+            match run[0] {
+                0 => Some((piece, Need::Pages)),
+                old if old != owner => Some((piece, Need::Zeroes)),
+                _ => None,
             }
-            self.last_owner[at..at + run].fill(owner);
-            at += run;
-        }
-        Ok(())
+        });
+        Preparation { work: work.collect(), memory: self.memory.clone() }
+    }
+
+    /// The range that was reserved is prepared: it is the owner's now.
+    pub fn commit(&mut self, range: Range, owner: u64) {
+        self.last_owner[Self::granules(range)].fill(owner);
     }
 
     /// Takes a range back. Its pages stay with the chip for the next allocation.
@@ -163,6 +204,12 @@ impl Heap {
             length += size;
         }
         self.free.insert(offset, length);
+    }
+}
+
+impl Drop for Heap {
+    fn drop(&mut self) {
+        refund(self.used);
     }
 }
 

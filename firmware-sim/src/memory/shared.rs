@@ -130,14 +130,16 @@ impl SharedMemory {
         }
     }
 
-    /// Takes the pages of a range from the host now, in one piece. Fails when the host has none left.
+    /// Takes the pages of a range from the host now. Fails when the host has none left.
     pub fn populate(&self, offset: u64, length: u64) -> io::Result<()> {
-        rustix::fs::fallocate(
-            &self.fd,
-            rustix::fs::FallocateFlags::KEEP_SIZE,
-            offset,
-            length,
-        )?;
+        // In pieces: one call cannot be interrupted, and gives everything back if it fails at the end.
+        const PIECE: u64 = 256 << 20;
+        let mut done = 0;
+        while done < length {
+            let piece = PIECE.min(length - done);
+            rustix::fs::fallocate(&self.fd, rustix::fs::FallocateFlags::KEEP_SIZE, offset + done, piece)?;
+            done += piece;
+        }
         Ok(())
     }
 }

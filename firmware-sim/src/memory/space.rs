@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use vmlu_abi::Status;
@@ -20,13 +20,39 @@ enum Backing {
     /// Device memory.
     Device { memory: Arc<SharedMemory>, range: Range },
     /// Host memory in pieces, sorted by their offset in the segment.
-    Host { pieces: Vec<Piece>, writable: bool },
+    Host { pieces: Vec<Piece>, writable: bool, _charge: PieceCharge },
 }
 
 struct Piece {
     offset: u64,
     address: u64,
     range: HostRange,
+}
+
+/// Pieces that are counted against a chip's limit as long as this lives.
+pub struct PieceCharge {
+    counter: Arc<AtomicU64>,
+    pieces: u64,
+}
+
+impl PieceCharge {
+    /// Nothing yet, counted in `counter`.
+    pub fn new(counter: Arc<AtomicU64>) -> Self {
+        Self { counter, pieces: 0 }
+    }
+
+    /// Counts one more piece; `false` if the chip has `limit` of them.
+    pub fn add(&mut self, limit: u64) -> bool {
+        let added = self.counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < limit).then_some(n + 1)).is_ok();
+        self.pieces += u64::from(added);
+        added
+    }
+}
+
+impl Drop for PieceCharge {
+    fn drop(&mut self) {
+        self.counter.fetch_sub(self.pieces, Ordering::Relaxed);
+    }
 }
 
 /// A mapped range of a context's address space.
@@ -39,16 +65,46 @@ pub struct Segment {
     pub allocation: u64,
     backing: Backing,
     revoked: AtomicBool,
+    /// Commands that use it.
+    users: AtomicUsize,
+}
+
+/// A command's hold on a segment: its memory stays the context's until this is dropped.
+pub struct SegmentUse(Arc<Segment>);
+
+impl SegmentUse {
+    /// The segment.
+    pub fn segment(&self) -> &Arc<Segment> {
+        &self.0
+    }
+}
+
+impl std::ops::Deref for SegmentUse {
+    type Target = Segment;
+
+    fn deref(&self) -> &Segment {
+        &self.0
+    }
+}
+
+impl Drop for SegmentUse {
+    fn drop(&mut self) {
+        self.0.users.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Segment {
     /// A segment of device memory.
     pub fn device(va: u64, length: u64, allocation: u64, memory: Arc<SharedMemory>, range: Range) -> Self {
-        Self { va, length, allocation, backing: Backing::Device { memory, range }, revoked: AtomicBool::new(false) }
+        Self::new(va, length, allocation, Backing::Device { memory, range })
+    }
+
+    fn new(va: u64, length: u64, allocation: u64, backing: Backing) -> Self {
+        Self { va, length, allocation, backing, revoked: AtomicBool::new(false), users: AtomicUsize::new(0) }
     }
 
     /// A segment of host memory: pieces in order, with their DMA addresses.
-    pub fn host(va: u64, length: u64, allocation: u64, ranges: Vec<(u64, HostRange)>, writable: bool) -> Self {
+    pub fn host(va: u64, length: u64, allocation: u64, ranges: Vec<(u64, HostRange)>, writable: bool, charge: PieceCharge) -> Self {
         let mut offset = 0;
         let pieces = ranges
             .into_iter()
@@ -58,7 +114,7 @@ impl Segment {
                 piece
             })
             .collect();
-        Self { va, length, allocation, backing: Backing::Host { pieces, writable }, revoked: AtomicBool::new(false) }
+        Self::new(va, length, allocation, Backing::Host { pieces, writable, _charge: charge })
     }
 
     /// The device memory that backs the segment; `None` for host memory.
@@ -82,7 +138,8 @@ impl Segment {
         match &self.backing {
             Backing::Device { .. } => false,
             Backing::Host { pieces, .. } => {
-                pieces.iter().any(|p| p.address < address.saturating_add(length) && address < p.address + p.range.length as u64)
+                let end = address.saturating_add(length);
+                pieces.iter().any(|p| p.address < end && address < p.address.saturating_add(p.range.length as u64))
             }
         }
     }
@@ -97,7 +154,7 @@ impl Segment {
         let length = length.min(self.length.checked_sub(offset)?);
         match &self.backing {
             Backing::Device { memory, range } => memory.bytes(range.offset + offset, length),
-            Backing::Host { pieces, writable } => {
+            Backing::Host { pieces, writable, .. } => {
                 let at = pieces.partition_point(|p| p.offset <= offset).checked_sub(1)?;
                 let piece = &pieces[at];
                 let within = offset - piece.offset;
@@ -109,12 +166,32 @@ impl Segment {
         }
     }
 
-    /// Tells the segment's users to stop and waits until they did: `false` if some are left after [`REVOKE_LIMIT`].
-    pub fn revoke(self: &Arc<Self>) -> bool {
+    /// Begins to use the segment, unless it is revoked. `address` is for the refusal.
+    pub fn hold(self: &Arc<Self>, address: u64) -> Result<SegmentUse, SpaceError> {
+        // Counted first, then looked: either this sees the revocation, or `is_used` sees this.
+        self.users.fetch_add(1, Ordering::SeqCst);
+        let held = SegmentUse(self.clone());
+        if self.revoked.load(Ordering::SeqCst) {
+            let text = format!("{address:#x} is in the allocation {:#x} + {:#x}, which is being freed", self.va, self.length);
+            return Err(SpaceError { status: Status::OperandFault, text, nearest: (self.va, self.length) });
+        }
+        Ok(held)
+    }
+
+    /// Whether commands use the segment.
+    pub fn is_used(&self) -> bool {
+        self.users.load(Ordering::SeqCst) > 0
+    }
+
+    /// Tells the segment's users to stop, and lets nobody use it from here on.
+    pub fn revoke(&self) {
         self.revoked.store(true, Ordering::SeqCst);
-        let start = Instant::now();
-        while Arc::strong_count(self) > 1 {
-            if start.elapsed() > REVOKE_LIMIT {
+    }
+
+    /// Waits until nobody uses the segment: `false` if somebody does at `deadline`.
+    pub fn wait_unused(&self, deadline: Instant) -> bool {
+        while self.is_used() {
+            if Instant::now() > deadline {
                 return false;
             }
             std::thread::sleep(Duration::from_micros(20));
@@ -138,12 +215,17 @@ pub struct SpaceError {
 #[derive(Default)]
 pub struct Space {
     segments: BTreeMap<u64, Arc<Segment>>,
+    /// The context has ended: nothing is added any more.
+    closed: bool,
 }
 
 impl Space {
     /// Whether a range is free and sane.
     pub fn check_free(&self, va: u64, length: u64) -> Result<(), SpaceError> {
         let refuse = |status, text, nearest| Err(SpaceError { status, text, nearest });
+        if self.closed {
+            return refuse(Status::ContextStopped, "the context has ended".into(), (0, 0));
+        }
         let Some(end) = va.checked_add(length).filter(|_| length > 0 && va > 0) else {
             return refuse(Status::InvalidArgument, format!("the range {va:#x} + {length:#x} is empty or leaves the address space"), (0, 0));
         };
@@ -162,28 +244,34 @@ impl Space {
         self.segments.insert(segment.va, Arc::new(segment));
     }
 
-    /// Takes out the segment that begins at an address, if it is of the kind asked for.
-    pub fn remove(&mut self, va: u64, device: bool) -> Option<Arc<Segment>> {
-        if self.segments.get(&va)?.device_range().is_some() != device {
-            return None;
+    /// The segment that begins at an address, if it is of the kind asked for.
+    pub fn at(&self, va: u64, device: bool) -> Option<Arc<Segment>> {
+        self.segments.get(&va).filter(|s| s.device_range().is_some() == device).cloned()
+    }
+
+    /// Takes out a segment; `false` if it is not there any more.
+    pub fn remove(&mut self, segment: &Arc<Segment>) -> bool {
+        let there = self.segments.get(&segment.va).is_some_and(|s| Arc::ptr_eq(s, segment));
+        if there {
+            self.segments.remove(&segment.va);
         }
-        self.segments.remove(&va)
+        there
     }
 
-    /// Puts a segment back that could not be revoked.
-    pub fn restore(&mut self, segment: Arc<Segment>) {
-        self.segments.insert(segment.va, segment);
+    /// All segments whose host memory a DMA range touches.
+    pub fn host_at(&self, address: u64, length: u64) -> Vec<Arc<Segment>> {
+        self.segments.values().filter(|s| s.touches(address, length)).cloned().collect()
     }
 
-    /// Takes out all segments whose host memory a DMA range touches.
-    pub fn remove_host(&mut self, address: u64, length: u64) -> Vec<Arc<Segment>> {
-        let keys: Vec<u64> = self.segments.values().filter(|s| s.touches(address, length)).map(|s| s.va).collect();
-        keys.into_iter().filter_map(|k| self.segments.remove(&k)).collect()
+    /// Lets nothing in any more; all that is there.
+    pub fn close(&mut self) -> Vec<Arc<Segment>> {
+        self.closed = true;
+        self.segments.values().cloned().collect()
     }
 
-    /// Takes out everything.
-    pub fn clear(&mut self) -> Vec<Arc<Segment>> {
-        std::mem::take(&mut self.segments).into_values().collect()
+    /// All segments.
+    pub fn segments(&self) -> impl Iterator<Item = &Arc<Segment>> {
+        self.segments.values()
     }
 
     /// Device memory and host memory mapped, bytes.
@@ -264,11 +352,34 @@ mod tests {
     #[test]
     fn revocation_waits_for_users() {
         let (mut space, _memory) = space();
-        let user = space.find(0x1000, 8, false).unwrap().clone();
-        let segment = space.remove(0x1000, true).unwrap();
-        assert!(!segment.revoke());
-        assert!(user.is_revoked());
+        let segment = space.at(0x1000, true).unwrap();
+        let user = segment.hold(0x1000).unwrap();
+        let soon = || Instant::now() + Duration::from_millis(5);
+        segment.revoke();
+        assert!(user.is_revoked() && !segment.wait_unused(soon()));
+        assert_eq!(segment.hold(0x1234).err().map(|e| e.status), Some(Status::OperandFault));
+        assert!(space.check_free(0x1000, 0x1000).is_err());
         drop(user);
-        assert!(segment.revoke());
+        assert!(segment.wait_unused(soon()));
+        assert!(space.remove(&segment) && !space.remove(&segment));
+        assert!(space.at(0x2000, false).is_none());
+    }
+
+    #[test]
+    fn a_closed_space_takes_nothing() {
+        let (mut space, _memory) = space();
+        assert_eq!(space.close().len(), 3);
+        assert_eq!(space.check_free(0x3000, 0x1000).unwrap_err().status, Status::ContextStopped);
+    }
+
+    #[test]
+    fn pieces_are_counted() {
+        let counter = Arc::new(AtomicU64::new(0));
+        let (mut a, mut b) = (PieceCharge::new(counter.clone()), PieceCharge::new(counter.clone()));
+        assert!(a.add(3) && a.add(3) && b.add(3) && !b.add(3) && !a.add(3));
+        drop(a);
+        assert!(b.add(3) && b.add(3));
+        drop(b);
+        assert_eq!(counter.load(Ordering::Relaxed), 0);
     }
 }

@@ -16,7 +16,7 @@ use crate::inject::Hit;
 use crate::kernels::env::{Access, Env, Fault, Stopped};
 use crate::kernels;
 use crate::memory::bytes::Bytes;
-use crate::memory::space::Segment;
+use crate::memory::space::{Segment, SegmentUse};
 use crate::scheduler::Scheduler;
 
 /// What a command that did not fail has to say.
@@ -78,7 +78,8 @@ pub fn run(queue: &Arc<Queue>, header: &PacketHeader, padded: &[u8], busy_ns: u6
         exact(padded, length)?
     };
 
-    let hit = queue.core.injector.hit(header.opcode, queue.context.handle);
+    // A wait that is looked at again is the same command.
+    let hit = if waited { None } else { queue.core.injector.hit(header.opcode, queue.context.handle) };
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         if let Some(hit) = hit {
             suffer(&env, hit)?;
@@ -136,13 +137,14 @@ fn wait(queue: &Arc<Queue>, wait: &packet::Wait, waited: bool) -> Result<Outcome
         let text = format!("wait: the queue {:#x} does not exist in this context", wait.queue);
         return Err(Fault::new(gone, text));
     };
-    if target.handle == queue.handle {
-        return match wait.value <= queue.timeline() {
-            true => Ok(Outcome::Done { device_ns: 0 }),
-            false => Err(Fault::new(Status::InvalidArgument, format!("wait: the queue waits for its own value {}", wait.value))),
-        };
-    }
     if target.timeline() < wait.value {
+        if target.handle == queue.handle {
+            return Err(Fault::new(Status::InvalidArgument, format!("wait: the queue waits for its own value {}", wait.value)));
+        }
+        if target.is_dead() {
+            let text = format!("wait: the queue {:#x} has ended at {}, before the value {}", wait.queue, target.timeline(), wait.value);
+            return Err(Fault::new(Status::Dependency, text));
+        }
         return Ok(Outcome::Wait { queue: target, value: wait.value });
     }
     if target.failed_at(wait.value) {
@@ -150,6 +152,14 @@ fn wait(queue: &Arc<Queue>, wait: &packet::Wait, waited: bool) -> Result<Outcome
         return Err(Fault::new(Status::Dependency, text));
     }
     Ok(Outcome::Done { device_ns: 0 })
+}
+
+/// Writes the notifier of a packet that an error took, if the packet is well-formed.
+pub fn notify_cancelled(queue: &Queue, header: &PacketHeader, padded: &[u8], busy_ns: u64, status: Status) -> Result<(), Fault> {
+    if header.version != VERSION || header.flags != 0 {
+        return Err(Fault::new(Status::Cancelled, "notify: not a plain packet"));
+    }
+    notify(queue, exact(padded, size_of::<packet::Notify>())?, busy_ns, status)
 }
 
 /// Writes a notifier of the context's pool.
@@ -212,7 +222,7 @@ pub struct Command<'a> {
     /// Status code of the reason for which it was stopped, first come.
     reason: AtomicU32,
     /// Segments that it uses; they stay mapped until it ends.
-    held: Mutex<Vec<Arc<Segment>>>,
+    held: Mutex<Vec<SegmentUse>>,
 }
 
 impl<'a> Command<'a> {
@@ -226,17 +236,18 @@ impl<'a> Command<'a> {
         self.deadline.store(self.started.saturating_add(ns), Ordering::Relaxed);
     }
 
-    fn held(&self) -> MutexGuard<'_, Vec<Arc<Segment>>> {
+    fn held(&self) -> MutexGuard<'_, Vec<SegmentUse>> {
         self.held.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     /// The segment of a range, held until the command ends.
     pub fn segment(&self, operand: u16, address: u64, length: u64, access: Access) -> Result<Arc<Segment>, Fault> {
         let space = self.queue.context.space();
-        match space.find(address, length, access == Access::Write) {
-            Ok(segment) => {
-                self.held().push(segment.clone());
-                Ok(segment.clone())
+        match space.find(address, length, access == Access::Write).and_then(|s| s.hold(address)) {
+            Ok(held) => {
+                let segment = held.segment().clone();
+                self.held().push(held);
+                Ok(segment)
             }
             Err(error) => Err(Fault::operand(error.status, operand, address, error.text)),
         }
@@ -252,7 +263,7 @@ impl<'a> Command<'a> {
         let reason = Status::from_raw(self.reason.load(Ordering::Relaxed)).filter(|s| *s != Status::Ok);
         let (Status::Cancelled, Some(reason)) = (fault.status, reason) else { return fault };
         let text = match reason {
-            Status::Watchdog => format!("opcode {:#06x} ran for {} ms", self.opcode, (wall_ns() - self.started) / 1_000_000),
+            Status::Watchdog => format!("opcode {:#06x} ran for {} ms", self.opcode, wall_ns().saturating_sub(self.started) / 1_000_000),
             Status::AddressFault => format!("opcode {:#06x}: its memory was freed while it ran", self.opcode),
             other => other.text().to_owned(),
         };
@@ -280,6 +291,9 @@ impl Env for Command<'_> {
         if self.queue.is_cancelled() {
             return Err(self.stop(Status::QueueDestroyed));
         }
+        if self.queue.core.is_gone() {
+            return Err(self.stop(Status::DeviceLost));
+        }
         if self.held().iter().any(|s| s.is_revoked()) {
             return Err(self.stop(Status::AddressFault));
         }
@@ -287,7 +301,7 @@ impl Env for Command<'_> {
         if now > self.deadline.load(Ordering::Relaxed) {
             return Err(self.stop(Status::Watchdog));
         }
-        if now - self.started > LONG_NS {
+        if now.saturating_sub(self.started) > LONG_NS {
             Scheduler::get().look_after_others();
         }
         Ok(())

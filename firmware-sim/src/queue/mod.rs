@@ -2,12 +2,19 @@
 //!
 //! The protocol with the producer stands in `docs/hardware.md`, section 6. A queue is in one [`State`] at a time; whoever moves it to
 //! `Running` owns its cursor until it moves it on.
+//!
+//! Ring, status page and arm word are the host's. Every access goes through [`Queue::memory`], whose lock is held for the access alone, never
+//! while a command runs; a queue that ends takes the memory out, so that nothing touches it from then on, whatever a worker is doing.
+//!
+//! Lock order: cursor, errors, then any one of memory, dependents, the tables of the core, an event ring, the scheduler's list.
 
 pub mod command;
 pub mod copy;
+mod errors;
+mod life;
 mod serve;
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
@@ -22,23 +29,9 @@ use crate::core::Core;
 use crate::memory::words::HostWords;
 use crate::scheduler::Scheduler;
 
-/// What a queue is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum State {
-    /// The card does not look at the doorbell; a kick makes it ready.
-    Asleep = 0,
-    /// In the scheduler's list of queues with work.
-    Ready = 1,
-    /// A worker serves it.
-    Running = 2,
-    /// Empty, but its doorbell is polled.
-    Hot = 3,
-    /// Waits for another queue's timeline.
-    Blocked = 4,
-    /// Destroyed, or stopped for good.
-    Dead = 5,
-}
+use errors::Errors;
+use life::{Life, Producer, Rest};
+pub use life::State;
 
 /// Host memory of a queue, with the DMA ranges it came from.
 pub struct QueueMemory {
@@ -60,19 +53,10 @@ struct Cursor {
     signalled: u64,
     /// Device time for which the queue's commands ran, ns.
     busy_ns: u64,
-    /// Up to this position packets are cancelled.
-    cancel_until: u64,
     /// Whether the packet at the cursor was found waiting before.
     waited: bool,
     /// Private copy of a packet.
     packet: Box<[u8; 4096]>,
-}
-
-/// Packets that an error took: timeline values from the first to the last, `u64::MAX` while the error stands.
-#[derive(Clone, Copy)]
-struct Failed {
-    first: u64,
-    last: u64,
 }
 
 /// A queue.
@@ -85,21 +69,24 @@ pub struct Queue {
     pub core: Arc<Core>,
     /// The context that owns it.
     pub context: Arc<Context>,
-    memory: QueueMemory,
+    /// `None` once the queue has ended.
+    memory: Mutex<Option<QueueMemory>>,
     ring_units: u64,
     vector: u32,
-    state: AtomicU8,
-    kicked: AtomicBool,
+    life: Life,
     cursor: Mutex<Cursor>,
     /// Units consumed, as the cursor has it.
     consumed: AtomicU64,
     timeline: AtomicU64,
     /// Commands are to stop.
     cancel: AtomicBool,
+    /// Status code of the error that stands; changes with `errors` locked.
     error: AtomicU32,
-    record: Mutex<Option<ErrorRecord>>,
-    failed: Mutex<Option<Failed>>,
+    errors: Mutex<Errors>,
+    /// Up to this position packets are cancelled.
+    cancel_until: AtomicU64,
     has_dependents: AtomicBool,
+    /// Queues that wait for a value of this one's timeline, each at most once.
     dependents: Mutex<Vec<(u64, Weak<Queue>)>>,
     /// Wall time at which it last had work, ns.
     last_work: AtomicU64,
@@ -113,40 +100,34 @@ impl Queue {
     /// A queue that sleeps, with a cleared status page and doorbell.
     pub fn new(handle: u64, core: Arc<Core>, context: Arc<Context>, memory: QueueMemory, ring_units: u32, vector: u32) -> Self {
         let index = handle as u32;
+        for offset in [STATUS_CONSUMED, STATUS_TIMELINE] {
+            memory.status.u64(offset).store(0, Ordering::Relaxed);
+        }
+        memory.status.u32(STATUS_ERROR).store(0, Ordering::Relaxed);
+        memory.status.u32(STATUS_ASLEEP).store(1, Ordering::SeqCst);
         let queue = Self {
             handle,
             index,
             core,
             context,
-            memory,
+            memory: Mutex::new(Some(memory)),
             ring_units: u64::from(ring_units),
             vector,
-            state: AtomicU8::new(State::Asleep as u8),
-            kicked: AtomicBool::new(false),
-            cursor: Mutex::new(Cursor {
-                consumed: 0,
-                signalled: u64::MAX,
-                busy_ns: 0,
-                cancel_until: 0,
-                waited: false,
-                packet: Box::new([0; 4096]),
-            }),
+            life: Life::new(),
+            cursor: Mutex::new(Cursor { consumed: 0, signalled: u64::MAX, busy_ns: 0, waited: false, packet: Box::new([0; 4096]) }),
             consumed: AtomicU64::new(0),
             timeline: AtomicU64::new(0),
             cancel: AtomicBool::new(false),
             error: AtomicU32::new(0),
-            record: Mutex::new(None),
-            failed: Mutex::new(None),
+            errors: Mutex::default(),
+            cancel_until: AtomicU64::new(0),
             has_dependents: AtomicBool::new(false),
             dependents: Mutex::new(Vec::new()),
             last_work: AtomicU64::new(0),
         };
-        queue.set_doorbell(0);
-        for offset in [STATUS_CONSUMED, STATUS_TIMELINE] {
-            queue.memory.status.u64(offset).store(0, Ordering::Relaxed);
+        if let Some(word) = queue.core.hardware.doorbells.word(queue.doorbell_offset()) {
+            word.store(0, Ordering::SeqCst);
         }
-        queue.memory.status.u32(STATUS_ERROR).store(0, Ordering::Relaxed);
-        queue.memory.status.u32(STATUS_ASLEEP).store(1, Ordering::SeqCst);
         queue
     }
 
@@ -159,36 +140,29 @@ impl Queue {
         self.core.hardware.doorbells.word(self.doorbell_offset()).map_or(0, |w| w.load(Ordering::Acquire))
     }
 
-    fn set_doorbell(&self, value: u64) {
-        if let Some(word) = self.core.hardware.doorbells.word(self.doorbell_offset()) {
-            word.store(value, Ordering::SeqCst);
-        }
+    /// Accesses the queue's host memory; `None` if the queue has ended.
+    fn memory<T>(&self, access: impl FnOnce(&QueueMemory) -> T) -> Option<T> {
+        lock(&self.memory).as_ref().map(access)
     }
 
     /// What it is doing.
     pub fn state(&self) -> State {
-        match self.state.load(Ordering::SeqCst) {
-            0 => State::Asleep,
-            1 => State::Ready,
-            2 => State::Running,
-            3 => State::Hot,
-            4 => State::Blocked,
-            _ => State::Dead,
-        }
+        self.life.state()
     }
 
     /// Moves it from one state to another; `false` if it was not in the first.
     pub fn change(&self, from: State, to: State) -> bool {
-        self.state.compare_exchange(from as u8, to as u8, Ordering::SeqCst, Ordering::SeqCst).is_ok()
-    }
-
-    fn leave(&self, to: State) {
-        self.state.store(to as u8, Ordering::SeqCst);
+        self.life.change(from, to)
     }
 
     /// Packets completed.
     pub fn timeline(&self) -> u64 {
         self.timeline.load(Ordering::Acquire)
+    }
+
+    /// Vector of its events.
+    pub fn vector(&self) -> u32 {
+        self.vector
     }
 
     /// Whether commands of this queue are to stop.
@@ -208,89 +182,83 @@ impl Queue {
 
     /// A kick: makes a sleeping queue ready.
     pub fn kick(self: &Arc<Self>) {
-        self.kicked.store(true, Ordering::SeqCst);
-        if self.change(State::Asleep, State::Ready) {
-            self.memory.status.u32(STATUS_ASLEEP).store(0, Ordering::SeqCst);
+        if self.life.kick() {
+            self.set_asleep(false);
             Scheduler::get().ready(self.clone());
         }
     }
 
-    /// Puts a hot queue to sleep, unless work came; `true` if it sleeps now. Only the poller calls it.
-    pub fn try_sleep(self: &Arc<Self>) -> bool {
-        if !self.change(State::Hot, State::Running) {
-            return false;
+    /// Puts a hot queue to sleep, unless work came.
+    pub fn rest(self: &Arc<Self>) {
+        if self.life.rest(&**self) == Rest::Kicked {
+            Scheduler::get().ready(self.clone());
         }
-        self.kicked.store(false, Ordering::SeqCst);
-        self.memory.status.u32(STATUS_ASLEEP).store(1, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
-        if self.has_work() {
-            self.memory.status.u32(STATUS_ASLEEP).store(0, Ordering::SeqCst);
-            self.leave(State::Hot);
-            return false;
-        }
-        self.leave(State::Asleep);
-        // A kick that came before the state changed found nobody to wake: wake it now.
-        if self.kicked.load(Ordering::SeqCst) {
-            self.kick();
-        }
-        true
     }
 
     /// The error, and the record that explains it. With `clear`, packets written until now are still cancelled, later ones run.
-    pub fn take_error(self: &Arc<Self>, clear: bool) -> ErrorRecord {
-        let record = *lock(&self.record);
-        let Some(record) = record else { return ErrorRecord::zeroed() };
-        if clear && self.state() != State::Dead {
-            let mut cursor = lock(&self.cursor);
-            cursor.cancel_until = self.doorbell();
-            *lock(&self.record) = None;
-            if let Some(failed) = lock(&self.failed).as_mut() {
-                failed.last = self.timeline();
-            }
+    pub fn take_error(&self, clear: bool) -> ErrorRecord {
+        let mut errors = lock(&self.errors);
+        let Some(record) = errors.record() else { return ErrorRecord::zeroed() };
+        if clear && errors.clear(self.timeline()) {
+            // Before the error is taken away: who finds none finds this.
+            let end = self.consumed.load(Ordering::Relaxed).saturating_add(self.ring_units);
+            self.cancel_until.store(self.doorbell().min(end), Ordering::SeqCst);
             self.error.store(0, Ordering::SeqCst);
-            self.memory.status.u32(STATUS_ERROR).store(0, Ordering::SeqCst);
+            self.memory(|m| m.status.u32(STATUS_ERROR).store(0, Ordering::SeqCst));
         }
         record
     }
 
     /// Whether a wait for `value` ends with an error, because the packet it waits for was taken by one.
     fn failed_at(&self, value: u64) -> bool {
-        lock(&self.failed).is_some_and(|f| value >= f.first && value <= f.last)
+        lock(&self.errors).took(value)
     }
 
-    /// Puts the queue into error. Visible before the timeline advances over the packet.
-    fn fail(&self, record: ErrorRecord) {
-        let first = self.timeline() + 1;
-        *lock(&self.failed) = Some(Failed { first, last: u64::MAX });
-        *lock(&self.record) = Some(record);
-        self.error.store(record.status, Ordering::SeqCst);
-        if !self.is_dead() {
-            self.memory.status.u32(STATUS_ERROR).store(record.status, Ordering::SeqCst);
+    /// Puts the queue into error, for good if `stopped`. Visible before the timeline advances over the packet.
+    fn fail(&self, record: ErrorRecord, stopped: bool) {
+        {
+            let mut errors = lock(&self.errors);
+            errors.begin(self.timeline() + 1, record, stopped);
+            self.error.store(record.status, Ordering::SeqCst);
+            self.memory(|m| m.status.u32(STATUS_ERROR).store(record.status, Ordering::SeqCst));
         }
         if let Some(status) = Status::from_raw(record.status) {
             self.core.live.counters.xid(status.xid());
         }
-        let end = record.rule.iter().position(|b| *b == 0).unwrap_or(record.rule.len());
-        tracing::warn!(
-            chip = self.core.hardware.chip,
-            pid = self.context.owner.pid,
-            queue = self.index,
-            packet = record.value,
-            "xid {}: {}: {}",
-            record.xid,
-            Status::from_raw(record.status).map_or("", Status::name),
-            String::from_utf8_lossy(&record.rule[..end]),
-        );
+        if let Some(suppressed) = self.core.log.allow() {
+            let end = record.rule.iter().position(|b| *b == 0).unwrap_or(record.rule.len());
+            tracing::warn!(
+                chip = self.core.hardware.chip,
+                pid = self.context.owner.pid,
+                queue = self.index,
+                packet = record.value,
+                suppressed,
+                "xid {}: {}: {}",
+                record.xid,
+                Status::from_raw(record.status).map_or("", Status::name),
+                String::from_utf8_lossy(&record.rule[..end]),
+            );
+        }
         self.core.events.post(self.vector, EventKind::QueueError, self.index, u64::from(record.status));
     }
 
     fn is_dead(&self) -> bool {
-        self.state.load(Ordering::SeqCst) == State::Dead as u8 || self.cancel.load(Ordering::SeqCst)
+        self.state() == State::Dead || self.cancel.load(Ordering::SeqCst)
     }
 
     /// Whether a DMA range touches the queue's memory.
     pub fn touches(&self, address: u64, length: u64) -> bool {
-        self.memory.ranges.iter().any(|(a, l)| *a < address.saturating_add(length) && address < a + l)
+        let end = address.saturating_add(length);
+        self.memory(|m| m.ranges.iter().any(|(a, l)| *a < end && address < a.saturating_add(*l))).unwrap_or(false)
+    }
+
+    /// Has `waiter` looked at again once the timeline has reached `value`, or the queue has ended.
+    fn wake_at(&self, value: u64, waiter: &Arc<Self>) {
+        let mut dependents = lock(&self.dependents);
+        // A queue waits for one value at a time; what is left of earlier waits, and of queues that are gone, goes here.
+        dependents.retain(|(_, queue)| queue.strong_count() > 0 && !std::ptr::eq(queue.as_ptr(), Arc::as_ptr(waiter)));
+        dependents.push((value, Arc::downgrade(waiter)));
+        self.has_dependents.store(true, Ordering::SeqCst);
     }
 
     /// Queues that waited for this one look again.
@@ -315,28 +283,39 @@ impl Queue {
         }
     }
 
-    /// Tells its commands to stop; `destroy` follows.
+    /// Tells its commands to stop, and lets go of its host memory; `destroy` follows. Waits for nothing.
     pub fn cancel(&self) {
         self.cancel.store(true, Ordering::SeqCst);
+        let memory = lock(&self.memory).take();
+        drop(memory);
     }
 
-    /// Ends the queue: cancels what runs, and returns once nothing touches its memory any more. `false` if a command did not stop in time.
-    pub fn destroy(self: &Arc<Self>) -> bool {
+    /// Ends the queue: cancels what runs, and waits until it has stopped; `false` if it did not until `deadline`. Ring, status page and arm
+    /// word are not touched any more in either case.
+    pub fn destroy(self: &Arc<Self>, deadline: Instant) -> bool {
         self.cancel();
-        let start = Instant::now();
         let stopped = loop {
             let free = [State::Asleep, State::Ready, State::Hot, State::Blocked];
             if free.into_iter().any(|s| self.change(s, State::Dead)) || self.state() == State::Dead {
                 break true;
             }
-            if start.elapsed() > Duration::from_millis(50) {
+            if Instant::now() > deadline {
                 break false;
             }
             std::thread::sleep(Duration::from_micros(20));
         };
         self.wake_dependents(true);
         Scheduler::get().forget(self);
-        self.set_doorbell(0);
         stopped
+    }
+}
+
+impl Producer for Queue {
+    fn set_asleep(&self, asleep: bool) {
+        self.memory(|m| m.status.u32(STATUS_ASLEEP).store(u32::from(asleep), Ordering::SeqCst));
+    }
+
+    fn has_work(&self) -> bool {
+        Queue::has_work(self)
     }
 }

@@ -1,5 +1,6 @@
 //! Serving a queue: packets in order, one after the other.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
@@ -10,34 +11,92 @@ use vmlu_abi::status::{ErrorRecord, RULE_TEXT};
 use vmlu_abi::{Status, Wire};
 
 use super::command::{self, Outcome};
-use super::{Cursor, Queue, State, lock};
+use super::{Cursor, Queue, QueueMemory, State, lock};
 use crate::clock::wall_ns;
+use crate::core::Core;
 use crate::kernels::env::Fault;
 use crate::scheduler::Scheduler;
 
 /// For how long a worker stays with one queue while others have work, ns.
 const QUANTUM_NS: u64 = 1_000_000;
+/// Short packets between two looks at the time.
+const BATCH: u32 = 16;
 
 /// How a packet ended.
 enum Step {
     /// Nothing more in the ring.
     Empty,
-    /// One packet is done, well or not.
-    Done,
+    /// One packet is done, well or not. `long`: it may have taken a while.
+    Done { long: bool },
     /// The packet waits for another queue.
     Blocked,
     /// The queue is stopped for good.
     Stopped,
 }
 
+/// A packet's head, as found in the ring.
+enum Fetched {
+    /// The packet stands in the cursor's copy.
+    Packet(PacketHeader),
+    /// Its head says that it has this many units, which cannot be.
+    Damaged(u64),
+    /// The queue has ended.
+    Gone,
+}
+
+/// The chip has work as long as this lives.
+struct Busy<'a>(&'a Core);
+
+impl<'a> Busy<'a> {
+    fn begin(core: &'a Core) -> Self {
+        core.clock.begin();
+        core.live.begin();
+        Self(core)
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.live.end();
+        self.0.clock.end();
+    }
+}
+
 impl Queue {
-    /// Serves the queue, which the caller has moved to `Running`, and moves it on.
+    /// Serves the queue, which the caller has moved to `Running`, and moves it on. Survives whatever happens: a bug costs this queue alone.
     pub fn serve(self: &Arc<Self>) {
         let scheduler = Scheduler::get();
-        self.core.clock.begin();
-        self.core.live.begin();
+        let next = catch_unwind(AssertUnwindSafe(|| self.serve_packets(scheduler))).unwrap_or_else(|_| {
+            tracing::error!(chip = self.core.hardware.chip, queue = self.index, "bug: a worker panicked; its queue is stopped");
+            let fault = Fault::new(Status::Internal, "the firmware panicked while it served the queue");
+            let offset = self.consumed.load(Ordering::Relaxed);
+            // Nothing of what panicked is called again without care.
+            let _ = catch_unwind(AssertUnwindSafe(|| self.fail(self.record(offset, &PacketHeader::zeroed(), &fault), true)));
+            State::Dead
+        });
+        match next {
+            // `step` has left `Running` already, before the queue could be woken.
+            State::Blocked => {}
+            State::Ready => {
+                self.life.leave(State::Ready);
+                scheduler.ready(self.clone());
+            }
+            State::Hot => {
+                self.life.leave(State::Hot);
+                scheduler.hot(self);
+            }
+            _ => {
+                self.life.leave(State::Dead);
+                self.wake_dependents(true);
+            }
+        }
+    }
+
+    fn serve_packets(self: &Arc<Self>, scheduler: &Scheduler) -> State {
+        let _busy = Busy::begin(&self.core);
         let start = wall_ns();
-        let mut packets = 0_u32;
+        let mut slice = start;
+        let mut short = 0;
         let next = loop {
             if self.is_cancelled() || self.core.is_gone() {
                 break State::Dead;
@@ -46,33 +105,24 @@ impl Queue {
                 Step::Empty => break State::Hot,
                 Step::Blocked => break State::Blocked,
                 Step::Stopped => break State::Dead,
-                Step::Done => packets += 1,
+                Step::Done { long: true } => short = 0,
+                Step::Done { long: false } => short = (short + 1) % BATCH,
             }
-            if (packets.is_multiple_of(16) || wall_ns() - start > QUANTUM_NS) && scheduler.has_ready() && wall_ns() - start > QUANTUM_NS {
-                break State::Ready;
+            if short == 0 {
+                let now = wall_ns();
+                if now.saturating_sub(slice) > QUANTUM_NS {
+                    scheduler.gather();
+                    if scheduler.has_ready() {
+                        break State::Ready;
+                    }
+                    slice = now;
+                }
             }
         };
         let now = wall_ns();
         self.last_work.store(now, Ordering::Relaxed);
-        self.context.busy_ns.fetch_add(now - start, Ordering::Relaxed);
-        self.core.live.end();
-        self.core.clock.end();
-        match next {
-            // `step` has left `Running` already, before the queue could be woken.
-            State::Blocked => {}
-            State::Ready => {
-                self.leave(State::Ready);
-                scheduler.ready(self.clone());
-            }
-            State::Hot => {
-                self.leave(State::Hot);
-                scheduler.hot(self);
-            }
-            _ => {
-                self.leave(State::Dead);
-                self.wake_dependents(true);
-            }
-        }
+        self.context.busy_ns.fetch_add(now.saturating_sub(start), Ordering::Relaxed);
+        next
     }
 
     fn step(self: &Arc<Self>) -> Step {
@@ -85,64 +135,87 @@ impl Queue {
         }
         let consumed = cursor.consumed;
         let framing = |text: String| {
-            self.fail(self.record(consumed, &PacketHeader::zeroed(), &Fault::new(Status::FramingError, text)));
+            self.fail(self.record(consumed, &PacketHeader::zeroed(), &Fault::new(Status::FramingError, text)), true);
             Step::Stopped
         };
         if available > self.ring_units {
             let ring = self.ring_units;
             return framing(format!("the doorbell says {doorbell} units, {consumed} were consumed and the ring has {ring}"));
         }
-        self.copy_units(cursor.consumed, 1, &mut cursor.packet[..]);
-        let Some(header) = PacketHeader::read_from(&cursor.packet[..]) else { return Step::Stopped };
+        let header = match self.fetch(consumed, available, &mut cursor.packet) {
+            Fetched::Packet(header) => header,
+            Fetched::Damaged(units) => return framing(format!("a packet of {units} units at {consumed} where {available} were written")),
+            Fetched::Gone => return Step::Stopped,
+        };
         let units = u64::from(header.units);
-        if units == 0 || units > MAX_PACKET_UNITS as u64 || units > available {
-            return framing(format!("a packet of {units} units at {consumed} where {available} were written"));
-        }
-        if units > 1 {
-            self.copy_units(cursor.consumed + 1, units - 1, &mut cursor.packet[UNIT..]);
-        }
+        let body = header.units as usize * UNIT;
 
-        let body = units as usize * UNIT;
-        if self.error.load(Ordering::Relaxed) != 0 || cursor.consumed < cursor.cancel_until {
+        let error = self.error.load(Ordering::SeqCst);
+        if error != 0 || consumed < self.cancel_until.load(Ordering::SeqCst) {
             self.core.live.counters.packets_failed.fetch_add(1, Ordering::Relaxed);
             if header.opcode == packet::op::NOTIFY {
-                let _ = command::notify(self, &cursor.packet[16..body], cursor.busy_ns, Status::Cancelled);
+                let status = Status::from_raw(error).filter(|s| *s != Status::Ok).unwrap_or(Status::Cancelled);
+                let _ = command::notify_cancelled(self, &header, &cursor.packet[size_of::<PacketHeader>()..body], cursor.busy_ns, status);
             }
-            self.complete(cursor, units);
-            return Step::Done;
+            // With the errors locked, so that who clears the error either counts this packet or sees it counted.
+            let timeline = {
+                let mut errors = lock(&self.errors);
+                errors.cancel(self.timeline() + 1);
+                self.advance(cursor, units)
+            };
+            self.publish(cursor, timeline);
+            return Step::Done { long: false };
         }
-        let outcome = command::run(self, &header, &cursor.packet[16..body], cursor.busy_ns, cursor.waited);
+        let outcome = command::run(self, &header, &cursor.packet[size_of::<PacketHeader>()..body], cursor.busy_ns, cursor.waited);
         match outcome {
             Ok(Outcome::Done { device_ns }) => {
-                cursor.busy_ns += device_ns;
+                cursor.busy_ns = cursor.busy_ns.wrapping_add(device_ns);
                 self.core.clock.advance(device_ns);
                 self.core.live.counters.packets.fetch_add(1, Ordering::Relaxed);
                 self.context.packets.fetch_add(1, Ordering::Relaxed);
             }
             Ok(Outcome::Wait { queue, value }) => {
                 cursor.waited = true;
-                self.leave(State::Blocked);
-                lock(&queue.dependents).push((value, Arc::downgrade(self)));
-                queue.has_dependents.store(true, Ordering::SeqCst);
+                self.life.leave(State::Blocked);
+                queue.wake_at(value, self);
                 fence(Ordering::SeqCst);
                 let ready = queue.timeline() >= value || queue.is_dead() || self.is_cancelled();
                 // Ready after all: go on with it, unless a waker has taken the queue already.
-                return if ready && self.change(State::Blocked, State::Running) { Step::Done } else { Step::Blocked };
+                return if ready && self.change(State::Blocked, State::Running) { Step::Done { long: false } } else { Step::Blocked };
             }
             Err(fault) => {
                 self.core.live.counters.packets_failed.fetch_add(1, Ordering::Relaxed);
-                if !self.is_cancelled() {
-                    let record = self.record(cursor.consumed, &header, &fault);
-                    self.fail(record);
+                if self.is_cancelled() || self.core.is_gone() {
+                    // The timeline stays: who waits for this command sees that the queue has ended before it.
+                    return Step::Stopped;
                 }
+                self.fail(self.record(consumed, &header, &fault), false);
             }
         }
-        self.complete(cursor, units);
-        Step::Done
+        let timeline = self.advance(cursor, units);
+        self.publish(cursor, timeline);
+        Step::Done { long: header.opcode >= packet::range::COPY.0 && !in_range(header.opcode, packet::range::SYNC) }
     }
 
-    fn copy_units(&self, position: u64, units: u64, to: &mut [u8]) {
-        let ring = self.memory.ring.bytes();
+    /// Copies the packet at a position out of the ring, once: its head, then as many units as that says.
+    fn fetch(&self, position: u64, available: u64, to: &mut [u8; MAX_PACKET_UNITS * UNIT]) -> Fetched {
+        let fetched = self.memory(|memory| {
+            self.copy_units(memory, position, 1, &mut to[..]);
+            let header = PacketHeader::read_from(&to[..])?;
+            let units = u64::from(header.units);
+            if units == 0 || units > MAX_PACKET_UNITS as u64 || units > available {
+                return Some(Fetched::Damaged(units));
+            }
+            if units > 1 {
+                self.copy_units(memory, position.wrapping_add(1), units - 1, &mut to[UNIT..]);
+            }
+            Some(Fetched::Packet(header))
+        });
+        fetched.flatten().unwrap_or(Fetched::Gone)
+    }
+
+    fn copy_units(&self, memory: &QueueMemory, position: u64, units: u64, to: &mut [u8]) {
+        let ring = memory.ring.bytes();
         let at = (position % self.ring_units) as usize;
         let first = (units as usize).min(self.ring_units as usize - at);
         let copy = |from: usize, to: &mut [u8]| {
@@ -155,24 +228,30 @@ impl Queue {
         copy(0, tail);
     }
 
-    /// Advances ring and timeline over a packet, and tells who waits for it.
-    fn complete(&self, cursor: &mut Cursor, units: u64) {
-        cursor.consumed += units;
+    /// Advances over a packet; the timeline's new value, which [`Queue::publish`] then shows the host.
+    fn advance(&self, cursor: &mut Cursor, units: u64) -> u64 {
+        cursor.consumed = cursor.consumed.wrapping_add(units);
         cursor.waited = false;
         self.consumed.store(cursor.consumed, Ordering::Relaxed);
         let timeline = self.timeline.load(Ordering::Relaxed) + 1;
         self.timeline.store(timeline, Ordering::Release);
-        if self.is_cancelled() {
-            return;
-        }
-        self.memory.status.u64(STATUS_CONSUMED).store(cursor.consumed, Ordering::Release);
-        self.memory.status.u64(STATUS_TIMELINE).store(timeline, Ordering::Release);
-        fence(Ordering::SeqCst);
-        let arm = self.memory.arm.u64(0).load(Ordering::Acquire);
+        timeline
+    }
+
+    /// Shows how far the queue has come, and tells who waits for it.
+    fn publish(&self, cursor: &mut Cursor, timeline: u64) {
+        let arm = self.memory(|memory| {
+            memory.status.u64(STATUS_CONSUMED).store(cursor.consumed, Ordering::Release);
+            memory.status.u64(STATUS_TIMELINE).store(timeline, Ordering::Release);
+            fence(Ordering::SeqCst);
+            memory.arm.u64(0).load(Ordering::Acquire)
+        });
+        let arm = arm.unwrap_or(ARM_NONE);
         if arm != ARM_NONE && timeline >= arm && cursor.signalled != arm {
             cursor.signalled = arm;
             self.core.events.post(self.vector, EventKind::Timeline, self.index, timeline);
         }
+        fence(Ordering::SeqCst);
         if self.has_dependents.load(Ordering::SeqCst) {
             self.wake_dependents(false);
         }
@@ -204,4 +283,8 @@ impl Queue {
             ..ErrorRecord::zeroed()
         }
     }
+}
+
+fn in_range(opcode: u16, range: (u16, u16)) -> bool {
+    (range.0..=range.1).contains(&opcode)
 }

@@ -4,7 +4,10 @@
 //! they fall asleep. The others are parked. So an idle process uses no CPU, and one core at most spins. A long command asks a parked
 //! worker to look after the others ([`Scheduler::look_after_others`]); the ticker sees to commands that do not even do that.
 //!
-//! Lock order: a queue's cursor, then nothing of the scheduler is held while a queue's lock is taken.
+//! A queue that is `Hot` is in the list of hot queues, or its worker is about to put it there; while any is hot somebody polls, or every worker
+//! is inside a command: then those commands call [`Scheduler::look_after_others`], and the ticker runs.
+//!
+//! Lock order: see `queue`; no queue's lock is taken while the scheduler's is held.
 
 mod parallel;
 mod ticker;
@@ -34,6 +37,8 @@ pub struct Scheduler {
     polling: AtomicBool,
     /// Workers that are parked.
     parked: AtomicUsize,
+    /// Workers that serve a queue. A queue counts here, or is in `Shared::ready` or `Shared::hot`, as long as it has work.
+    serving: AtomicUsize,
     workers: usize,
     ticker: ticker::Ticker,
 }
@@ -67,6 +72,7 @@ impl Scheduler {
                 hot_version: AtomicU64::new(0),
                 polling: AtomicBool::new(false),
                 parked: AtomicUsize::new(0),
+                serving: AtomicUsize::new(0),
                 workers,
                 ticker: ticker::Ticker::default(),
             }
@@ -95,8 +101,8 @@ impl Scheduler {
     pub fn ready(&self, queue: Arc<Queue>) {
         let mut shared = self.shared();
         shared.ready.push_back(queue);
-        self.ready_count.store(shared.ready.len(), Ordering::Release);
-        // The poller looks at `ready_count`; otherwise somebody must be woken.
+        self.ready_count.store(shared.ready.len(), Ordering::SeqCst);
+        // The poller looks at `ready_count`, also when it stops polling; otherwise somebody must be woken.
         if !self.polling.load(Ordering::SeqCst) {
             self.wake_one(&mut shared);
         }
@@ -107,7 +113,8 @@ impl Scheduler {
     /// A queue is empty but may soon have work; it is `Hot`.
     pub fn hot(&self, queue: &Arc<Queue>) {
         let mut shared = self.shared();
-        if !shared.hot.iter().any(|q| Arc::ptr_eq(q, queue)) {
+        // Whoever destroys it makes it `Dead` first and calls `forget` then.
+        if queue.state() != State::Dead && !shared.hot.iter().any(|q| Arc::ptr_eq(q, queue)) {
             shared.hot.push(queue.clone());
             self.hot_version.fetch_add(1, Ordering::Release);
         }
@@ -116,10 +123,27 @@ impl Scheduler {
     /// A queue is gone.
     pub fn forget(&self, queue: &Arc<Queue>) {
         let mut shared = self.shared();
+        let before = shared.hot.len();
         shared.hot.retain(|q| !Arc::ptr_eq(q, queue));
+        if shared.hot.len() != before {
+            self.hot_version.fetch_add(1, Ordering::Release);
+        }
         shared.ready.retain(|q| !Arc::ptr_eq(q, queue));
-        self.ready_count.store(shared.ready.len(), Ordering::Release);
-        self.hot_version.fetch_add(1, Ordering::Release);
+        self.ready_count.store(shared.ready.len(), Ordering::SeqCst);
+    }
+
+    /// Called by a worker that has served one queue for long: hot queues that have work become ready, if nobody polls them.
+    pub fn gather(&self) {
+        if self.polling.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut shared = self.shared();
+        let Shared { hot, ready, .. } = &mut *shared;
+        ready.extend(hot.iter().filter(|q| q.has_work() && q.change(State::Hot, State::Ready)).cloned());
+        self.ready_count.store(shared.ready.len(), Ordering::SeqCst);
+        if !shared.ready.is_empty() {
+            self.wake_one(&mut shared);
+        }
     }
 
     /// Whether queues wait for a worker.
@@ -157,17 +181,25 @@ impl Scheduler {
         parallel::run(self, tasks, task);
     }
 
+    /// The next ready queue, `Running` and counted in `serving`.
     fn take_ready(&self) -> Option<Arc<Queue>> {
         if !self.has_ready() {
             return None;
         }
         let mut shared = self.shared();
+        let mut taken = None;
         while let Some(queue) = shared.ready.pop_front() {
-            self.ready_count.store(shared.ready.len(), Ordering::Release);
             if queue.change(State::Ready, State::Running) {
-                return Some(queue);
+                self.serving.fetch_add(1, Ordering::SeqCst);
+                taken = Some(queue);
+                break;
             }
         }
-        None
+        self.ready_count.store(shared.ready.len(), Ordering::SeqCst);
+        // Whoever is woken wakes the next.
+        if taken.is_some() && !shared.ready.is_empty() {
+            self.wake_one(&mut shared);
+        }
+        taken
     }
 }

@@ -1,5 +1,6 @@
 //! The ticker: while there is work, it keeps telemetry up to date and sees to it that hung commands do not hold up others.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
@@ -48,11 +49,11 @@ pub(super) fn spawn(pool: &'static Scheduler) {
         let mut idle = 0;
         loop {
             if idle >= IDLE_TICKS {
-                pool.ticker.sleep(|| pool.tick());
+                pool.ticker.sleep(|| pool.safe_tick());
                 idle = 0;
             }
             std::thread::sleep(TICK);
-            idle = if pool.tick() { 0 } else { idle + 1 };
+            idle = if pool.safe_tick() { 0 } else { idle + 1 };
         }
     });
     if let Err(error) = spawned {
@@ -61,24 +62,33 @@ pub(super) fn spawn(pool: &'static Scheduler) {
 }
 
 impl Scheduler {
+    /// A tick that survives whatever happens.
+    fn safe_tick(&self) -> bool {
+        catch_unwind(AssertUnwindSafe(|| self.tick())).unwrap_or_else(|_| {
+            tracing::error!("bug: the ticker panicked");
+            true
+        })
+    }
+
     /// One tick; whether there is work.
     fn tick(&self) -> bool {
-        let (cores, all_busy, stuck) = {
+        let (cores, active, stuck) = {
             let mut shared = self.shared();
+            let active = self.serving.load(Ordering::SeqCst) > 0 || !shared.ready.is_empty() || !shared.hot.is_empty();
             let all_busy = self.parked.load(Ordering::SeqCst) == 0 && !self.polling.load(Ordering::SeqCst);
             // Every worker has been inside a command for a tick while queues wait: let one more worker run.
-            let stuck = all_busy && shared.alive < MAX_WORKERS && shared.cores.len() > 0 && shared.needs_worker();
+            let stuck = all_busy && shared.alive < MAX_WORKERS && shared.needs_worker();
             if stuck {
                 shared.alive += 1;
             }
-            (shared.cores.iter().filter_map(|c| c.upgrade()).collect::<Vec<_>>(), all_busy, stuck)
+            (shared.cores.iter().filter_map(|c| c.upgrade()).collect::<Vec<_>>(), active, stuck)
         };
         if stuck {
             worker::spawn(Self::get(), None);
         }
         self.look_after_others();
         let busy = cores.iter().fold(false, |busy, core| core.tick() || busy);
-        busy || all_busy
+        busy || active
     }
 }
 

@@ -1,5 +1,6 @@
 //! A worker's life: serve, poll, park.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -41,25 +42,60 @@ fn pin(index: usize) {
 
 fn run(pool: &'static Scheduler, temporary: bool) {
     loop {
-        if let Some(queue) = pool.take_ready() {
-            queue.serve();
-        } else if pool.help() {
-        } else if !pool.polling.swap(true, Ordering::SeqCst) {
-            let found = pool.poll();
-            pool.polling.store(false, Ordering::SeqCst);
-            if let Some(queue) = found {
-                queue.serve();
-            } else if !pool.has_ready() && !pool.has_jobs() && pool.park(temporary) {
-                return;
-            }
-        } else if pool.park(temporary) {
-            return;
+        // A queue's panics end in `serve`. What is left are bugs of the scheduler; the worker goes on in any case.
+        match catch_unwind(AssertUnwindSafe(|| turn(pool, temporary))) {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(_) => tracing::error!("bug: the scheduler panicked"),
         }
     }
 }
 
+/// One thing to do; `false` if the worker is to end.
+fn turn(pool: &'static Scheduler, temporary: bool) -> bool {
+    if let Some(queue) = pool.take_ready() {
+        pool.serve(&queue);
+        return true;
+    }
+    if pool.help() {
+        return true;
+    }
+    if !pool.polling.swap(true, Ordering::SeqCst) {
+        let found = pool.poll();
+        pool.polling.store(false, Ordering::SeqCst);
+        if let Some(queue) = found {
+            // What became ready while this one polled was left to it.
+            if pool.has_ready() {
+                pool.wake_one(&mut pool.shared());
+            }
+            pool.serve(&queue);
+            return true;
+        }
+        if pool.has_ready() || pool.has_jobs() {
+            return true;
+        }
+    }
+    !pool.park(temporary)
+}
+
+/// Counts down when a worker is done with a queue, however that ended.
+struct Serving<'a>(&'a Scheduler);
+
+impl Drop for Serving<'_> {
+    fn drop(&mut self) {
+        self.0.serving.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 impl Scheduler {
-    /// Polls hot queues until one has work, which is returned `Running`, or there is something else to do, or none is left.
+    /// Serves a queue that is counted in `serving`.
+    fn serve(&self, queue: &Arc<Queue>) {
+        let _serving = Serving(self);
+        queue.serve();
+    }
+
+    /// Polls hot queues until one has work, which is returned `Running` and counted in `serving`, or there is something else to do, or none is
+    /// left.
     fn poll(&self) -> Option<Arc<Queue>> {
         let mut version = u64::MAX;
         let mut hot: Vec<Arc<Queue>> = Vec::new();
@@ -68,15 +104,20 @@ impl Scheduler {
         loop {
             let current = self.hot_version.load(Ordering::Acquire);
             if current != version {
-                let shared = self.shared();
-                version = self.hot_version.load(Ordering::Acquire);
-                hot.clone_from(&shared.hot);
+                let new = {
+                    let shared = self.shared();
+                    version = self.hot_version.load(Ordering::Acquire);
+                    shared.hot.clone()
+                };
+                // The old list ends here, without the lock: it may hold the last of a queue.
+                hot = new;
             }
             if self.has_ready() || self.has_jobs() || hot.is_empty() {
                 return None;
             }
             for queue in &hot {
                 if queue.has_work() && queue.change(State::Hot, State::Running) {
+                    self.serving.fetch_add(1, Ordering::SeqCst);
                     return Some(queue.clone());
                 }
             }
@@ -99,16 +140,15 @@ impl Scheduler {
     /// Lets hot queues without work for long fall asleep.
     fn cool(&self, hot: &[Arc<Queue>], now: u64) {
         for queue in hot {
-            let cold = match queue.state() {
-                State::Hot => now.saturating_sub(queue.last_work()) > HOT_NS && queue.try_sleep(),
-                // They come back to the list when they are empty again.
-                State::Asleep | State::Dead => true,
-                State::Ready | State::Running | State::Blocked => false,
-            };
-            if cold {
+            if queue.state() == State::Hot && now.saturating_sub(queue.last_work()) > HOT_NS {
+                queue.rest();
+            }
+            // They come back to the list when they are empty again; until then it is nobody's to poll.
+            let cold = |queue: &Queue| matches!(queue.state(), State::Asleep | State::Blocked | State::Dead);
+            if cold(queue) {
                 let mut shared = self.shared();
-                // A kick may have made it hot again meanwhile.
-                if matches!(queue.state(), State::Asleep | State::Dead) {
+                // It may have become hot again meanwhile.
+                if cold(queue) {
                     shared.hot.retain(|q| !Arc::ptr_eq(q, queue));
                     self.hot_version.fetch_add(1, Ordering::Release);
                 }
