@@ -69,10 +69,8 @@ impl HostTable {
         }
         let mut regions = self.regions.write().unwrap_or_else(PoisonError::into_inner);
         let at = regions.partition_point(|r| r.end() <= region.address);
-        if let Some(next) = regions.get(at) {
-            if next.address < region.end() {
-                return Err(InsertError::Overlap(next.address));
-            }
+        if let Some(next) = regions.get(at).filter(|next| next.address < region.end()) {
+            return Err(InsertError::Overlap(next.address));
         }
         regions.insert(at, region);
         Ok(())

@@ -206,10 +206,12 @@ impl DmaMap {
             }
             if Arc::strong_count(&region.keep) > 1 {
                 scrapped += 1;
-                if let Ok(mapping) = region.keep.downcast::<Mapping>() {
-                    if let Err(error) = mapping.scrap() {
-                        tracing::error!("cannot put scratch pages over memory that the host takes back: {error}");
-                    }
+                if let Ok(mapping) = region.keep.downcast::<Mapping>()
+                    && let Err(error) = mapping.scrap()
+                {
+                    tracing::error!(
+                        "cannot put scratch pages over memory that the host takes back: {error}"
+                    );
                 }
             }
         }

@@ -4,7 +4,6 @@
 //! go is latched and delivered as soon as it has.
 
 use std::fs::File;
-use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Mutex;
 
@@ -81,9 +80,10 @@ impl Inner {
 
 /// Adds one to an event descriptor. A full counter means that the host has an event to take anyway.
 fn signal(file: &File) -> bool {
-    match (&*file).write(&1u64.to_ne_bytes()) {
+    // A write to an event descriptor is whole or fails.
+    match rustix::io::write(file, &1u64.to_ne_bytes()) {
         Ok(_) => true,
-        Err(error) => error.kind() == std::io::ErrorKind::WouldBlock,
+        Err(error) => error == rustix::io::Errno::AGAIN,
     }
 }
 
@@ -200,7 +200,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use rustix::event::{eventfd, EventfdFlags};
-    use std::io::Read;
+    use std::io::Write;
 
     /// An event descriptor and what was signalled on it since the last look.
     fn event() -> (File, File) {
@@ -208,9 +208,9 @@ mod tests {
         (ours.try_clone().unwrap(), ours)
     }
 
-    fn taken(mut file: &File) -> u64 {
+    fn taken(file: &File) -> u64 {
         let mut bytes = [0; 8];
-        match file.read(&mut bytes) {
+        match rustix::io::read(file, &mut bytes) {
             Ok(_) => u64::from_ne_bytes(bytes),
             Err(_) => 0,
         }

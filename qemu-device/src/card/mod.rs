@@ -337,7 +337,7 @@ impl Card {
         if self.is_gone() {
             return;
         }
-        if offset % 4 != 0 || data.len() % 4 != 0 {
+        if !offset.is_multiple_of(4) || !data.len().is_multiple_of(4) {
             tracing::debug!("chip {}: write of {} bytes at register {offset:#x} ignored: registers take aligned 32-bit words", self.identity.number, data.len());
             return;
         }
@@ -389,17 +389,14 @@ impl Card {
 
     fn try_boot(&self, registers: &Registers) -> Result<Running, Status> {
         let (address, length) = registers.image()?;
-        let region = registers.rpc_region()?;
-        if self
-            .dma
-            .translate(region, vmlu_abi::rpc::REGION_SIZE as u64, true)
-            .is_none()
-        {
-            return Err(Status::AddressFault);
-        }
         // Copied once, then checked: the guest may change its memory at any time.
         let mut image = vec![0; length];
         if !self.dma.read(address, &mut image) {
+            return Err(Status::AddressFault);
+        }
+        let region = registers.rpc_region()?;
+        let bytes = vmlu_abi::rpc::REGION_SIZE as u64;
+        if self.dma.translate(region, bytes, true).is_none() {
             return Err(Status::AddressFault);
         }
         let Identity {
@@ -499,13 +496,9 @@ impl Card {
         let number = self.identity.number;
         let firmware = self.firmware();
         let revoke = |address, length| {
-            if let Some(firmware) = &firmware {
-                if catch_unwind(AssertUnwindSafe(|| firmware.revoke_host(address, length))).is_err()
-                {
-                    tracing::error!(
-                        "chip {number}: the firmware panicked while it gave memory back"
-                    );
-                }
+            let Some(firmware) = &firmware else { return };
+            if catch_unwind(AssertUnwindSafe(|| firmware.revoke_host(address, length))).is_err() {
+                tracing::error!("chip {number}: the firmware panicked while it gave memory back");
             }
         };
         let (taken, scrapped) = if everything {

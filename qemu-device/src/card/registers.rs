@@ -105,7 +105,7 @@ impl Registers {
 
     /// DMA address of the RPC region, if it is aligned to a page.
     pub fn rpc_region(&self) -> Result<u64, Status> {
-        if self.rpc_address % vmlu_abi::pci::PAGE_SIZE != 0 {
+        if !self.rpc_address.is_multiple_of(vmlu_abi::pci::PAGE_SIZE) {
             return Err(Status::InvalidArgument);
         }
         Ok(self.rpc_address)

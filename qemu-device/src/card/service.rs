@@ -251,7 +251,7 @@ impl Region {
     }
 
     fn word(&self, offset: usize) -> &AtomicU64 {
-        assert!(offset % 8 == 0 && offset + 8 <= rpc::REGION_SIZE);
+        assert!(offset.is_multiple_of(8) && offset + 8 <= rpc::REGION_SIZE);
         // SAFETY: aligned and inside the range, which `self` keeps mapped; the word is only accessed atomically.
         unsafe { AtomicU64::from_ptr(self.0.pointer.add(offset).cast()) }
     }
