@@ -116,12 +116,10 @@ fn shared_folders(lab: &Lab) -> Result<()> {
 
 fn project_programs_run(lab: &Lab) -> Result<()> {
     let vm = lab.vm()?;
-    for name in lab
-        .setup()?
-        .built
-        .programs
-        .keys()
-        .filter(|name| *name != "vmlu-agent")
+    for name in
+        lab.setup()?.built.programs.keys().filter(|name| {
+            !xtask::setup::HOST_ONLY.contains(&name.as_str()) && *name != "vmlu-agent"
+        })
     {
         let linked = vm.ok(&format!("ldd /mlu/bin/{name} || true"))?;
         ensure!(

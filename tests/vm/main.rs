@@ -16,6 +16,7 @@ mod boot;
 mod digits;
 mod driver;
 mod lab;
+mod setup;
 
 use lab::{Case, Lab};
 
@@ -24,6 +25,7 @@ const FILES: &[(&str, &[Case])] = &[
     ("boot", boot::CASES),
     ("digits", digits::CASES),
     ("driver", driver::CASES),
+    ("setup", setup::CASES),
 ];
 
 fn main() -> ExitCode {

@@ -30,6 +30,9 @@ pub struct Setup {
     pub module: Option<PathBuf>,
 }
 
+/// Programs that make no sense in the guest.
+pub const HOST_ONLY: &[&str] = &["xtask"];
+
 /// The toolbox and the kernel tree, made if missing.
 pub fn kernel() -> Result<(Toolbox, PathBuf)> {
     let _lock = crate::cache::lock()?;
@@ -76,6 +79,9 @@ impl Setup {
         let init = paths::project().join("guest/init");
         stage::file(&init, &folder.join("boot/init"))?;
         for (name, path) in &self.built.programs {
+            if HOST_ONLY.contains(&name.as_str()) {
+                continue;
+            }
             let part = if name == "vmlu-agent" { "boot" } else { "bin" };
             stage::file(path, &folder.join(part).join(name))?;
         }

@@ -18,6 +18,9 @@ pub mod recipe;
 /// Folders of the project that show up in the toolbox: (on the machine, in the toolbox).
 pub type Binds<'a> = &'a [(&'a Path, &'a str)];
 
+/// QEMU in the toolbox.
+pub const QEMU: &str = "usr/bin/qemu-system-x86_64";
+
 /// A toolbox that is there.
 #[derive(Debug, Clone)]
 pub struct Toolbox {
@@ -55,6 +58,10 @@ impl Toolbox {
             .map(|entry| entry.file_name().to_string_lossy().into_owned())
             .collect();
         names.retain(|name| modules.join(name).join("vmlinuz").is_file());
+        let qemu = root.join(QEMU);
+        if !fs::metadata(&qemu).is_ok_and(|file| file.is_file() && file.len() > 0) {
+            return Err(broken(format!("there is no {}", qemu.display())));
+        }
         match names.as_slice() {
             [kernel] => Ok(Toolbox {
                 root,

@@ -132,9 +132,9 @@ fn boot(toolbox: &Toolbox, guest: &Guest) -> Result<Option<String>> {
     let said = fs::read_to_string(&log).unwrap_or_default();
     let said = said
         .lines()
-        .next()
-        .unwrap_or("the kernel did not come up")
-        .to_owned();
+        .find(|line| line.contains("emulation failure"))
+        .or(said.lines().next());
+    let said = said.unwrap_or("the kernel did not come up").to_owned();
     let _ = fs::remove_dir_all(&folder);
     Ok((!works).then(|| format!("/dev/kvm exists, but does not run the kernel: {said}")))
 }

@@ -9,7 +9,7 @@ use super::config::{Accel, Config};
 use super::topology;
 use crate::guest::Guest;
 use crate::run;
-use crate::toolbox::Toolbox;
+use crate::toolbox::{self, Toolbox};
 
 /// Files of one machine.
 #[derive(Debug, Clone)]
@@ -51,7 +51,7 @@ pub fn base(
     append: &str,
     serial: &Path,
 ) -> Command {
-    let words = toolbox.program("usr/bin/qemu-system-x86_64");
+    let words = toolbox.program(toolbox::QEMU);
     let mut command = run::tied_command(&words[0]);
     command.args(&words[1..]);
     command.env(
