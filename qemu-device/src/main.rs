@@ -50,6 +50,9 @@ struct VfioUser {
     /// Allow faults to be injected.
     #[arg(long)]
     inject: bool,
+    /// Offer MSI alone, without MSI-X: QEMU 11.1 can then unplug a chip.
+    #[arg(long)]
+    msi: bool,
     /// What to log: error, warn, info, debug or trace, also by module.
     #[arg(long, default_value = "info")]
     log: String,
@@ -135,6 +138,7 @@ fn serve(arguments: VfioUser) -> Result<()> {
         model: arguments.model,
         serials: arguments.board_serials,
         inject: arguments.inject,
+        msix: !arguments.msi,
     })?;
     // Whoever started us may not read it; that is no reason to stop.
     let _ = writeln!(std::io::stdout(), "ready").and_then(|()| std::io::stdout().flush());

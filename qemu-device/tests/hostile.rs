@@ -27,6 +27,7 @@ fn card() -> std::sync::Arc<Card> {
         chip: 0,
         serial: 0x5400_0000_0000_0001,
         inject: false,
+        msix: true,
     })
     .unwrap()
 }

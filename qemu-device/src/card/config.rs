@@ -135,8 +135,8 @@ pub struct ConfigSpace {
 }
 
 impl ConfigSpace {
-    /// The configuration space of a chip at power-on.
-    pub fn new(model: &CardModel, chip: u32, serial: u64) -> Self {
+    /// The configuration space of a chip at power-on, with or without MSI-X beside MSI.
+    pub fn new(model: &CardModel, chip: u32, serial: u64, msix: bool) -> Self {
         let zero = || Box::new([0u8; SIZE]);
         let mut space = Self {
             bytes: zero(),
@@ -146,7 +146,7 @@ impl ConfigSpace {
         };
         space.header(model);
         space.power_management();
-        space.interrupts();
+        space.interrupts(msix);
         space.express(model, chip);
         space.error_reporting();
         space.serial_number(serial);
@@ -189,14 +189,17 @@ impl ConfigSpace {
         self.rw16(PM_CONTROL, PM_NO_SOFT_RESET, PM_STATE);
     }
 
-    fn interrupts(&mut self) {
-        self.capability(MSI, MSI_ID, MSIX);
+    fn interrupts(&mut self, msix: bool) {
+        self.capability(MSI, MSI_ID, if msix { MSIX } else { EXPRESS });
         let log2 = pci::MAX_VECTORS.ilog2() as u16;
         self.rw16(MSI_CONTROL, MSI_64 | log2 << 1, MSI_WRITABLE);
         self.rw32(MSI_ADDRESS, 0, !0b11);
         self.rw32(MSI_ADDRESS_HIGH, 0, !0);
         self.rw16(MSI_DATA, 0, !0);
 
+        if !msix {
+            return;
+        }
         self.capability(MSIX, MSIX_ID, EXPRESS);
         self.rw16(MSIX_CONTROL, pci::MAX_VECTORS as u16 - 1, MSIX_WRITABLE);
         self.put32(MSIX + 4, pci::MSIX_TABLE as u32 | pci::BAR_REGS as u32);
@@ -328,7 +331,7 @@ mod tests {
     const BOARD: u64 = 0x5412_3456_789a_bcde;
 
     fn space() -> ConfigSpace {
-        ConfigSpace::new(&MLU370_X8, 1, BOARD)
+        ConfigSpace::new(&MLU370_X8, 1, BOARD, true)
     }
 
     fn get<const N: usize>(space: &ConfigSpace, at: usize) -> [u8; N] {
@@ -355,16 +358,22 @@ mod tests {
         assert_eq!(get::<1>(&space, 0x3d), [0], "no INTx");
     }
 
+    fn capabilities(space: &ConfigSpace) -> Vec<u8> {
+        let (mut at, mut ids) = (usize::from(get::<1>(space, 0x34)[0]), Vec::new());
+        while at != 0 {
+            ids.push(get::<1>(space, at)[0]);
+            at = usize::from(get::<1>(space, at + 1)[0]);
+            assert!(ids.len() < 48 && at.is_multiple_of(4));
+        }
+        ids
+    }
+
     #[test]
     fn capability_lists_hold_what_they_should_and_end() {
         let space = space();
-        let (mut at, mut ids) = (usize::from(get::<1>(&space, 0x34)[0]), Vec::new());
-        while at != 0 {
-            ids.push(get::<1>(&space, at)[0]);
-            at = usize::from(get::<1>(&space, at + 1)[0]);
-            assert!(ids.len() < 48 && at % 4 == 0);
-        }
-        assert_eq!(ids, [0x01, 0x05, 0x11, 0x10]);
+        assert_eq!(capabilities(&space), [0x01, 0x05, 0x11, 0x10]);
+        let without = ConfigSpace::new(&MLU370_X8, 1, BOARD, false);
+        assert_eq!(capabilities(&without), [0x01, 0x05, 0x10]);
         let (mut at, mut ids) = (0x100, Vec::new());
         while at != 0 {
             let head = get32(&space, at);

@@ -43,6 +43,8 @@ pub struct Identity {
     pub serial: u64,
     /// Whether faults may be injected.
     pub inject: bool,
+    /// Whether MSI-X is offered beside MSI.
+    pub msix: bool,
 }
 
 /// What a reset came from.
@@ -176,7 +178,7 @@ impl Card {
             interrupts: Arc::new(Interrupts::new()),
             counters: Counters::default(),
             rpcs: Arc::default(),
-            config: Mutex::new(ConfigSpace::new(model, chip, serial)),
+            config: Mutex::new(ConfigSpace::new(model, chip, serial, identity.msix)),
             registers: Mutex::new(Registers::new(model, chip, serial)),
             running: RwLock::new(None),
         }))
@@ -405,6 +407,7 @@ impl Card {
             chip,
             serial,
             inject,
+            ..
         } = self.identity;
         let port = Arc::new(Port {
             dma: self.dma.clone(),

@@ -36,6 +36,8 @@ pub struct Options {
     pub serials: Vec<u64>,
     /// Whether faults may be injected.
     pub inject: bool,
+    /// Whether MSI-X is offered beside MSI. QEMU 11.1 dies when it unplugs a chip with MSI-X.
+    pub msix: bool,
 }
 
 /// Name of a chip's socket in the server's folder.
@@ -79,6 +81,7 @@ impl Server {
                 chip: number % per_board,
                 serial: serials[(number / per_board) as usize],
                 inject: options.inject,
+                msix: options.msix,
             };
             let path = folder.join(socket_name(number));
             let card = Card::new(identity)

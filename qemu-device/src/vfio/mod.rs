@@ -49,7 +49,7 @@ impl Served {
         let server = Server::from_owned_fd(
             listener.try_clone()?.into(),
             true,
-            interrupts(),
+            interrupts(&card),
             regions(&card),
         );
         let seat = door.seat(number, listener.clone());
@@ -226,14 +226,18 @@ fn mapped(mut region: ServerRegion, length: u64, fd: i32) -> ServerRegion {
 
 /// Interrupts by vfio index. INTx and request have none; that of errors is there because QEMU warns without it, and is never raised, since
 /// QEMU stops the machine when it is.
-fn interrupts() -> Vec<IrqInfo> {
+fn interrupts(card: &Card) -> Vec<IrqInfo> {
     (0..VFIO_PCI_NUM_IRQS)
         .map(|index| match index {
-            VFIO_PCI_MSI_IRQ_INDEX | VFIO_PCI_MSIX_IRQ_INDEX => IrqInfo {
-                index,
-                flags: VFIO_IRQ_INFO_EVENTFD | VFIO_IRQ_INFO_NORESIZE,
-                count: pci::MAX_VECTORS,
-            },
+            VFIO_PCI_MSI_IRQ_INDEX | VFIO_PCI_MSIX_IRQ_INDEX
+                if index == VFIO_PCI_MSI_IRQ_INDEX || card.identity().msix =>
+            {
+                IrqInfo {
+                    index,
+                    flags: VFIO_IRQ_INFO_EVENTFD | VFIO_IRQ_INFO_NORESIZE,
+                    count: pci::MAX_VECTORS,
+                }
+            }
             VFIO_PCI_ERR_IRQ_INDEX => IrqInfo {
                 index,
                 flags: VFIO_IRQ_INFO_EVENTFD | VFIO_IRQ_INFO_NORESIZE,

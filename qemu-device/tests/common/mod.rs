@@ -79,6 +79,7 @@ pub fn options(folder: &Path, chips: u32, inject: bool) -> Options {
         model: &MLU370_X8,
         serials: vec![0x5400_0000_0000_0042],
         inject,
+        msix: true,
     }
 }
 
