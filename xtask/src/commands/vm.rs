@@ -84,7 +84,8 @@ pub fn run(args: Args) -> Result<i32> {
                     vm.accel.reason
                 ));
             }
-            let shell = if tty { ["bash", "-l"] } else { ["bash", "-s"] };
+            // Not a login shell: that would forget /mlu/bin.
+            let shell = if tty { ["bash", "-i"] } else { ["bash", "-s"] };
             terminal::attach(&vm, shell.map(String::from).to_vec(), tty)
         }
         [script] => terminal::attach(

@@ -78,10 +78,7 @@ impl Vm {
         }
         let step = Step::with_length("boot", 48);
         let run = run_folder()?;
-        let logs = paths::logs()
-            .join("vm")
-            .join(run.file_name().unwrap_or_default());
-        fs::create_dir_all(&logs)?;
+        let logs = log_folder(run.file_name().unwrap_or_default())?;
         let files = Files {
             run,
             logs,
@@ -243,7 +240,7 @@ impl Vm {
             let mut placed = || {
                 words
                     .next()
-                    .is_some_and(|start| start.trim_start_matches(['0', 'x']) != "")
+                    .is_some_and(|start| !start.trim_start_matches(['0', 'x']).is_empty())
             };
             (name, [placed(), placed(), placed()])
         });
@@ -371,10 +368,28 @@ fn follow(path: PathBuf) {
     });
 }
 
+/// A new folder for logs. Of those of earlier machines, the latest stay.
+fn log_folder(name: &std::ffi::OsStr) -> Result<PathBuf> {
+    const KEPT: usize = 20;
+    let base = paths::logs().join("vm");
+    let folder = base.join(name);
+    fs::create_dir_all(&folder)?;
+    let mut others: Vec<_> = fs::read_dir(&base)?.flatten().collect();
+    others.sort_by_key(|entry| {
+        std::cmp::Reverse(entry.metadata().and_then(|data| data.modified()).ok())
+    });
+    for entry in others.iter().skip(KEPT) {
+        let _ = fs::remove_dir_all(entry.path());
+    }
+    Ok(folder)
+}
+
 /// A new private folder with a short path. Those of processes that are gone are removed.
 pub(crate) fn run_folder() -> Result<PathBuf> {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
-    let base = std::env::temp_dir();
+    // Socket paths are limited to 107 bytes.
+    let base = Some(std::env::temp_dir()).filter(|path| path.as_os_str().len() < 60);
+    let base = base.unwrap_or_else(|| PathBuf::from("/tmp"));
     for entry in fs::read_dir(&base)?.flatten() {
         let name = entry.file_name();
         let pid = name
