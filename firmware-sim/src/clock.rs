@@ -3,7 +3,7 @@
 //! The device clock runs with the host's while the chip is idle, and by the model's cost of what runs while it is busy. So the device
 //! time between two points of a queue that is never idle is the same on every host.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 
 use rustix::time::{ClockId, clock_gettime};
 use vmlu_abi::model::CardModel;
@@ -29,48 +29,59 @@ struct State {
     busy: u32,
 }
 
+impl State {
+    /// Idle time until a wall time.
+    fn follow(&mut self, wall: u64) {
+        self.device_ns = self.device_ns.wrapping_add(wall.saturating_sub(self.wall_ns));
+        self.wall_ns = self.wall_ns.max(wall);
+    }
+}
+
 impl DeviceClock {
     /// A clock that starts at zero.
     pub fn new() -> Self {
         Self { state: Mutex::new(State { device_ns: 0, wall_ns: wall_ns(), busy: 0 }) }
     }
 
-    fn update<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        let mut state = self.state.lock().unwrap_or_else(|e| e.into_inner());
-        if state.busy == 0 {
-            let now = wall_ns();
-            state.device_ns = state.device_ns.wrapping_add(now.saturating_sub(state.wall_ns));
-            state.wall_ns = now;
-        }
-        change(&mut state)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     /// The time now, ns.
     pub fn now(&self) -> u64 {
-        self.update(|s| s.device_ns)
+        let mut state = self.state();
+        if state.busy == 0 {
+            state.follow(wall_ns());
+        }
+        state.device_ns
     }
 
-    /// A queue begins to be served: the clock stops following the host.
-    pub fn begin(&self) {
-        self.update(|s| s.busy += 1);
+    /// A queue begins to be served at a wall time: the clock stops following the host.
+    pub fn begin(&self, wall: u64) {
+        let mut state = self.state();
+        if state.busy == 0 {
+            state.follow(wall);
+        }
+        state.busy += 1;
     }
 
-    /// A queue is no longer served.
-    pub fn end(&self) {
-        self.update(|s| {
-            s.busy = s.busy.saturating_sub(1);
-            if s.busy == 0 {
-                s.wall_ns = wall_ns();
-            }
-        });
+    /// A queue is no longer served since a wall time.
+    pub fn end(&self, wall: u64) {
+        let mut state = self.state();
+        state.busy = state.busy.saturating_sub(1);
+        if state.busy == 0 {
+            state.wall_ns = wall;
+        }
     }
 
     /// A command took `cost` ns; the time at its end.
     pub fn advance(&self, cost: u64) -> u64 {
-        self.update(|s| {
-            s.device_ns = s.device_ns.wrapping_add(cost);
-            s.device_ns
-        })
+        let mut state = self.state();
+        if state.busy == 0 {
+            state.follow(wall_ns());
+        }
+        state.device_ns = state.device_ns.wrapping_add(cost);
+        state.device_ns
     }
 }
 
@@ -107,11 +118,11 @@ mod tests {
     #[test]
     fn busy_time_is_the_model_s() {
         let clock = DeviceClock::new();
-        clock.begin();
+        clock.begin(wall_ns());
         let start = clock.now();
         std::thread::sleep(std::time::Duration::from_millis(2));
         assert_eq!(clock.advance(500), start + 500);
-        clock.end();
+        clock.end(wall_ns());
         std::thread::sleep(std::time::Duration::from_millis(2));
         assert!(clock.now() >= start + 500 + 2_000_000);
     }

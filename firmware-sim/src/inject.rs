@@ -51,6 +51,11 @@ impl Injector {
         true
     }
 
+    /// Whether any fault waits for a command.
+    pub fn is_armed(&self) -> bool {
+        self.armed.load(Ordering::Relaxed)
+    }
+
     /// The fault that hits a command which is about to run.
     pub fn hit(&self, opcode: u16, context: u64) -> Option<Hit> {
         if !self.armed.load(Ordering::Relaxed) {

@@ -122,21 +122,21 @@ impl Live {
         }
     }
 
-    /// A queue begins to be served.
-    pub fn begin(&self) {
+    /// A queue begins to be served at a wall time.
+    pub fn begin(&self, wall: u64) {
         let mut active = self.active.lock().unwrap_or_else(|e| e.into_inner());
         if active.0 == 0 {
-            active.1 = wall_ns();
+            active.1 = wall;
         }
         active.0 += 1;
     }
 
-    /// A queue is no longer served.
-    pub fn end(&self) {
+    /// A queue is no longer served since a wall time.
+    pub fn end(&self, wall: u64) {
         let mut active = self.active.lock().unwrap_or_else(|e| e.into_inner());
         active.0 = active.0.saturating_sub(1);
         if active.0 == 0 {
-            self.busy_ns.fetch_add(wall_ns().saturating_sub(active.1), Ordering::Relaxed);
+            self.busy_ns.fetch_add(wall.saturating_sub(active.1), Ordering::Relaxed);
         }
     }
 
@@ -261,10 +261,10 @@ mod tests {
     fn load_shows_in_utilisation_power_and_heat() {
         let live = Live::new(&MLU370_X8);
         let idle = live.update(&Gauges::default());
-        live.begin();
+        live.begin(wall_ns());
         std::thread::sleep(std::time::Duration::from_millis(300));
         let loaded = live.update(&Gauges::default());
-        live.end();
+        live.end(wall_ns());
         assert_eq!((idle.busy, loaded.busy), (0, 1));
         assert!(loaded.utilisation.value_milli > 30_000, "{loaded:?}");
         assert!(loaded.power.value_milli > idle.power.value_milli + 10_000);

@@ -15,6 +15,9 @@ use crate::memory::space::Segment;
 /// Bytes between two looks at the cancel flag: well under a millisecond.
 const CHUNK: u64 = 1 << 20;
 
+/// Bytes of the pattern that are laid out to be copied; a multiple of every width.
+const TILE: u64 = 64 << 10;
+
 /// Operand numbers of a copy.
 const DST: u16 = 0;
 const SRC: u16 = 1;
@@ -70,7 +73,7 @@ pub fn fill(env: &Command<'_>, fill: &Fill) -> Result<u64, Fault> {
     if fill.length > 0 {
         let dst = env.segment(DST, fill.dst, fill.length, Access::Write)?;
         let unit = &fill.pattern.to_le_bytes()[..fill.width as usize];
-        let tile: Vec<u8> = unit.iter().copied().cycle().take(64 << 10).collect();
+        let tile = unit.repeat(fill.length.min(TILE).div_ceil(width) as usize);
         let mut done = 0;
         while done < fill.length {
             env.check()?;

@@ -13,7 +13,6 @@ use vmlu_abi::{Status, Wire};
 use super::command::{self, Outcome};
 use super::{Cursor, Queue, QueueMemory, State, lock};
 use crate::clock::wall_ns;
-use crate::core::Core;
 use crate::kernels::env::Fault;
 use crate::scheduler::Scheduler;
 
@@ -45,20 +44,28 @@ enum Fetched {
 }
 
 /// The chip has work as long as this lives.
-struct Busy<'a>(&'a Core);
+struct Busy<'a> {
+    queue: &'a Queue,
+    /// Wall time at which it began, ns.
+    start: u64,
+}
 
 impl<'a> Busy<'a> {
-    fn begin(core: &'a Core) -> Self {
-        core.clock.begin();
-        core.live.begin();
-        Self(core)
+    fn begin(queue: &'a Queue) -> Self {
+        let start = wall_ns();
+        queue.core.clock.begin(start);
+        queue.core.live.begin(start);
+        Self { queue, start }
     }
 }
 
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
-        self.0.live.end();
-        self.0.clock.end();
+        let now = wall_ns();
+        self.queue.core.live.end(now);
+        self.queue.core.clock.end(now);
+        self.queue.last_work.store(now, Ordering::Relaxed);
+        self.queue.context.busy_ns.fetch_add(now.saturating_sub(self.start), Ordering::Relaxed);
     }
 }
 
@@ -93,15 +100,15 @@ impl Queue {
     }
 
     fn serve_packets(self: &Arc<Self>, scheduler: &Scheduler) -> State {
-        let _busy = Busy::begin(&self.core);
-        let start = wall_ns();
-        let mut slice = start;
+        let busy = Busy::begin(self);
+        let mut cursor = lock(&self.cursor);
+        let mut slice = busy.start;
         let mut short = 0;
-        let next = loop {
+        loop {
             if self.is_cancelled() || self.core.is_gone() {
                 break State::Dead;
             }
-            match self.step() {
+            match self.step(&mut cursor) {
                 Step::Empty => break State::Hot,
                 Step::Blocked => break State::Blocked,
                 Step::Stopped => break State::Dead,
@@ -118,16 +125,10 @@ impl Queue {
                     slice = now;
                 }
             }
-        };
-        let now = wall_ns();
-        self.last_work.store(now, Ordering::Relaxed);
-        self.context.busy_ns.fetch_add(now.saturating_sub(start), Ordering::Relaxed);
-        next
+        }
     }
 
-    fn step(self: &Arc<Self>) -> Step {
-        let mut cursor = lock(&self.cursor);
-        let cursor = &mut *cursor;
+    fn step(self: &Arc<Self>, cursor: &mut Cursor) -> Step {
         let doorbell = self.doorbell();
         let available = doorbell.wrapping_sub(cursor.consumed);
         if available == 0 {

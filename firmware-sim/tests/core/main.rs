@@ -1,0 +1,17 @@
+//! The firmware against its interface: messages, packets, doorbells, faults, revocation, events, telemetry, and whatever a hostile guest
+//! may send.
+
+mod errors;
+mod events;
+mod faults;
+mod harness;
+mod isolation;
+mod messages;
+mod packets;
+mod random;
+mod revocation;
+mod scheduling;
+mod speed;
+mod stress;
+mod telemetry;
+mod timelines;

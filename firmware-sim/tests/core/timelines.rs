@@ -1,0 +1,172 @@
+//! Queues that wait for one another.
+
+use std::time::Duration;
+
+use vmlu_abi::Status;
+use vmlu_abi::rpc::Fault;
+
+use crate::harness::*;
+
+#[test]
+fn a_queue_waits_for_another() {
+    let chip = Chip::new();
+    let context = chip.context();
+    let (a, b) = (context.queue(), context.queue());
+    b.ok(b.wait_for(a.handle, 0));
+    let waits = b.wait_for(a.handle, 3);
+    a.ok(a.nop());
+    a.ok(a.nop());
+    std::thread::sleep(Duration::from_millis(3));
+    assert_eq!(b.timeline(), waits - 1);
+    // A kick changes nothing.
+    for _ in 0..1000 {
+        b.kick();
+    }
+    assert_eq!(b.timeline(), waits - 1);
+    a.nop();
+    b.ok(waits);
+    b.ok(b.wait_for(a.handle, 3));
+}
+
+#[test]
+fn ping_pong() {
+    let chip = Chip::new();
+    let context = chip.context();
+    let (a, b) = (context.queue(), context.queue());
+    for round in 0..400 {
+        b.wait_for(a.handle, 2 * round + 1);
+        b.nop();
+        a.nop();
+        a.wait_for(b.handle, 2 * round + 2);
+        if round % 50 == 0 {
+            a.sleeps();
+        }
+    }
+    a.ok(a.submitted());
+    b.ok(b.submitted());
+}
+
+#[test]
+fn a_wait_for_oneself() {
+    let chip = Chip::new();
+    let context = chip.context();
+    let queue = context.queue();
+    queue.ok(queue.nop());
+    queue.ok(queue.wait_for(queue.handle, 1));
+    assert_eq!(queue.done(queue.wait_for(queue.handle, 3)), Status::InvalidArgument);
+    queue.record(true);
+    assert_eq!(queue.done(queue.wait_for(queue.handle, u64::MAX)), Status::InvalidArgument);
+}
+
+#[test]
+fn a_wait_for_what_failed() {
+    let chip = Chip::new();
+    let context = chip.context();
+    let (a, b, c) = (context.queue(), context.queue(), context.queue());
+    let before = a.nop();
+    let bad = a.submit(0xffff, &[]);
+    let later = a.nop();
+    a.done(later);
+    b.ok(b.wait_for(a.handle, before));
+    for value in [bad, later] {
+        let depends = b.wait_for(a.handle, value);
+        // It goes on: who waits for the one that waits.
+        let next = c.wait_for(b.handle, depends);
+        assert_eq!(b.done(depends), Status::Dependency);
+        assert_eq!(c.done(next), Status::Dependency);
+        b.record(true);
+        c.record(true);
+    }
+    a.record(true);
+    let good = a.nop();
+    b.ok(b.wait_for(a.handle, good));
+    assert_eq!(b.done(b.wait_for(a.handle, later)), Status::Dependency, "it failed, cleared or not");
+}
+
+/// Blocked first, then the other fails.
+#[test]
+fn a_blocked_queue_hears_of_the_error() {
+    let chip = Chip::new();
+    let context = chip.context();
+    let (a, b) = (context.queue(), context.queue());
+    for round in 0..100 {
+        let blocked = b.wait_for(a.handle, a.submitted() + 2);
+        if round % 2 == 0 {
+            std::thread::sleep(Duration::from_micros(100 * round));
+        }
+        a.submit(0xffff, &[]);
+        a.nop();
+        assert_eq!(b.done(blocked), Status::Dependency);
+        a.done(a.submitted());
+        a.record(true);
+        b.record(true);
+    }
+}
+
+/// Who waits for a queue that ends, however it ends, ends too.
+#[test]
+fn a_blocked_queue_hears_of_the_end() {
+    let chip = Chip::new();
+    let context = chip.context();
+    let b = context.queue();
+    for round in 0..30 {
+        let a = context.queue();
+        let blocked = b.wait_for(a.handle, 1);
+        if round % 2 == 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        match round % 3 {
+            0 => a.destroy().unwrap(),
+            1 => a.ring(1 << 40),
+            _ => {
+                chip.take(a.create.status, PAGE);
+                chip.firmware.revoke_host(a.create.status, PAGE);
+            }
+        }
+        let status = b.done(blocked);
+        assert!(matches!(status, Status::Dependency | Status::BadHandle), "{status:?}");
+        b.record(true);
+        b.ok(b.nop());
+        let _ = a.destroy();
+    }
+}
+
+/// Two queues wait for each other: a mistake, which ends when one of them does.
+#[test]
+fn a_circle_ends_with_one_of_its_queues() {
+    let chip = Chip::new();
+    let context = chip.context();
+    for _ in 0..20 {
+        let (a, b) = (context.queue(), context.queue());
+        a.wait_for(b.handle, 1);
+        let blocked = b.wait_for(a.handle, 1);
+        std::thread::sleep(Duration::from_micros(300));
+        assert_eq!((a.timeline(), b.timeline()), (0, 0));
+        within(SOON, "destroying a blocked queue", || a.destroy().unwrap());
+        assert!(matches!(b.done(blocked), Status::Dependency | Status::BadHandle));
+        b.destroy().unwrap();
+    }
+    let (a, b) = (context.queue(), context.queue());
+    a.wait_for(b.handle, 1);
+    b.wait_for(a.handle, 1);
+    within(SOON, "closing a context with a circle", || context.destroy().unwrap());
+}
+
+/// Many queues on one value, and one that fails half of them.
+#[test]
+fn many_wait_for_one() {
+    let chip = Chip::new();
+    let context = chip.context();
+    let a = context.queue();
+    let others: Vec<_> = (0..64).map(|_| context.queue_of(context.queue_memory(128))).collect();
+    let waits: Vec<u64> = others.iter().enumerate().map(|(i, q)| q.wait_for(a.handle, 1 + i as u64 % 4)).collect();
+    std::thread::sleep(Duration::from_millis(2));
+    chip.set_fault(vmlu_abi::rpc::Inject { skip: 2, opcode: 1, ..chip.inject(Fault::Fail, 0) });
+    (0..4).for_each(|_| {
+        a.nop();
+    });
+    for (i, (queue, value)) in others.iter().zip(waits).enumerate() {
+        let expected = if i % 4 < 2 { Status::Ok } else { Status::Dependency };
+        assert_eq!(queue.done(value), expected, "{i}");
+    }
+}
