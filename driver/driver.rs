@@ -8,7 +8,7 @@ use crate::{
     abi::{
         self,
         model::{self, CardModel},
-        pci::{BAR_DOORBELL, BAR_DOORBELL_SIZE, MAX_VECTORS, VENDOR_ID},
+        pci::{BAR_DOORBELL, BAR_DOORBELL_SIZE, VENDOR_ID},
         regs::{self, HW_VERSION},
         rpc::{Function, Info},
     },
@@ -73,7 +73,7 @@ impl<'bound> Chip<'bound> {
         let enabled = Enabled::new(pdev)?;
         let regs = Registers::new(pdev)?;
         check(pdev, &regs)?;
-        let mut vectors = Vectors::new(pdev, MAX_VECTORS).inspect_err(|e| {
+        let mut vectors = Vectors::new(pdev, crate::most_vectors()).inspect_err(|e| {
             dev_err!(pdev, "no MSI-X or MSI vector: {e:?}\n");
         })?;
 
@@ -98,7 +98,7 @@ impl<'bound> Chip<'bound> {
         let nodes = ChipNodes::new(&card)?;
         dev_info!(
             pdev,
-            "mlu{}: {} chip {} of board {:#018x}, {} MiB, firmware {}, {} {} vectors, driver {}\n",
+            "mlu{}: {} chip {} of board {:#018x}, {} MiB, firmware {}, vectors: {} ({}), driver {}\n",
             nodes.number(),
             text(&info.name),
             info.chip,

@@ -40,6 +40,13 @@ pub(crate) const fn this_module() -> &'static ThisModule {
     kernel::module::this_module::<LocalModule>()
 }
 
+/// Most interrupt vectors of a chip, as the module was loaded.
+pub(crate) fn most_vectors() -> u32 {
+    module_parameters::vectors
+        .value()
+        .clamp(1, abi::pci::MAX_VECTORS)
+}
+
 /// Version of the driver.
 pub(crate) const VERSION: &str = "v0.1.0";
 
@@ -70,4 +77,10 @@ module! {
     description: "MLU370 accelerator",
     license: "GPL v2",
     firmware: ["mlu/mlu370.img"],
+    params: {
+        vectors: u32 {
+            default: 16,
+            description: "Most interrupt vectors of a chip, 1 to 16",
+        },
+    },
 }
