@@ -305,3 +305,82 @@ impl Context {
         Instant::now() + REVOKE_LIMIT
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hardware::{Hardware, HostPort};
+    use crate::memory::shared::SharedMemory;
+    use std::time::Duration;
+    use vmlu_abi::model::MLU370_X8;
+    use vmlu_abi::pci::BAR_DOORBELL_SIZE;
+
+    struct NoHost;
+
+    impl HostPort for NoHost {
+        fn translate(&self, _address: u64, _length: u64, _write: bool) -> Option<HostRange> {
+            None
+        }
+        fn interrupt(&self, _vector: u32) {}
+    }
+
+    fn core(bytes: u64) -> Core {
+        Core::new(Hardware {
+            model: &MLU370_X8,
+            chip: 0,
+            serial: 1,
+            memory: Arc::new(SharedMemory::new("device", bytes).unwrap()),
+            doorbells: Arc::new(SharedMemory::new("doorbells", BAR_DOORBELL_SIZE).unwrap()),
+            host: Arc::new(NoHost),
+            inject: false,
+        })
+    }
+
+    fn context(core: &Core, va: u64, bytes: u64) -> Context {
+        let context = Context::new(1, Owner { pid: 1, uid: 1, comm: [0; 32] });
+        let range = core.allocate(bytes, context.handle).unwrap();
+        context.space_mut().insert(Segment::device(va, bytes, 1, core.hardware.memory.clone(), range));
+        context
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_millis(5)
+    }
+
+    /// A command that does not stop keeps its memory, whoever frees it, until it ends.
+    #[test]
+    fn memory_in_use_goes_to_nobody() {
+        let bytes = 1 << 20;
+        let core = core(bytes);
+        let context = context(&core, 0x10_0000, bytes);
+        let segment = context.space().at(0x10_0000, true).unwrap();
+        let user = segment.hold(0x10_0000).unwrap();
+
+        let freed = context.retire(&core, &[segment.clone()], soon());
+        assert_eq!(freed.map_err(|e| e.0), Err(Status::Busy));
+        assert!(context.space().check_free(0x10_0000, bytes).is_err(), "its place is taken");
+        assert!(core.allocate(bytes, 2).is_err());
+
+        assert!(context.close(&core, soon()).is_ok());
+        assert_eq!(core.allocate(bytes, 2).map_err(|e| e.0), Err(Status::OutOfDeviceMemory));
+        drop(user);
+        assert_eq!(core.allocate(bytes, 2).map(|r| r.length), Ok(bytes));
+    }
+
+    /// Freed twice at the same time: one does it, and the heap gets it once.
+    #[test]
+    fn memory_is_given_back_once() {
+        let bytes = 1 << 20;
+        let core = core(2 * bytes);
+        let context = context(&core, 0x10_0000, bytes);
+        let segment = context.space().at(0x10_0000, true).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| context.retire(&core, &[segment.clone()], soon()).unwrap());
+            }
+        });
+        assert_eq!(core.heap().used(), 0);
+        context.close(&core, soon()).unwrap();
+        assert_eq!(core.heap().used(), 0);
+    }
+}

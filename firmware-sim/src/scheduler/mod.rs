@@ -25,8 +25,7 @@ use parallel::Job;
 /// The pool.
 pub struct Scheduler {
     shared: Mutex<Shared>,
-    /// Parked workers wait here.
-    wake: Condvar,
+    seats: Vec<Seat>,
     /// Queues in `Shared::ready`, to be looked at without the lock.
     ready_count: AtomicUsize,
     /// Jobs in `Shared::jobs`, likewise.
@@ -35,7 +34,7 @@ pub struct Scheduler {
     hot_version: AtomicU64,
     /// A worker polls hot queues.
     polling: AtomicBool,
-    /// Workers that are parked.
+    /// Workers in `Shared::parked`, likewise.
     parked: AtomicUsize,
     /// Workers that serve a queue. A queue counts here, or is in `Shared::ready` or `Shared::hot`, as long as it has work.
     serving: AtomicUsize,
@@ -43,15 +42,20 @@ pub struct Scheduler {
     ticker: ticker::Ticker,
 }
 
+/// Where a worker waits while it is parked.
+struct Seat {
+    /// The core that the worker is pinned to, if it is to one.
+    core: Option<usize>,
+    wake: Condvar,
+}
+
 #[derive(Default)]
 struct Shared {
     ready: VecDeque<Arc<Queue>>,
     hot: Vec<Arc<Queue>>,
     jobs: Vec<Arc<Job>>,
-    /// Parked workers that were told to wake and have not yet.
-    waking: usize,
-    /// One of them is to poll.
-    poller_wanted: bool,
+    /// Workers that are parked and were not told to wake, the last one to park at the end.
+    parked: Vec<usize>,
     cores: Vec<Weak<Core>>,
     /// Workers in all, temporary ones included.
     alive: usize,
@@ -64,9 +68,11 @@ impl Scheduler {
         static START: std::sync::Once = std::sync::Once::new();
         let pool = POOL.get_or_init(|| {
             let workers = std::thread::available_parallelism().map_or(2, |n| n.get()).max(2);
+            let cores = worker::cores();
+            let seats = (0..workers).map(|i| Seat { core: cores.get(i).copied(), wake: Condvar::new() }).collect();
             Scheduler {
                 shared: Mutex::new(Shared { alive: workers, ..Shared::default() }),
-                wake: Condvar::new(),
+                seats,
                 ready_count: AtomicUsize::new(0),
                 job_count: AtomicUsize::new(0),
                 hot_version: AtomicU64::new(0),
@@ -157,19 +163,20 @@ impl Scheduler {
             return;
         }
         let mut shared = self.shared();
-        if !shared.poller_wanted && (!shared.hot.is_empty() || !shared.ready.is_empty()) {
-            shared.poller_wanted = self.wake_one(&mut shared);
+        if !shared.hot.is_empty() || !shared.ready.is_empty() {
+            self.wake_one(&mut shared);
         }
     }
 
-    /// Wakes a parked worker; `false` if none is left.
-    fn wake_one(&self, shared: &mut Shared) -> bool {
-        let any = self.parked.load(Ordering::SeqCst) > shared.waking;
-        if any {
-            shared.waking += 1;
-            self.wake.notify_one();
+    /// Wakes a parked worker, if there is one: not one of this thread's core if it can be helped, since it would wait for this thread.
+    fn wake_one(&self, shared: &mut Shared) {
+        let here = Some(rustix::thread::sched_getcpu());
+        let elsewhere = shared.parked.iter().rposition(|w| self.seats[*w].core != here);
+        if let Some(at) = elsewhere.or_else(|| shared.parked.len().checked_sub(1)) {
+            let worker = shared.parked.swap_remove(at);
+            self.parked.store(shared.parked.len(), Ordering::SeqCst);
+            self.seats[worker].wake.notify_one();
         }
-        any
     }
 
     /// Runs `task(0)` … `task(tasks - 1)` on this worker and on whoever is free.

@@ -12,7 +12,7 @@ const TICK: Duration = Duration::from_millis(10);
 /// Ticks without work after which the ticker sleeps.
 const IDLE_TICKS: u32 = 50;
 /// Most workers, temporary ones included.
-const MAX_WORKERS: usize = 64;
+const MAX_WORKERS: usize = 256;
 
 #[derive(Default)]
 pub(super) struct Ticker {

@@ -13,14 +13,17 @@ use crate::queue::{Queue, State};
 /// For how long a queue without work stays hot, ns.
 const HOT_NS: u64 = 500_000;
 
-/// Starts a worker; one with an index is pinned to that core, one without ends when it has nothing to do.
+/// Starts a worker; one with an index is pinned to its core, one without ends when it has nothing to do.
 pub(super) fn spawn(pool: &'static Scheduler, index: Option<usize>) {
     let name = index.map_or("mlu-extra".to_owned(), |i| format!("mlu-worker-{i}"));
     let spawned = std::thread::Builder::new().name(name).spawn(move || {
-        if let Some(index) = index {
-            pin(index);
+        // An unpinned worker that wakes is often placed on its waker's busy core.
+        if let Some(core) = index.and_then(|i| pool.seats[i].core) {
+            let mut one = CpuSet::new();
+            one.set(core);
+            let _ = sched_setaffinity(None, &one);
         }
-        run(pool, index.is_none());
+        run(pool, index);
     });
     if let Err(error) = spawned {
         tracing::error!("no thread for a worker: {error}");
@@ -28,22 +31,16 @@ pub(super) fn spawn(pool: &'static Scheduler, index: Option<usize>) {
     }
 }
 
-/// Pins the thread to the `index`th core that it may use: an unpinned worker that wakes is often placed on its waker's busy core.
-fn pin(index: usize) {
-    let Ok(allowed) = sched_getaffinity(None) else { return };
-    let cores: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|c| allowed.is_set(*c)).collect();
-    if cores.is_empty() {
-        return;
-    }
-    let mut one = CpuSet::new();
-    one.set(cores[index % cores.len()]);
-    let _ = sched_setaffinity(None, &one);
+/// The cores that this process may use.
+pub(super) fn cores() -> Vec<usize> {
+    let allowed = sched_getaffinity(None);
+    allowed.map_or(Vec::new(), |allowed| (0..CpuSet::MAX_CPU).filter(|c| allowed.is_set(*c)).collect())
 }
 
-fn run(pool: &'static Scheduler, temporary: bool) {
+fn run(pool: &'static Scheduler, seat: Option<usize>) {
     loop {
         // A queue's panics end in `serve`. What is left are bugs of the scheduler; the worker goes on in any case.
-        match catch_unwind(AssertUnwindSafe(|| turn(pool, temporary))) {
+        match catch_unwind(AssertUnwindSafe(|| turn(pool, seat))) {
             Ok(true) => {}
             Ok(false) => return,
             Err(_) => tracing::error!("bug: the scheduler panicked"),
@@ -52,7 +49,7 @@ fn run(pool: &'static Scheduler, temporary: bool) {
 }
 
 /// One thing to do; `false` if the worker is to end.
-fn turn(pool: &'static Scheduler, temporary: bool) -> bool {
+fn turn(pool: &'static Scheduler, seat: Option<usize>) -> bool {
     if let Some(queue) = pool.take_ready() {
         pool.serve(&queue);
         return true;
@@ -75,7 +72,7 @@ fn turn(pool: &'static Scheduler, temporary: bool) -> bool {
             return true;
         }
     }
-    !pool.park(temporary)
+    !pool.park(seat)
 }
 
 /// Counts down when a worker is done with a queue, however that ended.
@@ -156,30 +153,26 @@ impl Scheduler {
         }
     }
 
-    /// Sleeps until there is something to do; `true` if a temporary worker is to end.
-    fn park(&self, temporary: bool) -> bool {
+    /// Sleeps until there is something to do; `true` if a temporary worker, which has no seat, is to end.
+    fn park(&self, seat: Option<usize>) -> bool {
         let mut shared = self.shared();
-        let idle = |shared: &super::Shared| {
-            let poller_missing = !self.polling.load(Ordering::SeqCst) && shared.hot.iter().any(|q| q.state() == State::Hot);
-            shared.ready.is_empty() && !shared.jobs.iter().any(|j| j.has_tasks()) && !poller_missing
-        };
-        if !idle(&shared) {
+        let poller_missing = !self.polling.load(Ordering::SeqCst) && shared.hot.iter().any(|q| q.state() == State::Hot);
+        if poller_missing || !shared.ready.is_empty() || shared.jobs.iter().any(|j| j.has_tasks()) {
             drop(shared);
             // Somebody else has what there is; do not hammer the lock.
             std::hint::spin_loop();
             return false;
         }
-        if temporary {
+        let Some(worker) = seat else {
             shared.alive -= 1;
             return true;
+        };
+        shared.parked.push(worker);
+        self.parked.store(shared.parked.len(), Ordering::SeqCst);
+        // Whoever wakes a worker takes it out of the list.
+        while shared.parked.contains(&worker) {
+            shared = self.seats[worker].wake.wait(shared).unwrap_or_else(|e| e.into_inner());
         }
-        self.parked.fetch_add(1, Ordering::SeqCst);
-        while shared.waking == 0 {
-            shared = self.wake.wait(shared).unwrap_or_else(|e| e.into_inner());
-        }
-        shared.waking -= 1;
-        shared.poller_wanted = false;
-        self.parked.fetch_sub(1, Ordering::SeqCst);
         false
     }
 }

@@ -34,7 +34,8 @@ fn latency_and_throughput() {
         })
         .collect();
     cold.sort_unstable();
-    println!("enqueue to completion, hot: p50 {} ns, p99 {} ns; asleep: p10 {} ns, p50 {} ns", hot[10_000], hot[19_800], cold[20], cold[100]);
+    println!("enqueue to completion, hot: p50 {} ns, p99 {} ns; asleep: p10 {} ns, p50 {} ns, p90 {} ns", hot[10_000], hot[19_800], cold[20], cold[100], cold[180]);
+    if std::env::var_os("ALL").is_some() { println!("{:?}", cold.iter().step_by(5).map(|c| c/1000).collect::<Vec<_>>()); }
     let large = context.queue_of(context.queue_memory(65536));
     let rate = |what: &str, bytes: Vec<u8>, count: u64| {
         let batch = bytes.repeat(count as usize);
