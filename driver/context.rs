@@ -241,7 +241,7 @@ impl Context {
 
     /// The file is released: nobody uses the context, and nothing of it is mapped.
     pub(crate) fn close(this: Arc<Self>) {
-        this.card.remove_context(&this);
+        // After this the card does not use the context's memory.
         destroy(&this.card, this.handle);
         let mut inner = this.inner.lock();
         inner.file = None;
@@ -249,12 +249,12 @@ impl Context {
             this.card.remove_queue(queue.index());
             queue.end(Status::QueueDestroyed);
         }
-        // Dropping these ends the card's mappings, as the firmware has given the memory up.
-        let queues = core::mem::replace(&mut inner.queues, RBTree::new());
-        let host = core::mem::replace(&mut inner.host, RBTree::new());
-        let areas = core::mem::replace(&mut inner.areas, RBTree::new());
+        inner.queues = RBTree::new();
+        inner.host = RBTree::new();
+        inner.areas = RBTree::new();
         drop(inner);
-        drop((queues, host, areas));
+        // Last, so that nobody unbinds the driver in between without looking here.
+        this.card.remove_context(&this);
     }
 }
 

@@ -24,6 +24,9 @@ use crate::{
 
 /// Memory that a card uses. The card's mapping ends when this is dropped, which is after the firmware has given it up; the memory itself
 /// lives on while user space has it mapped.
+///
+/// It is made, and dropped or detached, under its context's lock: memory that is in no table then can be in nobody's hands when the driver is
+/// unbound, which ends the mappings of all that is in the tables.
 pub(crate) struct CardMemory {
     card: Arc<Card>,
     pages: Arc<PageSet>,
@@ -32,21 +35,18 @@ pub(crate) struct CardMemory {
 impl CardMemory {
     /// Memory in pieces of up to 2 MiB.
     pub(crate) fn scattered(card: &Arc<Card>, length: usize) -> Result<Self> {
-        Self::new(card, |dev| PageSet::new(dev, length))
+        Self::new(card, PageSet::new(length)?)
     }
 
     /// Memory in one piece.
     pub(crate) fn contiguous(card: &Arc<Card>, length: usize) -> Result<Self> {
-        Self::new(card, |dev| PageSet::contiguous(dev, length))
+        Self::new(card, PageSet::contiguous(length)?)
     }
 
-    fn new(
-        card: &Arc<Card>,
-        make: impl FnOnce(&kernel::device::Device<kernel::device::Bound>) -> Result<PageSet>,
-    ) -> Result<Self> {
-        // Before the pages: once they are mapped nothing may fail.
+    fn new(card: &Arc<Card>, mut pages: PageSet) -> Result<Self> {
+        // Once the pages are mapped nothing may fail.
         let place = UniqueArc::new_uninit(GFP_KERNEL)?;
-        let pages = card.with_bound(make).ok_or(ENODEV)??;
+        card.with_bound(|dev| pages.map(dev)).ok_or(ENODEV)??;
         Ok(Self {
             card: card.clone(),
             pages: place.write(pages).into(),
@@ -125,8 +125,6 @@ impl Context {
         }
         let length = usize::try_from(arg.length)?;
         let offset = new_offset(arg.length)?;
-        let memory = CardMemory::scattered(self.card(), length)?;
-
         // Before the card gets the memory: then nothing may fail.
         let host_place = RBTreeNodeReservation::new(GFP_KERNEL)?;
         let area_place = RBTreeNodeReservation::new(GFP_KERNEL)?;
@@ -135,6 +133,7 @@ impl Context {
         if inner.host.get(&arg.va).is_some() {
             return Err(EEXIST);
         }
+        let memory = CardMemory::scattered(self.card(), length)?;
         if let Err(e) = self.host_map(arg, &memory) {
             self.take_back(arg.va);
             return Err(e.into());
@@ -212,9 +211,7 @@ impl Context {
         }
         match self.host_unmap(arg.va) {
             Ok(()) | Err(RpcError::Lost) => {
-                let freed = inner.remove_host(arg.va);
-                drop(inner);
-                drop(freed);
+                inner.remove_host(arg.va);
                 Ok(())
             }
             Err(e) => Err(e.into()),

@@ -237,16 +237,17 @@ impl Context {
             return Err(EINVAL);
         }
         let card = self.card();
-        let ring = CardMemory::contiguous(card, arg.ring_units as usize * UNIT)?;
-        let status = CardMemory::contiguous(card, STATUS_SIZE)?;
-        let arm = CardMemory::contiguous(card, PAGE_SIZE)?;
-        arm.pages().store64(0, ARM_NONE)?;
-        let ring_offset = new_offset(ring.pages().len() as u64)?;
+        let ring_length = arg.ring_units as usize * UNIT;
+        let ring_offset = new_offset(ring_length as u64)?;
         let status_offset = new_offset(STATUS_SIZE as u64)?;
         let doorbell_offset = new_offset(PAGE_SIZE as u64)?;
         let place = UniqueArc::<Queue>::new_uninit(GFP_KERNEL)?;
 
         let mut inner = self.lock()?;
+        let ring = CardMemory::contiguous(card, ring_length)?;
+        let status = CardMemory::contiguous(card, STATUS_SIZE)?;
+        let arm = CardMemory::contiguous(card, PAGE_SIZE)?;
+        arm.pages().store64(0, ARM_NONE)?;
         let command = rpc::QueueCreate {
             ring: ring.pages().dma_address(),
             status: status.pages().dma_address(),

@@ -111,7 +111,7 @@ impl Drop for Charge {
 ///
 /// # Invariants
 ///
-/// While `mapped` is set, each piece is mapped for the device that was given to [`Self::new`], at its `dma` address.
+/// While `mapped` is set, each piece is mapped for the device that was given to [`Self::map`], at its `dma` address.
 pub(crate) struct PageSet {
     pieces: KVVec<Piece>,
     length: usize,
@@ -125,9 +125,9 @@ unsafe impl Send for PageSet {}
 unsafe impl Sync for PageSet {}
 
 impl PageSet {
-    /// Allocates `length` bytes, a multiple of the page, in pieces of up to 2 MiB, and maps them for the device in both directions.
-    pub(crate) fn new(dev: &Device<Bound>, length: usize) -> Result<Self> {
-        Self::build(dev, length, |left| {
+    /// Allocates `length` bytes, a multiple of the page, in pieces of up to 2 MiB.
+    pub(crate) fn new(length: usize) -> Result<Self> {
+        Self::build(length, |left| {
             let most = usize::ilog2(left / PAGE_SIZE).min(PIECE_ORDER);
             // Only the smallest is worth any effort.
             (0..=most)
@@ -137,20 +137,16 @@ impl PageSet {
     }
 
     /// Like [`Self::new`], but all of it contiguous; `length` is a power of two of pages.
-    pub(crate) fn contiguous(dev: &Device<Bound>, length: usize) -> Result<Self> {
+    pub(crate) fn contiguous(length: usize) -> Result<Self> {
         if !(length / PAGE_SIZE).is_power_of_two() {
             return Err(EINVAL);
         }
-        Self::build(dev, length, |left| {
+        Self::build(length, |left| {
             Piece::alloc(usize::ilog2(left / PAGE_SIZE), true)
         })
     }
 
-    fn build(
-        dev: &Device<Bound>,
-        length: usize,
-        mut piece: impl FnMut(usize) -> Option<Piece>,
-    ) -> Result<Self> {
+    fn build(length: usize, mut piece: impl FnMut(usize) -> Option<Piece>) -> Result<Self> {
         if length == 0 || length % PAGE_SIZE != 0 {
             return Err(EINVAL);
         }
@@ -162,17 +158,16 @@ impl PageSet {
             left = left.checked_sub(piece.size()).ok_or(EINVAL)?;
             pieces.push(piece, GFP_KERNEL)?;
         }
-        let mut set = Self {
+        Ok(Self {
             pieces,
             length,
             mapped: AtomicFlag::new(false),
             _charge: charge,
-        };
-        set.map(dev)?;
-        Ok(set)
+        })
     }
 
-    fn map(&mut self, dev: &Device<Bound>) -> Result {
+    /// Maps the memory for the device, in both directions.
+    pub(crate) fn map(&mut self, dev: &Device<Bound>) -> Result {
         let raw = core::ptr::from_ref(dev)
             .cast_mut()
             .cast::<bindings::device>();

@@ -43,7 +43,7 @@ fn kernel_interface(lab: &Lab) -> Result<()> {
         output.stdout,
         output.stderr
     );
-    for word in ["BUG", "WARNING:", "Oops", "hung task", "leaked"] {
+    for word in ["BUG:", "WARNING:", "Oops", "hung task", "leaked"] {
         ensure!(
             !dmesg.contains(word),
             "the kernel log has a {word}:\n{dmesg}"
