@@ -5,7 +5,7 @@
 
 use std::sync::{Mutex, MutexGuard};
 
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::{clock_gettime, ClockId};
 use vmlu_abi::model::CardModel;
 
 use crate::kernels::env::{RateClass, Work};
@@ -32,7 +32,9 @@ struct State {
 impl State {
     /// Idle time until a wall time.
     fn follow(&mut self, wall: u64) {
-        self.device_ns = self.device_ns.wrapping_add(wall.saturating_sub(self.wall_ns));
+        self.device_ns = self
+            .device_ns
+            .wrapping_add(wall.saturating_sub(self.wall_ns));
         self.wall_ns = self.wall_ns.max(wall);
     }
 }
@@ -40,7 +42,13 @@ impl State {
 impl DeviceClock {
     /// A clock that starts at zero.
     pub fn new() -> Self {
-        Self { state: Mutex::new(State { device_ns: 0, wall_ns: wall_ns(), busy: 0 }) }
+        Self {
+            state: Mutex::new(State {
+                device_ns: 0,
+                wall_ns: wall_ns(),
+                busy: 0,
+            }),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -100,9 +108,14 @@ pub fn cost_ns(model: &CardModel, work: &Work) -> u64 {
         RateClass::I16 => model.rates.i16,
         RateClass::I8 => model.rates.i8,
     };
-    let over = |amount: u64, per_second: u64| u64::try_from(amount as u128 * 1_000_000_000 / per_second.max(1) as u128).unwrap_or(u64::MAX);
+    let over = |amount: u64, per_second: u64| {
+        u64::try_from(amount as u128 * 1_000_000_000 / per_second.max(1) as u128)
+            .unwrap_or(u64::MAX)
+    };
     let bytes = work.read.saturating_add(work.written);
-    model.launch_ns.saturating_add(over(work.operations, rate).max(over(bytes, model.memory_bandwidth)))
+    model
+        .launch_ns
+        .saturating_add(over(work.operations, rate).max(over(bytes, model.memory_bandwidth)))
 }
 
 /// Device time of a transfer over PCIe, ns.
@@ -130,8 +143,16 @@ mod tests {
     #[test]
     fn a_large_matmul_runs_at_the_peak_rate() {
         let n = 8192_u64;
-        let work = Work { operations: 2 * n * n * n, class: RateClass::I8, read: 2 * n * n, written: 4 * n * n };
+        let work = Work {
+            operations: 2 * n * n * n,
+            class: RateClass::I8,
+            read: 2 * n * n,
+            written: 4 * n * n,
+        };
         let rate = work.operations as f64 / cost_ns(&MLU370_X8, &work) as f64 * 1e9;
-        assert!((rate / MLU370_X8.rates.i8 as f64 - 1.0).abs() < 0.01, "{rate}");
+        assert!(
+            (rate / MLU370_X8.rates.i8 as f64 - 1.0).abs() < 0.01,
+            "{rate}"
+        );
     }
 }

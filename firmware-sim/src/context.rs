@@ -11,7 +11,7 @@ use vmlu_abi::{Status, Wire};
 use crate::core::Core;
 use crate::hardware::HostRange;
 use crate::kernels::env::Fault;
-use crate::memory::space::{PieceCharge, REVOKE_LIMIT, Segment, Space};
+use crate::memory::space::{PieceCharge, Segment, Space, REVOKE_LIMIT};
 use crate::queue::Queue;
 
 /// Who opened a context.
@@ -61,7 +61,9 @@ impl PendingMap {
     /// Whether a DMA range touches the pieces so far.
     fn touches(&self, address: u64, length: u64) -> bool {
         let end = address.saturating_add(length);
-        self.ranges.iter().any(|(a, r)| *a < end && address < a.saturating_add(r.length as u64))
+        self.ranges
+            .iter()
+            .any(|(a, r)| *a < end && address < a.saturating_add(r.length as u64))
     }
 }
 
@@ -154,7 +156,11 @@ impl Context {
 
     /// Kicks the queues that have work.
     pub fn kick(&self) {
-        self.queue_list().list.iter().filter(|q| q.has_work()).for_each(|q| q.kick());
+        self.queue_list()
+            .list
+            .iter()
+            .filter(|q| q.has_work())
+            .for_each(|q| q.kick());
     }
 
     /// Ends a queue, which is then nobody's any more; `false` if its command did not stop in time.
@@ -162,9 +168,16 @@ impl Context {
         self.queue_list().list.retain(|q| !Arc::ptr_eq(q, queue));
         let stopped = queue.destroy(deadline);
         if !stopped {
-            tracing::error!(chip = core.hardware.chip, queue = queue.index, "bug: a command does not stop");
+            tracing::error!(
+                chip = core.hardware.chip,
+                queue = queue.index,
+                "bug: a command does not stop"
+            );
         }
-        core.queues.write().unwrap_or_else(|e| e.into_inner()).remove(queue.handle);
+        core.queues
+            .write()
+            .unwrap_or_else(|e| e.into_inner())
+            .remove(queue.handle);
         stopped
     }
 
@@ -189,18 +202,30 @@ impl Context {
         let pool = if count == 0 {
             None
         } else {
-            if va % 32 != 0 {
-                return Err((Status::InvalidArgument, format!("the notifier pool at {va:#x} is not aligned to 32 bytes")));
+            if !va.is_multiple_of(32) {
+                return Err((
+                    Status::InvalidArgument,
+                    format!("the notifier pool at {va:#x} is not aligned to 32 bytes"),
+                ));
             }
             let length = u64::from(count) * size_of::<Notifier>() as u64;
             let space = self.space();
-            let segment = space.find(va, length, true).map_err(|e| (Status::AddressFault, e.text))?;
-            Some(NotifierPool { segment: segment.clone(), offset: va - segment.va, count })
+            let segment = space
+                .find(va, length, true)
+                .map_err(|e| (Status::AddressFault, e.text))?;
+            Some(NotifierPool {
+                segment: segment.clone(),
+                offset: va - segment.va,
+                count,
+            })
         };
         let mut slot = self.notifiers.write().unwrap_or_else(|e| e.into_inner());
         // Looked at with the lock held: who revokes the segment now finds the pool and takes it away.
         if pool.as_ref().is_some_and(|p| p.segment.is_revoked()) {
-            return Err((Status::AddressFault, format!("the memory at {va:#x} is being freed")));
+            return Err((
+                Status::AddressFault,
+                format!("the memory at {va:#x} is being freed"),
+            ));
         }
         *slot = pool;
         Ok(())
@@ -209,7 +234,10 @@ impl Context {
     /// Lets go of the notifier pool if it lies in a segment that is about to be revoked.
     fn drop_notifiers(&self, segment: &Arc<Segment>) {
         let mut pool = self.notifiers.write().unwrap_or_else(|e| e.into_inner());
-        if pool.as_ref().is_some_and(|p| Arc::ptr_eq(&p.segment, segment)) {
+        if pool
+            .as_ref()
+            .is_some_and(|p| Arc::ptr_eq(&p.segment, segment))
+        {
             *pool = None;
         }
     }
@@ -219,12 +247,21 @@ impl Context {
         let pool = self.notifiers.read().unwrap_or_else(|e| e.into_inner());
         let pool = pool.as_ref().filter(|p| index < p.count);
         let Some(pool) = pool else {
-            return Err(Fault::new(Status::BadHandle, format!("notify: there is no notifier {index}")));
+            return Err(Fault::new(
+                Status::BadHandle,
+                format!("notify: there is no notifier {index}"),
+            ));
         };
         let at = pool.offset + u64::from(index) * size_of::<Notifier>() as u64;
-        let entry = pool.segment.run(at, size_of::<Notifier>() as u64).filter(|e| e.len() == size_of::<Notifier>());
+        let entry = pool
+            .segment
+            .run(at, size_of::<Notifier>() as u64)
+            .filter(|e| e.len() == size_of::<Notifier>());
         let Some(entry) = entry else {
-            return Err(Fault::new(Status::AddressFault, format!("notify: notifier {index} has no memory")));
+            return Err(Fault::new(
+                Status::AddressFault,
+                format!("notify: notifier {index} has no memory"),
+            ));
         };
         if let Some(rest) = entry.slice(4, size_of::<Notifier>() - 4) {
             rest.copy_from(&notifier.as_bytes()[4..]);
@@ -236,14 +273,26 @@ impl Context {
 
     /// Takes segments back: revokes them, waits for their users, takes them out of the address space, and gives device memory to the heap. A
     /// segment whose users do not stop keeps its place, where nobody can use it any more, and the answer is `Busy`.
-    pub fn retire(&self, core: &Core, segments: &[Arc<Segment>], deadline: Instant) -> Result<(), (Status, String)> {
+    pub fn retire(
+        &self,
+        core: &Core,
+        segments: &[Arc<Segment>],
+        deadline: Instant,
+    ) -> Result<(), (Status, String)> {
         segments.iter().for_each(|s| s.revoke());
         let mut result = Ok(());
         for segment in segments {
             self.drop_notifiers(segment);
             if !segment.wait_unused(deadline) {
-                tracing::error!(chip = core.hardware.chip, va = segment.va, "bug: a command does not stop using revoked memory");
-                result = Err((Status::Busy, format!("a command still uses the memory at {:#x}", segment.va)));
+                tracing::error!(
+                    chip = core.hardware.chip,
+                    va = segment.va,
+                    "bug: a command does not stop using revoked memory"
+                );
+                result = Err((
+                    Status::Busy,
+                    format!("a command still uses the memory at {:#x}", segment.va),
+                ));
                 continue;
             }
             if self.space_mut().remove(segment)
@@ -279,7 +328,8 @@ impl Context {
         if retired.is_err() {
             // Nobody gets what is still in use; device memory goes back to the heap once it is not.
             let mut space = self.space_mut();
-            let left: Vec<Arc<Segment>> = segments.into_iter().filter(|s| space.remove(s)).collect();
+            let left: Vec<Arc<Segment>> =
+                segments.into_iter().filter(|s| space.remove(s)).collect();
             let device = left.iter().all(|s| s.device_range().is_some());
             core.quarantine(left);
             return if device { Ok(()) } else { retired };
@@ -290,11 +340,24 @@ impl Context {
     /// The host takes a DMA range back; see `Firmware::revoke_host`.
     pub fn revoke_host(&self, core: &Core, address: u64, length: u64, deadline: Instant) {
         self.pending().retain(|p| !p.touches(address, length));
-        for queue in self.queues().into_iter().filter(|q| q.touches(address, length)) {
-            tracing::warn!(chip = core.hardware.chip, queue = queue.index, "the host took the queue's memory away");
+        for queue in self
+            .queues()
+            .into_iter()
+            .filter(|q| q.touches(address, length))
+        {
+            tracing::warn!(
+                chip = core.hardware.chip,
+                queue = queue.index,
+                "the host took the queue's memory away"
+            );
             // Nothing may hold on to its memory, so its handle names nothing from here on.
             self.end_queue(core, &queue, deadline);
-            core.events.post(queue.vector(), EventKind::QueueError, queue.index, u64::from(Status::QueueDestroyed.raw()));
+            core.events.post(
+                queue.vector(),
+                EventKind::QueueError,
+                queue.index,
+                u64::from(Status::QueueDestroyed.raw()),
+            );
         }
         let segments = self.space().host_at(address, length);
         let _ = self.retire(core, &segments, deadline);
@@ -337,9 +400,22 @@ mod tests {
     }
 
     fn context(core: &Core, va: u64, bytes: u64) -> Context {
-        let context = Context::new(1, Owner { pid: 1, uid: 1, comm: [0; 32] });
+        let context = Context::new(
+            1,
+            Owner {
+                pid: 1,
+                uid: 1,
+                comm: [0; 32],
+            },
+        );
         let range = core.allocate(bytes, context.handle).unwrap();
-        context.space_mut().insert(Segment::device(va, bytes, 1, core.hardware.memory.clone(), range));
+        context.space_mut().insert(Segment::device(
+            va,
+            bytes,
+            1,
+            core.hardware.memory.clone(),
+            range,
+        ));
         context
     }
 
@@ -356,13 +432,19 @@ mod tests {
         let segment = context.space().at(0x10_0000, true).unwrap();
         let user = segment.hold(0x10_0000).unwrap();
 
-        let freed = context.retire(&core, &[segment.clone()], soon());
+        let freed = context.retire(&core, std::slice::from_ref(&segment), soon());
         assert_eq!(freed.map_err(|e| e.0), Err(Status::Busy));
-        assert!(context.space().check_free(0x10_0000, bytes).is_err(), "its place is taken");
+        assert!(
+            context.space().check_free(0x10_0000, bytes).is_err(),
+            "its place is taken"
+        );
         assert!(core.allocate(bytes, 2).is_err());
 
         assert!(context.close(&core, soon()).is_ok());
-        assert_eq!(core.allocate(bytes, 2).map_err(|e| e.0), Err(Status::OutOfDeviceMemory));
+        assert_eq!(
+            core.allocate(bytes, 2).map_err(|e| e.0),
+            Err(Status::OutOfDeviceMemory)
+        );
         drop(user);
         assert_eq!(core.allocate(bytes, 2).map(|r| r.length), Ok(bytes));
     }
@@ -376,7 +458,11 @@ mod tests {
         let segment = context.space().at(0x10_0000, true).unwrap();
         std::thread::scope(|scope| {
             for _ in 0..4 {
-                scope.spawn(|| context.retire(&core, &[segment.clone()], soon()).unwrap());
+                scope.spawn(|| {
+                    context
+                        .retire(&core, std::slice::from_ref(&segment), soon())
+                        .unwrap()
+                });
             }
         });
         assert_eq!(core.heap().used(), 0);

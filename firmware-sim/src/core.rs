@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
 use std::time::Instant;
 
-use vmlu_abi::Status;
 use vmlu_abi::pci::{MAX_CONTEXTS, MAX_QUEUES};
 use vmlu_abi::telemetry::Telemetry;
+use vmlu_abi::Status;
 
 use crate::clock::DeviceClock;
 use crate::context::Context;
@@ -66,13 +66,18 @@ impl Core {
     /// A chip with nothing on it.
     pub fn new(hardware: Hardware) -> Self {
         let injector = Arc::new(Injector::default());
-        let limit = std::env::var("MLU_WATCHDOG_MS").ok().and_then(|v| v.parse::<u64>().ok());
+        let limit = std::env::var("MLU_WATCHDOG_MS")
+            .ok()
+            .and_then(|v| v.parse::<u64>().ok());
         Self {
             clock: DeviceClock::new(),
             live: Live::new(hardware.model),
             events: Events::new(hardware.host.clone(), injector.clone()),
             injector,
-            heap: Mutex::new(Heap::new(hardware.memory.clone(), hardware.model.memory_available)),
+            heap: Mutex::new(Heap::new(
+                hardware.memory.clone(),
+                hardware.model.memory_available,
+            )),
             contexts: RwLock::new(Table::new(MAX_CONTEXTS)),
             queues: RwLock::new(Table::new(MAX_QUEUES)),
             allocations: AtomicU64::new(0),
@@ -93,12 +98,18 @@ impl Core {
 
     /// The context with a handle.
     pub fn find_context(&self, handle: u64) -> Option<Arc<Context>> {
-        self.contexts.read().unwrap_or_else(|e| e.into_inner()).get(handle)
+        self.contexts
+            .read()
+            .unwrap_or_else(|e| e.into_inner())
+            .get(handle)
     }
 
     /// The queue with a handle.
     pub fn find_queue(&self, handle: u64) -> Option<Arc<Queue>> {
-        self.queues.read().unwrap_or_else(|e| e.into_inner()).get(handle)
+        self.queues
+            .read()
+            .unwrap_or_else(|e| e.into_inner())
+            .get(handle)
     }
 
     /// Whether the chip is as good as pulled out.
@@ -128,12 +139,19 @@ impl Core {
     /// Ends all contexts.
     pub fn close_all(&self) {
         let deadline = Context::deadline();
-        let contexts = self.contexts.read().unwrap_or_else(|e| e.into_inner()).all();
+        let contexts = self
+            .contexts
+            .read()
+            .unwrap_or_else(|e| e.into_inner())
+            .all();
         // All at once first, so that they stop at the same time.
         contexts.iter().for_each(|c| c.cancel());
         for context in contexts {
             let _ = context.close(self, deadline);
-            self.contexts.write().unwrap_or_else(|e| e.into_inner()).remove(context.handle);
+            self.contexts
+                .write()
+                .unwrap_or_else(|e| e.into_inner())
+                .remove(context.handle);
         }
     }
 
@@ -150,14 +168,20 @@ impl Core {
             }
             Err(error) => {
                 heap.release(range);
-                Err((Status::OutOfHostMemory, format!("the host gave no {length} bytes: {error}")))
+                Err((
+                    Status::OutOfHostMemory,
+                    format!("the host gave no {length} bytes: {error}"),
+                ))
             }
         }
     }
 
     /// Keeps segments that are still used although their context is gone: nobody gets their memory until nobody uses it.
     pub fn quarantine(&self, segments: Vec<Arc<Segment>>) {
-        self.quarantine.lock().unwrap_or_else(|e| e.into_inner()).extend(segments);
+        self.quarantine
+            .lock()
+            .unwrap_or_else(|e| e.into_inner())
+            .extend(segments);
     }
 
     fn release_quarantine(&self) {
@@ -187,7 +211,11 @@ impl Core {
             device_ns: self.clock.now(),
             memory_total,
             memory_used,
-            contexts: self.contexts.read().unwrap_or_else(|e| e.into_inner()).len(),
+            contexts: self
+                .contexts
+                .read()
+                .unwrap_or_else(|e| e.into_inner())
+                .len(),
             queues: self.queues.read().unwrap_or_else(|e| e.into_inner()).len(),
             interrupts: self.events.interrupts(),
             heat_milli: self.injector.heat_milli(),

@@ -1,10 +1,10 @@
 //! Event rings in host memory and the interrupts that announce them. See `docs/hardware.md`, section 9.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{fence, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use vmlu_abi::event::{Event, EventKind, MAX_ENTRIES, MIN_ENTRIES, RING_ENTRIES, needs_interrupt};
+use vmlu_abi::event::{needs_interrupt, Event, EventKind, MAX_ENTRIES, MIN_ENTRIES, RING_ENTRIES};
 use vmlu_abi::pci::MAX_VECTORS;
 use vmlu_abi::{Status, Wire};
 
@@ -39,7 +39,13 @@ pub struct Events {
 impl Events {
     /// No ring is set.
     pub fn new(host: Arc<dyn HostPort>, injector: Arc<Injector>) -> Self {
-        Self { host, injector, rings: std::array::from_fn(|_| Mutex::new(None)), interrupts: AtomicU64::new(0), raising: AtomicUsize::new(0) }
+        Self {
+            host,
+            injector,
+            rings: std::array::from_fn(|_| Mutex::new(None)),
+            interrupts: AtomicU64::new(0),
+            raising: AtomicUsize::new(0),
+        }
     }
 
     /// Bytes of a ring with this many entries; `None` if the number is not allowed.
@@ -49,14 +55,29 @@ impl Events {
     }
 
     /// Sets, or with `None` takes away, a vector's ring.
-    pub fn set(&self, vector: u32, address: u64, ring: Option<(HostRange, u32)>) -> Result<(), Status> {
-        let slot = self.rings.get(vector as usize).ok_or(Status::InvalidArgument)?;
+    pub fn set(
+        &self,
+        vector: u32,
+        address: u64,
+        ring: Option<(HostRange, u32)>,
+    ) -> Result<(), Status> {
+        let slot = self
+            .rings
+            .get(vector as usize)
+            .ok_or(Status::InvalidArgument)?;
         let new = match ring {
             None => None,
             Some((range, entries)) => {
                 let length = Self::ring_length(entries).ok_or(Status::InvalidArgument)?;
                 let words = HostWords::new(range, length as usize).ok_or(Status::AddressFault)?;
-                Some(Ring { words, entries: u64::from(entries), produced: 0, lost: 0, address, length })
+                Some(Ring {
+                    words,
+                    entries: u64::from(entries),
+                    produced: 0,
+                    lost: 0,
+                    address,
+                    length,
+                })
             }
         };
         *slot.lock().unwrap_or_else(|e| e.into_inner()) = new;
@@ -67,7 +88,10 @@ impl Events {
     pub fn revoke(&self, address: u64, length: u64) {
         for slot in &self.rings {
             let mut ring = slot.lock().unwrap_or_else(|e| e.into_inner());
-            if ring.as_ref().is_some_and(|r| r.address < address.saturating_add(length) && address < r.address.saturating_add(r.length)) {
+            if ring.as_ref().is_some_and(|r| {
+                r.address < address.saturating_add(length)
+                    && address < r.address.saturating_add(r.length)
+            }) {
                 *ring = None;
             }
         }
@@ -75,7 +99,9 @@ impl Events {
 
     /// Takes all rings away, and waits until the last interrupt is raised, or `deadline`.
     pub fn clear(&self, deadline: Instant) {
-        self.rings.iter().for_each(|slot| *slot.lock().unwrap_or_else(|e| e.into_inner()) = None);
+        self.rings
+            .iter()
+            .for_each(|slot| *slot.lock().unwrap_or_else(|e| e.into_inner()) = None);
         while self.raising.load(Ordering::SeqCst) > 0 && Instant::now() < deadline {
             std::thread::sleep(Duration::from_micros(20));
         }
@@ -89,7 +115,9 @@ impl Events {
     /// Posts an event; dropped if the vector has no ring.
     pub fn post(&self, vector: u32, kind: EventKind, object: u32, value: u64) {
         let vector = vector % MAX_VECTORS;
-        let mut slot = self.rings[vector as usize].lock().unwrap_or_else(|e| e.into_inner());
+        let mut slot = self.rings[vector as usize]
+            .lock()
+            .unwrap_or_else(|e| e.into_inner());
         let Some(ring) = slot.as_mut() else { return };
         let old = ring.produced;
         let consumed = ring.words.u64(CONSUMED).load(Ordering::Acquire);
@@ -100,13 +128,21 @@ impl Events {
             drop(slot);
             return self.raise(vector);
         }
-        let event = Event { kind: kind as u32, object, value, sequence: old + 1, reserved: 0 };
+        let event = Event {
+            kind: kind as u32,
+            object,
+            value,
+            sequence: old + 1,
+            reserved: 0,
+        };
         let at = RING_ENTRIES + (old % ring.entries) as usize * size_of::<Event>();
         if let Some(entry) = ring.words.bytes().slice(at, size_of::<Event>()) {
             entry.copy_from(event.as_bytes());
         }
         ring.produced = old + 1;
-        ring.words.u64(PRODUCED).store(ring.produced, Ordering::Release);
+        ring.words
+            .u64(PRODUCED)
+            .store(ring.produced, Ordering::Release);
         fence(Ordering::SeqCst);
         let wanted = ring.words.u64(EVENT_INDEX).load(Ordering::Relaxed);
         if needs_interrupt(wanted, old, old + 1) {

@@ -1,10 +1,10 @@
 //! One chip's firmware, from boot to shutdown.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::Arc;
 
-use vmlu_abi::Status;
 use vmlu_abi::event::{Event, EventKind};
+use vmlu_abi::Status;
 
 use crate::context::Context;
 use crate::core::Core;
@@ -24,7 +24,10 @@ impl Firmware {
         let header = image::check(image, hardware.model)?;
         let core = Arc::new(Core::new(hardware));
         Scheduler::get().register(&core);
-        Ok(Arc::new(Self { core, version: header.version }))
+        Ok(Arc::new(Self {
+            core,
+            version: header.version,
+        }))
     }
 
     /// Serves one RPC message; always answers. It may wait for commands to stop (up to 50 ms) or for the host to give memory.
@@ -35,11 +38,20 @@ impl Firmware {
 
     /// A kick of a context. Never blocks for long.
     pub fn kick(&self, context_index: u32) {
-        self.core.live.counters.kicks.fetch_add(1, Ordering::Relaxed);
+        self.core
+            .live
+            .counters
+            .kicks
+            .fetch_add(1, Ordering::Relaxed);
         if self.core.is_gone() {
             return;
         }
-        let context = self.core.contexts.read().unwrap_or_else(|e| e.into_inner()).at(context_index);
+        let context = self
+            .core
+            .contexts
+            .read()
+            .unwrap_or_else(|e| e.into_inner())
+            .at(context_index);
         if let Some(context) = context {
             context.kick();
         }
@@ -48,7 +60,9 @@ impl Firmware {
     /// Posts an event on a vector's ring.
     pub fn post_event(&self, vector: u32, event: Event) {
         if let Some(kind) = EventKind::from_raw(event.kind) {
-            self.core.events.post(vector, kind, event.object, event.value);
+            self.core
+                .events
+                .post(vector, kind, event.object, event.value);
         }
     }
 
@@ -59,7 +73,12 @@ impl Firmware {
         self.core.events.revoke(address, length);
         self.core.live.revoke(address, length);
         let deadline = Context::deadline();
-        let contexts = self.core.contexts.read().unwrap_or_else(|e| e.into_inner()).all();
+        let contexts = self
+            .core
+            .contexts
+            .read()
+            .unwrap_or_else(|e| e.into_inner())
+            .all();
         for context in contexts {
             context.revoke_host(&self.core, address, length, deadline);
         }

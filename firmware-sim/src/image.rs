@@ -1,7 +1,7 @@
 //! The firmware image: how it is built, and how the card checks it.
 
 use sha2::{Digest, Sha256};
-use vmlu_abi::boot::{API_VERSION, ImageHeader, MAGIC, MAX_IMAGE};
+use vmlu_abi::boot::{ImageHeader, API_VERSION, MAGIC, MAX_IMAGE};
 use vmlu_abi::model::{CardModel, MODELS};
 use vmlu_abi::{Status, Wire};
 
@@ -34,18 +34,29 @@ pub fn build_with(api_version: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 fn digest(header: &ImageHeader, payload: &[u8]) -> [u8; 32] {
-    let blank = ImageHeader { digest: [0; 32], ..*header };
-    Sha256::new().chain_update(blank.as_bytes()).chain_update(payload).finalize().into()
+    let blank = ImageHeader {
+        digest: [0; 32],
+        ..*header
+    };
+    Sha256::new()
+        .chain_update(blank.as_bytes())
+        .chain_update(payload)
+        .finalize()
+        .into()
 }
 
 /// Checks an image for a card; the header of a good one.
 pub fn check(image: &[u8], model: &CardModel) -> Result<ImageHeader, Status> {
-    let header = ImageHeader::read_from(image).filter(|_| image.len() <= MAX_IMAGE).ok_or(Status::ImageLength)?;
+    let header = ImageHeader::read_from(image)
+        .filter(|_| image.len() <= MAX_IMAGE)
+        .ok_or(Status::ImageLength)?;
     if header.magic != MAGIC {
         return Err(Status::ImageMagic);
     }
     let payload = &image[size_of::<ImageHeader>()..];
-    if header.header_length as usize != size_of::<ImageHeader>() || header.payload_length != payload.len() as u64 {
+    if header.header_length as usize != size_of::<ImageHeader>()
+        || header.payload_length != payload.len() as u64
+    {
         return Err(Status::ImageLength);
     }
     if header.digest != digest(&header, payload) {
@@ -81,11 +92,20 @@ mod tests {
         assert_eq!(damaged(&|i| i.truncate(100)), Status::ImageLength);
         assert_eq!(damaged(&|i| i.truncate(i.len() - 1)), Status::ImageLength);
         assert_eq!(damaged(&|i| i.push(0)), Status::ImageLength);
-        assert_eq!(damaged(&|i| *i.last_mut().unwrap() ^= 1), Status::ImageDigest);
+        assert_eq!(
+            damaged(&|i| *i.last_mut().unwrap() ^= 1),
+            Status::ImageDigest
+        );
         assert_eq!(damaged(&|i| i[40] ^= 1), Status::ImageDigest);
         assert_eq!(damaged(&|i| i[12] ^= 1), Status::ImageDigest);
         assert_eq!(check(&[], &MLU370_X8), Err(Status::ImageLength));
-        assert_eq!(check(&build_with(API_VERSION + 7, b"x"), &MLU370_X8), Err(Status::ImageVersion));
-        assert_eq!(check(&vec![0; MAX_IMAGE + 1], &MLU370_X8), Err(Status::ImageLength));
+        assert_eq!(
+            check(&build_with(API_VERSION + 7, b"x"), &MLU370_X8),
+            Err(Status::ImageVersion)
+        );
+        assert_eq!(
+            check(&vec![0; MAX_IMAGE + 1], &MLU370_X8),
+            Err(Status::ImageLength)
+        );
     }
 }

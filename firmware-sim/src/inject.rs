@@ -1,7 +1,7 @@
 //! Fault injection: what tests use to see how software takes a failing card.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
+use std::sync::Mutex;
 
 use vmlu_abi::rpc::{Fault, Inject};
 
@@ -31,14 +31,25 @@ impl Injector {
     /// Adds a fault, or takes it away if its count is 0; `false` if there are too many.
     pub fn set(&self, fault: Fault, inject: Inject) -> bool {
         match fault {
-            Fault::DropInterrupt => self.dropped_interrupts.store(inject.count, Ordering::Relaxed),
+            Fault::DropInterrupt => self
+                .dropped_interrupts
+                .store(inject.count, Ordering::Relaxed),
             Fault::Heat => {
-                let heat = if inject.count == 0 { 0 } else { inject.value as i64 };
-                self.heat_milli.store(heat.clamp(-200_000, 200_000), Ordering::Relaxed);
+                let heat = if inject.count == 0 {
+                    0
+                } else {
+                    inject.value as i64
+                };
+                self.heat_milli
+                    .store(heat.clamp(-200_000, 200_000), Ordering::Relaxed);
             }
             _ => {
                 let mut list = self.list.lock().unwrap_or_else(|e| e.into_inner());
-                list.retain(|i| i.fault != inject.fault || i.context != inject.context || i.opcode != inject.opcode);
+                list.retain(|i| {
+                    i.fault != inject.fault
+                        || i.context != inject.context
+                        || i.opcode != inject.opcode
+                });
                 if inject.count > 0 {
                     if list.len() == MAX_FAULTS {
                         return false;
@@ -62,7 +73,10 @@ impl Injector {
             return None;
         }
         let mut list = self.list.lock().unwrap_or_else(|e| e.into_inner());
-        let fits = |i: &Inject| (i.opcode == 0 || i.opcode == u32::from(opcode)) && (i.context == 0 || i.context == context);
+        let fits = |i: &Inject| {
+            (i.opcode == 0 || i.opcode == u32::from(opcode))
+                && (i.context == 0 || i.context == context)
+        };
         let at = list.iter().position(fits)?;
         if list[at].skip > 0 {
             list[at].skip -= 1;
@@ -74,13 +88,19 @@ impl Injector {
             list.remove(at);
             self.armed.store(!list.is_empty(), Ordering::Release);
         }
-        Fault::from_raw(inject.fault).map(|fault| Hit { fault, value: inject.value })
+        Fault::from_raw(inject.fault).map(|fault| Hit {
+            fault,
+            value: inject.value,
+        })
     }
 
     /// Whether the interrupt that is about to be raised is lost.
     pub fn drops_interrupt(&self) -> bool {
         self.dropped_interrupts.load(Ordering::Relaxed) > 0
-            && self.dropped_interrupts.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok()
+            && self
+                .dropped_interrupts
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1))
+                .is_ok()
     }
 
     /// Heat added to the chip's temperature target, thousandths of a degree.

@@ -51,7 +51,10 @@ mod tests {
     fn lines_are_limited_and_counted() {
         let log = LogLimit::default();
         let now = 5 * WINDOW_NS;
-        assert_eq!((0..100).filter_map(|i| log.allow_at(now + i)).count(), LINES as usize);
+        assert_eq!(
+            (0..100).filter_map(|i| log.allow_at(now + i)).count(),
+            LINES as usize
+        );
         assert_eq!(log.allow_at(now + WINDOW_NS), Some(100 - u64::from(LINES)));
         assert_eq!(log.allow_at(now + WINDOW_NS), Some(0));
     }

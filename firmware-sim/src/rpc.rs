@@ -1,16 +1,18 @@
 //! RPC: each function checked, done, answered. See `docs/hardware.md`, section 5.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::Ordering;
+use std::sync::Arc;
 
 use vmlu_abi::notifier::MAX_NOTIFIERS;
 use vmlu_abi::pci::{MAX_CONTEXTS, MAX_QUEUES, MAX_VECTORS, PAGE_SIZE};
 use vmlu_abi::queue::{MAX_RING_UNITS, MIN_RING_UNITS, PRIORITY_HIGH, STATUS_SIZE, UNIT};
-use vmlu_abi::rpc::{self, Fault, Function, HostPiece, MAX_MESSAGE, MAX_PROCESSES, RpcHeader, VERSION, feature};
+use vmlu_abi::rpc::{
+    self, feature, Fault, Function, HostPiece, RpcHeader, MAX_MESSAGE, MAX_PROCESSES, VERSION,
+};
 use vmlu_abi::{Status, Wire};
 
-use crate::context::{Context, MAX_PENDING, Owner, PendingMap};
+use crate::context::{Context, Owner, PendingMap, MAX_PENDING};
 use crate::core::{Core, HostAccess};
 use crate::hardware::HostRange;
 use crate::memory::heap::GRANULE;
@@ -42,17 +44,29 @@ fn refuse<T>(status: Status, text: impl Into<String>) -> Result<T, Refusal> {
 /// Serves one message.
 pub fn serve(core: &Arc<Core>, version: &[u8; 32], request: &[u8]) -> Vec<u8> {
     let header = RpcHeader::read_from(request).unwrap_or_else(RpcHeader::zeroed);
-    let answer = catch_unwind(AssertUnwindSafe(|| dispatch(core, version, &header, request)));
+    let answer = catch_unwind(AssertUnwindSafe(|| {
+        dispatch(core, version, &header, request)
+    }));
     let (status, body) = match answer {
         Ok(Ok(body)) => (Status::Ok, body),
         Ok(Err(Refusal(status, text))) => {
             if let Some(suppressed) = core.log.allow() {
-                tracing::info!(chip = core.hardware.chip, function = header.function, suppressed, "refused: {}: {text}", status.name());
+                tracing::info!(
+                    chip = core.hardware.chip,
+                    function = header.function,
+                    suppressed,
+                    "refused: {}: {text}",
+                    status.name()
+                );
             }
             (status, Vec::new())
         }
         Err(_) => {
-            tracing::error!(chip = core.hardware.chip, function = header.function, "bug: the firmware panicked while it served a message");
+            tracing::error!(
+                chip = core.hardware.chip,
+                function = header.function,
+                "bug: the firmware panicked while it served a message"
+            );
             (Status::Internal, Vec::new())
         }
     };
@@ -69,17 +83,36 @@ pub fn serve(core: &Arc<Core>, version: &[u8; 32], request: &[u8]) -> Vec<u8> {
 }
 
 fn dispatch(core: &Arc<Core>, version: &[u8; 32], header: &RpcHeader, request: &[u8]) -> Answer {
-    if request.len() < size_of::<RpcHeader>() || request.len() > MAX_MESSAGE || header.length as usize != request.len() {
-        return refuse(Status::BadLength, format!("{} bytes came, the header says {}", request.len(), header.length));
+    if request.len() < size_of::<RpcHeader>()
+        || request.len() > MAX_MESSAGE
+        || header.length as usize != request.len()
+    {
+        return refuse(
+            Status::BadLength,
+            format!(
+                "{} bytes came, the header says {}",
+                request.len(),
+                header.length
+            ),
+        );
     }
     if header.version != VERSION {
-        return refuse(Status::VersionMismatch, format!("version {}, {VERSION} is served", header.version));
+        return refuse(
+            Status::VersionMismatch,
+            format!("version {}, {VERSION} is served", header.version),
+        );
     }
     if header.status != 0 || header.reserved != 0 {
-        return refuse(Status::ReservedNotZero, "the header's status or padding is not zero");
+        return refuse(
+            Status::ReservedNotZero,
+            "the header's status or padding is not zero",
+        );
     }
     let Some(function) = Function::from_raw(header.function) else {
-        return refuse(Status::UnknownFunction, format!("function {}", header.function));
+        return refuse(
+            Status::UnknownFunction,
+            format!("function {}", header.function),
+        );
     };
     if core.is_gone() {
         return refuse(Status::DeviceLost, "the chip is as good as pulled out");
@@ -87,7 +120,10 @@ fn dispatch(core: &Arc<Core>, version: &[u8; 32], header: &RpcHeader, request: &
     let body = &request[size_of::<RpcHeader>()..];
     let context = || match core.find_context(header.context) {
         Some(context) => Ok(context),
-        None => refuse(Status::BadHandle, format!("there is no context {:#x}", header.context)),
+        None => refuse(
+            Status::BadHandle,
+            format!("there is no context {:#x}", header.context),
+        ),
     };
     match function {
         Function::Info => exact::<()>(body).map(|()| info(core, version)),
@@ -97,7 +133,10 @@ fn dispatch(core: &Arc<Core>, version: &[u8; 32], header: &RpcHeader, request: &
             exact::<()>(body)?;
             let context = context()?;
             let closed = context.close(core, Context::deadline());
-            core.contexts.write().unwrap_or_else(|e| e.into_inner()).remove(context.handle);
+            core.contexts
+                .write()
+                .unwrap_or_else(|e| e.into_inner())
+                .remove(context.handle);
             closed.map(|()| Vec::new()).map_err(Refusal::from)
         }
         Function::MemoryAlloc => memory_alloc(core, &*context()?, &exact(body)?),
@@ -119,7 +158,10 @@ fn dispatch(core: &Arc<Core>, version: &[u8; 32], header: &RpcHeader, request: &
                 return refuse(Status::ReservedNotZero, "padding is not zero");
             }
             if error.clear > 1 {
-                return refuse(Status::InvalidArgument, format!("clear is {}, neither 0 nor 1", error.clear));
+                return refuse(
+                    Status::InvalidArgument,
+                    format!("clear is {}, neither 0 nor 1", error.clear),
+                );
             }
             let queue = own_queue(core, &*context()?, error.queue)?;
             Ok(queue.take_error(error.clear == 1).as_bytes().to_vec())
@@ -130,7 +172,10 @@ fn dispatch(core: &Arc<Core>, version: &[u8; 32], header: &RpcHeader, request: &
                 return refuse(Status::ReservedNotZero, "padding is not zero");
             }
             if pool.count > MAX_NOTIFIERS {
-                return refuse(Status::InvalidArgument, format!("{} notifiers, at most {MAX_NOTIFIERS}", pool.count));
+                return refuse(
+                    Status::InvalidArgument,
+                    format!("{} notifiers, at most {MAX_NOTIFIERS}", pool.count),
+                );
             }
             context()?.set_notifiers(pool.va, pool.count)?;
             Ok(Vec::new())
@@ -151,13 +196,21 @@ fn dispatch(core: &Arc<Core>, version: &[u8; 32], header: &RpcHeader, request: &
 fn exact<T: Wire>(body: &[u8]) -> Result<T, Refusal> {
     match T::read_from(body) {
         Some(value) if body.len() == size_of::<T>() => Ok(value),
-        _ => refuse(Status::BadLength, format!("a body of {} bytes, the function defines {}", body.len(), size_of::<T>())),
+        _ => refuse(
+            Status::BadLength,
+            format!(
+                "a body of {} bytes, the function defines {}",
+                body.len(),
+                size_of::<T>()
+            ),
+        ),
     }
 }
 
 /// Begins to use DMA addresses; what they lead to is published before this is dropped.
 fn open_host(core: &Core) -> Result<HostAccess<'_>, Refusal> {
-    core.open_host().ok_or_else(|| Refusal(Status::DeviceReset, "the firmware is shut down".into()))
+    core.open_host()
+        .ok_or_else(|| Refusal(Status::DeviceReset, "the firmware is shut down".into()))
 }
 
 fn telemetry_page(core: &Core, address: u64) -> Result<(), Refusal> {
@@ -166,18 +219,37 @@ fn telemetry_page(core: &Core, address: u64) -> Result<(), Refusal> {
         0 => None,
         address => Some(host(core, &open, address, PAGE_SIZE, true)?),
     };
-    core.live.set_page(address, range).map_err(|s| Refusal(s, "the telemetry page".into()))
+    core.live
+        .set_page(address, range)
+        .map_err(|s| Refusal(s, "the telemetry page".into()))
 }
 
-fn host(core: &Core, _open: &HostAccess<'_>, address: u64, length: u64, write: bool) -> Result<HostRange, Refusal> {
+fn host(
+    core: &Core,
+    _open: &HostAccess<'_>,
+    address: u64,
+    length: u64,
+    write: bool,
+) -> Result<HostRange, Refusal> {
     let range = core.hardware.host.translate(address, length, write);
-    range.ok_or_else(|| Refusal(Status::AddressFault, format!("the host has no memory at {address:#x} + {length:#x}")))
+    range.ok_or_else(|| {
+        Refusal(
+            Status::AddressFault,
+            format!("the host has no memory at {address:#x} + {length:#x}"),
+        )
+    })
 }
 
 fn own_queue(core: &Core, context: &Context, handle: u64) -> Result<Arc<Queue>, Refusal> {
-    match core.find_queue(handle).filter(|q| q.context.handle == context.handle) {
+    match core
+        .find_queue(handle)
+        .filter(|q| q.context.handle == context.handle)
+    {
         Some(queue) => Ok(queue),
-        None => refuse(Status::BadHandle, format!("there is no queue {handle:#x} in this context")),
+        None => refuse(
+            Status::BadHandle,
+            format!("there is no queue {handle:#x} in this context"),
+        ),
     }
 }
 
@@ -222,12 +294,29 @@ fn context_create(core: &Arc<Core>, create: &rpc::ContextCreate) -> Answer {
     if create.flags != 0 {
         return refuse(Status::ReservedNotZero, "unknown context flags");
     }
-    let owner = Owner { pid: create.pid, uid: create.uid, comm: create.comm };
+    let owner = Owner {
+        pid: create.pid,
+        uid: create.uid,
+        comm: create.comm,
+    };
     let _open = open_host(core)?;
-    let context = core.contexts.write().unwrap_or_else(|e| e.into_inner()).insert(|handle| Context::new(handle, owner));
+    let context = core
+        .contexts
+        .write()
+        .unwrap_or_else(|e| e.into_inner())
+        .insert(|handle| Context::new(handle, owner));
     match context {
-        Some(c) => Ok(rpc::ContextCreated { context: c.handle, index: c.index(), reserved: 0 }.as_bytes().to_vec()),
-        None => refuse(Status::OutOfResources, format!("all {MAX_CONTEXTS} contexts are in use")),
+        Some(c) => Ok(rpc::ContextCreated {
+            context: c.handle,
+            index: c.index(),
+            reserved: 0,
+        }
+        .as_bytes()
+        .to_vec()),
+        None => refuse(
+            Status::OutOfResources,
+            format!("all {MAX_CONTEXTS} contexts are in use"),
+        ),
     }
 }
 
@@ -235,8 +324,14 @@ fn memory_alloc(core: &Core, context: &Context, alloc: &rpc::MemoryAlloc) -> Ans
     if alloc.flags != 0 {
         return refuse(Status::ReservedNotZero, "unknown allocation flags");
     }
-    if alloc.va % GRANULE != 0 {
-        return refuse(Status::InvalidArgument, format!("the address {:#x} is not a multiple of {GRANULE:#x}", alloc.va));
+    if !alloc.va.is_multiple_of(GRANULE) {
+        return refuse(
+            Status::InvalidArgument,
+            format!(
+                "the address {:#x} is not a multiple of {GRANULE:#x}",
+                alloc.va
+            ),
+        );
     }
     context.space().check_free(alloc.va, alloc.length)?;
     let range = core.allocate(alloc.length, context.handle)?;
@@ -247,15 +342,29 @@ fn memory_alloc(core: &Core, context: &Context, alloc: &rpc::MemoryAlloc) -> Ans
         core.heap().release(range);
         return Err(error.into());
     }
-    space.insert(Segment::device(alloc.va, alloc.length, allocation, core.hardware.memory.clone(), range));
-    Ok(rpc::MemoryAllocated { allocation, offset: range.offset }.as_bytes().to_vec())
+    space.insert(Segment::device(
+        alloc.va,
+        alloc.length,
+        allocation,
+        core.hardware.memory.clone(),
+        range,
+    ));
+    Ok(rpc::MemoryAllocated {
+        allocation,
+        offset: range.offset,
+    }
+    .as_bytes()
+    .to_vec())
 }
 
 fn memory_free(core: &Core, context: &Context, free: &rpc::MemoryFree, device: bool) -> Answer {
     let segment = context.space().at(free.va, device);
     let Some(segment) = segment else {
         let kind = if device { "device" } else { "host" };
-        return refuse(Status::BadHandle, format!("no {kind} memory begins at {:#x}", free.va));
+        return refuse(
+            Status::BadHandle,
+            format!("no {kind} memory begins at {:#x}", free.va),
+        );
     };
     context.retire(core, &[segment], Context::deadline())?;
     Ok(Vec::new())
@@ -266,18 +375,34 @@ fn host_map(core: &Core, context: &Context, body: &[u8]) -> Answer {
         return refuse(Status::BadLength, "truncated mapping");
     };
     let bytes = &body[size_of::<rpc::HostMap>()..];
-    if bytes.len() != (map.count as usize).saturating_mul(size_of::<HostPiece>()) || map.count == 0 {
-        return refuse(Status::BadLength, format!("{} pieces in {} bytes", map.count, bytes.len()));
+    if bytes.len() != (map.count as usize).saturating_mul(size_of::<HostPiece>()) || map.count == 0
+    {
+        return refuse(
+            Status::BadLength,
+            format!("{} pieces in {} bytes", map.count, bytes.len()),
+        );
     }
     let known = rpc::ACCESS_READ | rpc::ACCESS_WRITE;
     if map.flags != 0 || map.access & !known != 0 {
-        return refuse(Status::ReservedNotZero, format!("access {:#x}, flags {:#x}", map.access, map.flags));
+        return refuse(
+            Status::ReservedNotZero,
+            format!("access {:#x}, flags {:#x}", map.access, map.flags),
+        );
     }
     if map.access == 0 {
-        return refuse(Status::InvalidArgument, "the card may neither read nor write the memory");
+        return refuse(
+            Status::InvalidArgument,
+            "the card may neither read nor write the memory",
+        );
     }
     if map.va % PAGE_SIZE != 0 || map.length % PAGE_SIZE != 0 {
-        return refuse(Status::InvalidArgument, format!("{:#x} + {:#x} is not made of whole pages", map.va, map.length));
+        return refuse(
+            Status::InvalidArgument,
+            format!(
+                "{:#x} + {:#x} is not made of whole pages",
+                map.va, map.length
+            ),
+        );
     }
     let write = map.access & rpc::ACCESS_WRITE != 0;
     let open = open_host(core)?;
@@ -286,27 +411,60 @@ fn host_map(core: &Core, context: &Context, body: &[u8]) -> Answer {
         context.space().check_free(map.va, map.length)?;
         list.retain(|p| p.va != map.va);
         if list.len() == MAX_PENDING {
-            return refuse(Status::OutOfResources, format!("{MAX_PENDING} mappings wait for their pieces: finish one first"));
+            return refuse(
+                Status::OutOfResources,
+                format!("{MAX_PENDING} mappings wait for their pieces: finish one first"),
+            );
         }
         let charge = PieceCharge::new(core.pieces.clone());
-        list.push(PendingMap { va: map.va, length: map.length, access: map.access, ranges: Vec::new(), done: 0, charge });
+        list.push(PendingMap {
+            va: map.va,
+            length: map.length,
+            access: map.access,
+            ranges: Vec::new(),
+            done: 0,
+            charge,
+        });
     }
     let Some(at) = list.iter().position(|p| p.va == map.va) else {
-        return refuse(Status::BadState, format!("pieces at {:#x} of a mapping that was not begun", map.offset));
+        return refuse(
+            Status::BadState,
+            format!(
+                "pieces at {:#x} of a mapping that was not begun",
+                map.offset
+            ),
+        );
     };
     // Whatever is wrong below ends the mapping.
     let mut pending = list.swap_remove(at);
     if (pending.length, pending.access, pending.done) != (map.length, map.access, map.offset) {
-        return refuse(Status::BadState, format!("pieces at {:#x} of a mapping that is at {:#x}", map.offset, pending.done));
+        return refuse(
+            Status::BadState,
+            format!(
+                "pieces at {:#x} of a mapping that is at {:#x}",
+                map.offset, pending.done
+            ),
+        );
     }
-    for piece in bytes.chunks_exact(size_of::<HostPiece>()).filter_map(HostPiece::read_from) {
-        let fits = piece.length > 0 && piece.length % PAGE_SIZE == 0 && piece.length <= pending.length - pending.done;
+    for piece in bytes
+        .chunks_exact(size_of::<HostPiece>())
+        .filter_map(HostPiece::read_from)
+    {
+        let fits = piece.length > 0
+            && piece.length % PAGE_SIZE == 0
+            && piece.length <= pending.length - pending.done;
         if !fits || piece.address % PAGE_SIZE != 0 {
-            return refuse(Status::InvalidArgument, format!("a piece {:#x} + {:#x}", piece.address, piece.length));
+            return refuse(
+                Status::InvalidArgument,
+                format!("a piece {:#x} + {:#x}", piece.address, piece.length),
+            );
         }
         let range = host(core, &open, piece.address, piece.length, write)?;
         if !pending.push(piece.address, range) {
-            return refuse(Status::OutOfResources, "the chip has no room for more pieces of host memory: map larger ones");
+            return refuse(
+                Status::OutOfResources,
+                "the chip has no room for more pieces of host memory: map larger ones",
+            );
         }
     }
     if pending.done < pending.length {
@@ -316,43 +474,93 @@ fn host_map(core: &Core, context: &Context, body: &[u8]) -> Answer {
     let allocation = core.allocations.fetch_add(1, Ordering::Relaxed) + 1;
     let mut space = context.space_mut();
     space.check_free(map.va, map.length)?;
-    space.insert(Segment::host(map.va, map.length, allocation, pending.ranges, write, pending.charge));
+    space.insert(Segment::host(
+        map.va,
+        map.length,
+        allocation,
+        pending.ranges,
+        write,
+        pending.charge,
+    ));
     Ok(Vec::new())
 }
 
 fn queue_create(core: &Arc<Core>, context: Arc<Context>, create: &rpc::QueueCreate) -> Answer {
     if create.flags != 0 || create.reserved != 0 {
-        return refuse(Status::ReservedNotZero, "unknown queue flags or padding that is not zero");
+        return refuse(
+            Status::ReservedNotZero,
+            "unknown queue flags or padding that is not zero",
+        );
     }
     let units = create.ring_units;
     if !units.is_power_of_two() || !(MIN_RING_UNITS..=MAX_RING_UNITS).contains(&units) {
         let text = format!("a ring of {units} units: a power of two from {MIN_RING_UNITS} to {MAX_RING_UNITS} is wanted");
         return refuse(Status::InvalidArgument, text);
     }
-    if create.priority > PRIORITY_HIGH || !(1..=1024).contains(&create.weight) || create.vector >= MAX_VECTORS {
-        let text = format!("priority {}, weight {}, vector {}", create.priority, create.weight, create.vector);
+    if create.priority > PRIORITY_HIGH
+        || !(1..=1024).contains(&create.weight)
+        || create.vector >= MAX_VECTORS
+    {
+        let text = format!(
+            "priority {}, weight {}, vector {}",
+            create.priority, create.weight, create.vector
+        );
         return refuse(Status::InvalidArgument, text);
     }
     let open = open_host(core)?;
     let ring_bytes = u64::from(units) * UNIT as u64;
-    let ranges = [(create.ring, ring_bytes), (create.status, STATUS_SIZE as u64), (create.arm, 8)];
+    let ranges = [
+        (create.ring, ring_bytes),
+        (create.status, STATUS_SIZE as u64),
+        (create.arm, 8),
+    ];
     let words = |at: usize, write: bool| {
         let (address, length) = ranges[at];
         let words = HostWords::new(host(core, &open, address, length, write)?, length as usize);
-        words.ok_or_else(|| Refusal(Status::AddressFault, format!("{address:#x} is not aligned to 8 bytes")))
+        words.ok_or_else(|| {
+            Refusal(
+                Status::AddressFault,
+                format!("{address:#x} is not aligned to 8 bytes"),
+            )
+        })
     };
-    let memory = QueueMemory { ring: words(0, false)?, status: words(1, true)?, arm: words(2, false)?, ranges };
-    let queue = core.queues.write().unwrap_or_else(|e| e.into_inner()).insert(|handle| {
-        Queue::new(handle, core.clone(), context.clone(), memory, units, create.vector)
-    });
+    let memory = QueueMemory {
+        ring: words(0, false)?,
+        status: words(1, true)?,
+        arm: words(2, false)?,
+        ranges,
+    };
+    let queue = core
+        .queues
+        .write()
+        .unwrap_or_else(|e| e.into_inner())
+        .insert(|handle| {
+            Queue::new(
+                handle,
+                core.clone(),
+                context.clone(),
+                memory,
+                units,
+                create.vector,
+            )
+        });
     let Some(queue) = queue else {
-        return refuse(Status::OutOfResources, format!("all {MAX_QUEUES} queues are in use"));
+        return refuse(
+            Status::OutOfResources,
+            format!("all {MAX_QUEUES} queues are in use"),
+        );
     };
     if !context.add_queue(&queue) {
         context.end_queue(core, &queue, Context::deadline());
         return refuse(Status::ContextStopped, "the context has ended");
     }
-    Ok(rpc::QueueCreated { queue: queue.handle, index: queue.index, reserved: 0 }.as_bytes().to_vec())
+    Ok(rpc::QueueCreated {
+        queue: queue.handle,
+        index: queue.index,
+        reserved: 0,
+    }
+    .as_bytes()
+    .to_vec())
 }
 
 fn event_ring(core: &Core, ring: &rpc::EventRing) -> Answer {
@@ -364,7 +572,10 @@ fn event_ring(core: &Core, ring: &rpc::EventRing) -> Answer {
         None
     } else {
         let Some(length) = crate::events::Events::ring_length(ring.entries) else {
-            return refuse(Status::InvalidArgument, format!("an event ring of {} entries", ring.entries));
+            return refuse(
+                Status::InvalidArgument,
+                format!("an event ring of {} entries", ring.entries),
+            );
         };
         Some((host(core, &open, ring.address, length, true)?, ring.entries))
     };
@@ -377,7 +588,11 @@ fn processes(core: &Core, wanted: &rpc::Processes) -> Answer {
     if wanted.reserved != 0 {
         return refuse(Status::ReservedNotZero, "padding is not zero");
     }
-    let contexts = core.contexts.read().unwrap_or_else(|e| e.into_inner()).all();
+    let contexts = core
+        .contexts
+        .read()
+        .unwrap_or_else(|e| e.into_inner())
+        .all();
     let list: Vec<rpc::Process> = contexts
         .iter()
         .skip(wanted.start as usize)
@@ -399,14 +614,23 @@ fn processes(core: &Core, wanted: &rpc::Processes) -> Answer {
             }
         })
         .collect();
-    let mut body = rpc::ProcessList { count: list.len() as u32, total: contexts.len() as u32 }.as_bytes().to_vec();
-    list.iter().for_each(|p| body.extend_from_slice(p.as_bytes()));
+    let mut body = rpc::ProcessList {
+        count: list.len() as u32,
+        total: contexts.len() as u32,
+    }
+    .as_bytes()
+    .to_vec();
+    list.iter()
+        .for_each(|p| body.extend_from_slice(p.as_bytes()));
     Ok(body)
 }
 
 fn inject(core: &Core, inject: &rpc::Inject) -> Answer {
     if !core.hardware.inject {
-        return refuse(Status::NotPermitted, "fault injection is off: start the server with it");
+        return refuse(
+            Status::NotPermitted,
+            "fault injection is off: start the server with it",
+        );
     }
     if inject.reserved != 0 || inject.reserved1 != 0 {
         return refuse(Status::ReservedNotZero, "padding is not zero");
@@ -417,9 +641,17 @@ fn inject(core: &Core, inject: &rpc::Inject) -> Answer {
     match fault {
         Fault::AllOnes if inject.count > 0 => core.vanish(),
         Fault::EccCorrected => {
-            core.live.counters.ecc_corrected.fetch_add(inject.value, Ordering::Relaxed);
+            core.live
+                .counters
+                .ecc_corrected
+                .fetch_add(inject.value, Ordering::Relaxed);
         }
-        _ if !core.injector.set(fault, *inject) => return refuse(Status::OutOfResources, "too many faults wait for their victims"),
+        _ if !core.injector.set(fault, *inject) => {
+            return refuse(
+                Status::OutOfResources,
+                "too many faults wait for their victims",
+            )
+        }
         _ => {}
     }
     Ok(Vec::new())

@@ -12,7 +12,11 @@ pub struct Table<T> {
 impl<T> Table<T> {
     /// An empty table of at most `limit` objects.
     pub fn new(limit: u32) -> Self {
-        Self { slots: Vec::new(), limit, live: 0 }
+        Self {
+            slots: Vec::new(),
+            limit,
+            live: 0,
+        }
     }
 
     /// Objects in it.
@@ -79,6 +83,9 @@ mod tests {
         assert_eq!(table.remove(*a), Some(a.clone()));
         let c = table.insert(|h| h).unwrap();
         assert!(*c != *a && *c as u32 == *a as u32);
-        assert_eq!((table.get(*a), table.get(*b), table.get(*c), table.get(0)), (None, Some(b), Some(c), None));
+        assert_eq!(
+            (table.get(*a), table.get(*b), table.get(*c), table.get(0)),
+            (None, Some(b), Some(c), None)
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! Live telemetry: what the chip does over wall time, and a simple model of power and heat. See `docs/hardware.md`, section 10.
 
+use std::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use vmlu_abi::model::CardModel;
 use vmlu_abi::status::Xid;
@@ -136,14 +136,19 @@ impl Live {
         let mut active = self.active.lock().unwrap_or_else(|e| e.into_inner());
         active.0 = active.0.saturating_sub(1);
         if active.0 == 0 {
-            self.busy_ns.fetch_add(wall.saturating_sub(active.1), Ordering::Relaxed);
+            self.busy_ns
+                .fetch_add(wall.saturating_sub(active.1), Ordering::Relaxed);
         }
     }
 
     /// Whether there is work, and the wall time with work until now, ns.
     fn busy(&self, now: u64) -> (bool, u64) {
         let active = self.active.lock().unwrap_or_else(|e| e.into_inner());
-        let running = if active.0 > 0 { now.saturating_sub(active.1) } else { 0 };
+        let running = if active.0 > 0 {
+            now.saturating_sub(active.1)
+        } else {
+            0
+        };
         (active.0 > 0, self.busy_ns.load(Ordering::Relaxed) + running)
     }
 
@@ -151,7 +156,10 @@ impl Live {
     pub fn set_page(&self, address: u64, range: Option<HostRange>) -> Result<(), Status> {
         let page = match range {
             None => None,
-            Some(range) => Some((HostWords::new(range, size_of::<Telemetry>()).ok_or(Status::AddressFault)?, address)),
+            Some(range) => Some((
+                HostWords::new(range, size_of::<Telemetry>()).ok_or(Status::AddressFault)?,
+                address,
+            )),
         };
         self.state.lock().unwrap_or_else(|e| e.into_inner()).page = page;
         Ok(())
@@ -160,7 +168,9 @@ impl Live {
     /// Takes the page away if a DMA range touches it.
     pub fn revoke(&self, address: u64, length: u64) {
         let mut state = self.state.lock().unwrap_or_else(|e| e.into_inner());
-        let touched = |at: u64| at < address.saturating_add(length) && address < at + size_of::<Telemetry>() as u64;
+        let touched = |at: u64| {
+            at < address.saturating_add(length) && address < at + size_of::<Telemetry>() as u64
+        };
         if state.page.as_ref().is_some_and(|(_, at)| touched(*at)) {
             state.page = None;
         }
@@ -175,25 +185,55 @@ impl Live {
         let thermal = &self.model.thermal;
         let chips = f64::from(self.model.chips_per_board);
         let elapsed = now.saturating_sub(state.at) as f64;
-        let load = if elapsed > 0.0 { ((busy_ns.saturating_sub(state.busy_ns)) as f64 / elapsed).clamp(0.0, 1.0) } else { 0.0 };
+        let load = if elapsed > 0.0 {
+            ((busy_ns.saturating_sub(state.busy_ns)) as f64 / elapsed).clamp(0.0, 1.0)
+        } else {
+            0.0
+        };
         let between = |range: (f64, f64), load: f64| range.0 + (range.1 - range.0) * load;
-        let power = |load| between((f64::from(thermal.idle_mw) / chips, f64::from(thermal.full_mw) / chips), load);
-        let heat = |range: (i32, i32), load| between((f64::from(range.0), f64::from(range.1)), load) + f64::from(gauges.heat_milli);
+        let power = |load| {
+            between(
+                (
+                    f64::from(thermal.idle_mw) / chips,
+                    f64::from(thermal.full_mw) / chips,
+                ),
+                load,
+            )
+        };
+        let heat = |range: (i32, i32), load| {
+            between((f64::from(range.0), f64::from(range.1)), load) + f64::from(gauges.heat_milli)
+        };
         let approach = |value: &mut f64, target: f64, tau_ms: u32| {
             *value = target + (*value - target) * (-elapsed / (f64::from(tau_ms) * 1e6)).exp();
         };
         approach(&mut state.utilisation, load * 100_000.0, UTILISATION_TAU_MS);
         approach(&mut state.power_mw, power(load), thermal.power_tau_ms);
-        approach(&mut state.board, heat(thermal.board_milli, load), thermal.tau_ms);
-        approach(&mut state.chip, heat(thermal.chip_milli, load), thermal.tau_ms);
-        approach(&mut state.memory, heat(thermal.memory_milli, load), thermal.tau_ms);
+        approach(
+            &mut state.board,
+            heat(thermal.board_milli, load),
+            thermal.tau_ms,
+        );
+        approach(
+            &mut state.chip,
+            heat(thermal.chip_milli, load),
+            thermal.tau_ms,
+        );
+        approach(
+            &mut state.memory,
+            heat(thermal.memory_milli, load),
+            thermal.tau_ms,
+        );
         state.energy_uj += state.power_mw * elapsed / 1e6;
         state.at = now;
         state.busy_ns = busy_ns;
 
         let ahead = if busy { 1.0 } else { 0.0 };
-        let decaying =
-            |value: f64, target: f64, tau_ms| Decaying { value_milli: value.round() as i32, target_milli: target.round() as i32, tau_ms, reserved: 0 };
+        let decaying = |value: f64, target: f64, tau_ms| Decaying {
+            value_milli: value.round() as i32,
+            target_milli: target.round() as i32,
+            tau_ms,
+            reserved: 0,
+        };
         let counters = &self.counters;
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let telemetry = Telemetry {
@@ -206,9 +246,17 @@ impl Live {
             healthy: 1,
             utilisation: decaying(state.utilisation, ahead * 100_000.0, UTILISATION_TAU_MS),
             power: decaying(state.power_mw, power(ahead), thermal.power_tau_ms),
-            temp_board: decaying(state.board, heat(thermal.board_milli, ahead), thermal.tau_ms),
+            temp_board: decaying(
+                state.board,
+                heat(thermal.board_milli, ahead),
+                thermal.tau_ms,
+            ),
             temp_chip: decaying(state.chip, heat(thermal.chip_milli, ahead), thermal.tau_ms),
-            temp_memory: decaying(state.memory, heat(thermal.memory_milli, ahead), thermal.tau_ms),
+            temp_memory: decaying(
+                state.memory,
+                heat(thermal.memory_milli, ahead),
+                thermal.tau_ms,
+            ),
             energy_uj: state.energy_uj as u64,
             power_cap_mw: thermal.cap_mw,
             clock_khz: self.model.clock_khz,
@@ -235,9 +283,18 @@ impl Live {
         };
         if let Some((page, _)) = &state.page {
             state.sequence += 2;
-            write_page(page, &Telemetry { sequence: state.sequence, ..telemetry });
+            write_page(
+                page,
+                &Telemetry {
+                    sequence: state.sequence,
+                    ..telemetry
+                },
+            );
         }
-        Telemetry { sequence: state.sequence, ..telemetry }
+        Telemetry {
+            sequence: state.sequence,
+            ..telemetry
+        }
     }
 }
 

@@ -63,8 +63,8 @@ impl<'a> Bytes<'a> {
         if offset.checked_add(length)? > self.length {
             return None;
         }
-        // SAFETY: `offset + length` lies within the range, so the pointer stays within it too.
         Some(Self {
+            // SAFETY: `offset + length` lies within the range, so the pointer stays within it too.
             pointer: unsafe { self.pointer.add(offset) },
             length,
             writable: self.writable,

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
 
 use crate::memory::shared::SharedMemory;
 use vmlu_abi::Status;
@@ -36,9 +36,18 @@ pub fn default_host_budget() -> u64 {
 
 fn charge(bytes: u64) -> bool {
     if BUDGET.load(Ordering::Relaxed) == u64::MAX {
-        let _ = BUDGET.compare_exchange(u64::MAX, default_host_budget(), Ordering::Relaxed, Ordering::Relaxed);
+        let _ = BUDGET.compare_exchange(
+            u64::MAX,
+            default_host_budget(),
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        );
     }
-    BUDGET.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes)).is_ok()
+    BUDGET
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+            left.checked_sub(bytes)
+        })
+        .is_ok()
 }
 
 fn refund(bytes: u64) {
@@ -100,10 +109,17 @@ impl Heap {
         let mut last_owner = vec![0; (total / GRANULE) as usize];
         for (offset, length) in memory.populated() {
             let first = ((offset / GRANULE) as usize).min(last_owner.len());
-            let last = (offset.saturating_add(length).div_ceil(GRANULE) as usize).min(last_owner.len());
+            let last =
+                (offset.saturating_add(length).div_ceil(GRANULE) as usize).min(last_owner.len());
             last_owner[first..last].fill(UNKNOWN);
         }
-        Self { memory, free: BTreeMap::from([(0, total)]), total, used: 0, last_owner }
+        Self {
+            memory,
+            free: BTreeMap::from([(0, total)]),
+            total,
+            used: 0,
+            last_owner,
+        }
     }
 
     /// Bytes that can be allocated in all.
@@ -128,11 +144,20 @@ impl Heap {
 
     /// Takes a range of at least `length` bytes, and tells what is to be done before a context gets it. [`Heap::commit`] or
     /// [`Heap::release`] follows.
-    pub fn reserve(&mut self, length: u64, owner: u64) -> Result<(Range, Preparation), (Status, String)> {
+    pub fn reserve(
+        &mut self,
+        length: u64,
+        owner: u64,
+    ) -> Result<(Range, Preparation), (Status, String)> {
         let length = length
             .checked_next_multiple_of(GRANULE)
             .filter(|l| *l > 0)
-            .ok_or_else(|| (Status::InvalidArgument, format!("{length} bytes cannot be allocated")))?;
+            .ok_or_else(|| {
+                (
+                    Status::InvalidArgument,
+                    format!("{length} bytes cannot be allocated"),
+                )
+            })?;
         let align = if length >= HUGE { HUGE } else { GRANULE };
         let fits = |offset: u64, size: u64| {
             let start = offset.next_multiple_of(align);
@@ -145,20 +170,27 @@ impl Heap {
             .min_by_key(|(size, offset, _)| (*size, *offset));
         let Some((size, offset, start)) = best else {
             let largest = self.free.values().max().copied().unwrap_or(0);
-            let text = format!("{length} bytes do not fit: {} are free, {largest} of them in one piece", self.total - self.used);
+            let text = format!(
+                "{length} bytes do not fit: {} are free, {largest} of them in one piece",
+                self.total - self.used
+            );
             return Err((Status::OutOfDeviceMemory, text));
         };
         if !charge(length) {
             let text = format!("the host has no {length} bytes left for device memory");
             return Err((Status::OutOfHostMemory, text));
         }
-        let range = Range { offset: start, length };
+        let range = Range {
+            offset: start,
+            length,
+        };
         self.free.remove(&offset);
         if start > offset {
             self.free.insert(offset, start - offset);
         }
         if offset + size > start + length {
-            self.free.insert(start + length, offset + size - start - length);
+            self.free
+                .insert(start + length, offset + size - start - length);
         }
         self.used += length;
         Ok((range, self.preparation(range, owner)))
@@ -172,7 +204,10 @@ impl Heap {
         let Range { offset: mut at, .. } = range;
         let runs = self.last_owner[Self::granules(range)].chunk_by(|a, b| a == b);
         let work = runs.filter_map(|run| {
-            let piece = Range { offset: at, length: run.len() as u64 * GRANULE };
+            let piece = Range {
+                offset: at,
+                length: run.len() as u64 * GRANULE,
+            };
             at += piece.length;
             match run[0] {
                 0 => Some((piece, Need::Pages)),
@@ -180,7 +215,10 @@ impl Heap {
                 _ => None,
             }
         });
-        Preparation { work: work.collect(), memory: self.memory.clone() }
+        Preparation {
+            work: work.collect(),
+            memory: self.memory.clone(),
+        }
     }
 
     /// The range that was reserved is prepared: it is the owner's now.
@@ -218,30 +256,47 @@ mod tests {
     use super::*;
 
     fn heap(megabytes: u64) -> Heap {
-        Heap::new(Arc::new(SharedMemory::new("test", megabytes << 20).unwrap()), megabytes << 20)
+        Heap::new(
+            Arc::new(SharedMemory::new("test", megabytes << 20).unwrap()),
+            megabytes << 20,
+        )
     }
 
     #[test]
     fn what_an_earlier_boot_left_is_cleared() {
         let memory = Arc::new(SharedMemory::new("test", 8 << 20).unwrap());
-        memory.bytes(0, 8 << 20).unwrap().slice((3 << 20) + 5, 3).unwrap().copy_from(b"old");
+        memory
+            .bytes(0, 8 << 20)
+            .unwrap()
+            .slice((3 << 20) + 5, 3)
+            .unwrap()
+            .copy_from(b"old");
         let mut heap = Heap::new(memory.clone(), 8 << 20);
         let range = heap.allocate(8 << 20, 1).unwrap();
         let mut data = vec![1; 8 << 20];
-        memory.bytes(range.offset, range.length).unwrap().copy_to(&mut data);
+        memory
+            .bytes(range.offset, range.length)
+            .unwrap()
+            .copy_to(&mut data);
         assert!(data.iter().all(|b| *b == 0));
     }
 
     #[test]
     fn ranges_do_not_overlap_and_merge_again() {
         let mut heap = heap(16);
-        let ranges: Vec<Range> = (1..20).map(|i| heap.allocate(i * 10_000, 1).unwrap()).collect();
+        let ranges: Vec<Range> = (1..20)
+            .map(|i| heap.allocate(i * 10_000, 1).unwrap())
+            .collect();
         for (i, a) in ranges.iter().enumerate() {
             for b in &ranges[..i] {
                 assert!(a.offset + a.length <= b.offset || b.offset + b.length <= a.offset);
             }
         }
-        for r in ranges.iter().step_by(2).chain(ranges.iter().skip(1).step_by(2)) {
+        for r in ranges
+            .iter()
+            .step_by(2)
+            .chain(ranges.iter().skip(1).step_by(2))
+        {
             heap.release(*r);
         }
         assert_eq!((heap.used(), heap.free.len()), (0, 1));
@@ -251,13 +306,23 @@ mod tests {
     fn memory_is_zero_when_it_changes_hands() {
         let mut heap = heap(4);
         let mine = heap.allocate(1 << 20, 1).unwrap();
-        assert!(heap.memory.bytes(mine.offset, 4).unwrap().write(0, 0x1234_5678_u32));
+        assert!(heap
+            .memory
+            .bytes(mine.offset, 4)
+            .unwrap()
+            .write(0, 0x1234_5678_u32));
         heap.release(mine);
         let again = heap.allocate(1 << 20, 1).unwrap();
-        assert_eq!(heap.memory.bytes(again.offset, 4).unwrap().read::<u32>(0), Some(0x1234_5678));
+        assert_eq!(
+            heap.memory.bytes(again.offset, 4).unwrap().read::<u32>(0),
+            Some(0x1234_5678)
+        );
         heap.release(again);
         let other = heap.allocate(1 << 20, 2).unwrap();
-        assert_eq!(heap.memory.bytes(other.offset, 4).unwrap().read::<u32>(0), Some(0));
+        assert_eq!(
+            heap.memory.bytes(other.offset, 4).unwrap().read::<u32>(0),
+            Some(0)
+        );
     }
 
     #[test]
@@ -267,6 +332,9 @@ mod tests {
         assert_eq!(status, Status::OutOfDeviceMemory);
         assert!(text.contains("4194304 are free"), "{text}");
         assert_eq!(heap.allocate(0, 1).unwrap_err().0, Status::InvalidArgument);
-        assert_eq!(heap.allocate(u64::MAX, 1).unwrap_err().0, Status::InvalidArgument);
+        assert_eq!(
+            heap.allocate(u64::MAX, 1).unwrap_err().0,
+            Status::InvalidArgument
+        );
     }
 }

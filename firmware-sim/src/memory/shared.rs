@@ -86,7 +86,7 @@ impl SharedMemory {
 
     /// The 64-bit word at a byte offset, a multiple of 8; `None` outside.
     pub fn word(&self, offset: u64) -> Option<&AtomicU64> {
-        if offset % 8 != 0 || offset.checked_add(8)? > self.length as u64 {
+        if !offset.is_multiple_of(8) || offset.checked_add(8)? > self.length as u64 {
             return None;
         }
         // SAFETY: aligned, within the mapping, alive as long as `self`; shared words are only accessed atomically.
@@ -95,7 +95,7 @@ impl SharedMemory {
 
     /// Ranges of bytes that take host memory, as offset and length: all others read zero. As a whole if the host cannot tell.
     pub fn populated(&self) -> Vec<(u64, u64)> {
-        use rustix::fs::{SeekFrom, seek};
+        use rustix::fs::{seek, SeekFrom};
         let mut ranges = Vec::new();
         let mut at = 0;
         loop {
@@ -137,7 +137,12 @@ impl SharedMemory {
         let mut done = 0;
         while done < length {
             let piece = PIECE.min(length - done);
-            rustix::fs::fallocate(&self.fd, rustix::fs::FallocateFlags::KEEP_SIZE, offset + done, piece)?;
+            rustix::fs::fallocate(
+                &self.fd,
+                rustix::fs::FallocateFlags::KEEP_SIZE,
+                offset + done,
+                piece,
+            )?;
             done += piece;
         }
         Ok(())

@@ -1,8 +1,8 @@
 //! A context's address space: a sorted table of segments.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use vmlu_abi::Status;
@@ -18,9 +18,16 @@ pub const REVOKE_LIMIT: Duration = Duration::from_millis(50);
 /// Where a segment's bytes are.
 enum Backing {
     /// Device memory.
-    Device { memory: Arc<SharedMemory>, range: Range },
+    Device {
+        memory: Arc<SharedMemory>,
+        range: Range,
+    },
     /// Host memory in pieces, sorted by their offset in the segment.
-    Host { pieces: Vec<Piece>, writable: bool, _charge: PieceCharge },
+    Host {
+        pieces: Vec<Piece>,
+        writable: bool,
+        _charge: PieceCharge,
+    },
 }
 
 struct Piece {
@@ -43,7 +50,12 @@ impl PieceCharge {
 
     /// Counts one more piece; `false` if the chip has `limit` of them.
     pub fn add(&mut self, limit: u64) -> bool {
-        let added = self.counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < limit).then_some(n + 1)).is_ok();
+        let added = self
+            .counter
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| {
+                (n < limit).then_some(n + 1)
+            })
+            .is_ok();
         self.pieces += u64::from(added);
         added
     }
@@ -95,26 +107,59 @@ impl Drop for SegmentUse {
 
 impl Segment {
     /// A segment of device memory.
-    pub fn device(va: u64, length: u64, allocation: u64, memory: Arc<SharedMemory>, range: Range) -> Self {
+    pub fn device(
+        va: u64,
+        length: u64,
+        allocation: u64,
+        memory: Arc<SharedMemory>,
+        range: Range,
+    ) -> Self {
         Self::new(va, length, allocation, Backing::Device { memory, range })
     }
 
     fn new(va: u64, length: u64, allocation: u64, backing: Backing) -> Self {
-        Self { va, length, allocation, backing, revoked: AtomicBool::new(false), users: AtomicUsize::new(0) }
+        Self {
+            va,
+            length,
+            allocation,
+            backing,
+            revoked: AtomicBool::new(false),
+            users: AtomicUsize::new(0),
+        }
     }
 
     /// A segment of host memory: pieces in order, with their DMA addresses.
-    pub fn host(va: u64, length: u64, allocation: u64, ranges: Vec<(u64, HostRange)>, writable: bool, charge: PieceCharge) -> Self {
+    pub fn host(
+        va: u64,
+        length: u64,
+        allocation: u64,
+        ranges: Vec<(u64, HostRange)>,
+        writable: bool,
+        charge: PieceCharge,
+    ) -> Self {
         let mut offset = 0;
         let pieces = ranges
             .into_iter()
             .map(|(address, range)| {
-                let piece = Piece { offset, address, range };
+                let piece = Piece {
+                    offset,
+                    address,
+                    range,
+                };
                 offset += piece.range.length as u64;
                 piece
             })
             .collect();
-        Self::new(va, length, allocation, Backing::Host { pieces, writable, _charge: charge })
+        Self::new(
+            va,
+            length,
+            allocation,
+            Backing::Host {
+                pieces,
+                writable,
+                _charge: charge,
+            },
+        )
     }
 
     /// The device memory that backs the segment; `None` for host memory.
@@ -139,7 +184,9 @@ impl Segment {
             Backing::Device { .. } => false,
             Backing::Host { pieces, .. } => {
                 let end = address.saturating_add(length);
-                pieces.iter().any(|p| p.address < end && address < p.address.saturating_add(p.range.length as u64))
+                pieces.iter().any(|p| {
+                    p.address < end && address < p.address.saturating_add(p.range.length as u64)
+                })
             }
         }
     }
@@ -154,14 +201,24 @@ impl Segment {
         let length = length.min(self.length.checked_sub(offset)?);
         match &self.backing {
             Backing::Device { memory, range } => memory.bytes(range.offset + offset, length),
-            Backing::Host { pieces, writable, .. } => {
-                let at = pieces.partition_point(|p| p.offset <= offset).checked_sub(1)?;
+            Backing::Host {
+                pieces, writable, ..
+            } => {
+                let at = pieces
+                    .partition_point(|p| p.offset <= offset)
+                    .checked_sub(1)?;
                 let piece = &pieces[at];
                 let within = offset - piece.offset;
                 let run = length.min((piece.range.length as u64).checked_sub(within)?);
                 // SAFETY: `within + run` lies in the piece, whose mapping `range.keep` holds as long as the segment; nobody makes
                 // references to it.
-                Some(unsafe { Bytes::new(piece.range.pointer.add(within as usize), run as usize, *writable) })
+                Some(unsafe {
+                    Bytes::new(
+                        piece.range.pointer.add(within as usize),
+                        run as usize,
+                        *writable,
+                    )
+                })
             }
         }
     }
@@ -172,8 +229,15 @@ impl Segment {
         self.users.fetch_add(1, Ordering::SeqCst);
         let held = SegmentUse(self.clone());
         if self.revoked.load(Ordering::SeqCst) {
-            let text = format!("{address:#x} is in the allocation {:#x} + {:#x}, which is being freed", self.va, self.length);
-            return Err(SpaceError { status: Status::OperandFault, text, nearest: (self.va, self.length) });
+            let text = format!(
+                "{address:#x} is in the allocation {:#x} + {:#x}, which is being freed",
+                self.va, self.length
+            );
+            return Err(SpaceError {
+                status: Status::OperandFault,
+                text,
+                nearest: (self.va, self.length),
+            });
         }
         Ok(held)
     }
@@ -222,17 +286,34 @@ pub struct Space {
 impl Space {
     /// Whether a range is free and sane.
     pub fn check_free(&self, va: u64, length: u64) -> Result<(), SpaceError> {
-        let refuse = |status, text, nearest| Err(SpaceError { status, text, nearest });
+        let refuse = |status, text, nearest| {
+            Err(SpaceError {
+                status,
+                text,
+                nearest,
+            })
+        };
         if self.closed {
-            return refuse(Status::ContextStopped, "the context has ended".into(), (0, 0));
+            return refuse(
+                Status::ContextStopped,
+                "the context has ended".into(),
+                (0, 0),
+            );
         }
         let Some(end) = va.checked_add(length).filter(|_| length > 0 && va > 0) else {
-            return refuse(Status::InvalidArgument, format!("the range {va:#x} + {length:#x} is empty or leaves the address space"), (0, 0));
+            return refuse(
+                Status::InvalidArgument,
+                format!("the range {va:#x} + {length:#x} is empty or leaves the address space"),
+                (0, 0),
+            );
         };
         match self.segments.range(..end).next_back() {
             Some((start, s)) if start + s.length > va => refuse(
                 Status::AddressInUse,
-                format!("{va:#x} + {length:#x} overlaps the mapping {start:#x} + {:#x}", s.length),
+                format!(
+                    "{va:#x} + {length:#x} overlaps the mapping {start:#x} + {:#x}",
+                    s.length
+                ),
                 (*start, s.length),
             ),
             _ => Ok(()),
@@ -246,12 +327,18 @@ impl Space {
 
     /// The segment that begins at an address, if it is of the kind asked for.
     pub fn at(&self, va: u64, device: bool) -> Option<Arc<Segment>> {
-        self.segments.get(&va).filter(|s| s.device_range().is_some() == device).cloned()
+        self.segments
+            .get(&va)
+            .filter(|s| s.device_range().is_some() == device)
+            .cloned()
     }
 
     /// Takes out a segment; `false` if it is not there any more.
     pub fn remove(&mut self, segment: &Arc<Segment>) -> bool {
-        let there = self.segments.get(&segment.va).is_some_and(|s| Arc::ptr_eq(s, segment));
+        let there = self
+            .segments
+            .get(&segment.va)
+            .is_some_and(|s| Arc::ptr_eq(s, segment));
         if there {
             self.segments.remove(&segment.va);
         }
@@ -260,7 +347,11 @@ impl Space {
 
     /// All segments whose host memory a DMA range touches.
     pub fn host_at(&self, address: u64, length: u64) -> Vec<Arc<Segment>> {
-        self.segments.values().filter(|s| s.touches(address, length)).cloned().collect()
+        self.segments
+            .values()
+            .filter(|s| s.touches(address, length))
+            .cloned()
+            .collect()
     }
 
     /// Lets nothing in any more; all that is there.
@@ -276,25 +367,44 @@ impl Space {
 
     /// Device memory and host memory mapped, bytes.
     pub fn totals(&self) -> (u64, u64) {
-        self.segments.values().fold((0, 0), |(device, host), s| match s.device_range() {
-            Some(range) => (device + range.length, host),
-            None => (device, host + s.length),
-        })
+        self.segments
+            .values()
+            .fold((0, 0), |(device, host), s| match s.device_range() {
+                Some(range) => (device + range.length, host),
+                None => (device, host + s.length),
+            })
     }
 
     /// The segment in which `address + length` lies wholly.
-    pub fn find(&self, address: u64, length: u64, write: bool) -> Result<&Arc<Segment>, SpaceError> {
+    pub fn find(
+        &self,
+        address: u64,
+        length: u64,
+        write: bool,
+    ) -> Result<&Arc<Segment>, SpaceError> {
         let below = self.segments.range(..=address).next_back().map(|(_, s)| s);
         let above = self.segments.range(address..).next().map(|(_, s)| s);
         let name = |s: &Arc<Segment>| (s.va, s.length);
-        let refuse = |text: String, nearest| Err(SpaceError { status: Status::OperandFault, text, nearest });
+        let refuse = |text: String, nearest| {
+            Err(SpaceError {
+                status: Status::OperandFault,
+                text,
+                nearest,
+            })
+        };
         let Some(end) = address.checked_add(length) else {
-            return refuse(format!("{address:#x} + {length:#x} leaves the address space"), (0, 0));
+            return refuse(
+                format!("{address:#x} + {length:#x} leaves the address space"),
+                (0, 0),
+            );
         };
         match below {
             Some(s) if address < s.va + s.length => {
                 if end > s.va + s.length {
-                    let text = format!("{address:#x} + {length:#x} goes beyond its allocation {:#x} + {:#x}", s.va, s.length);
+                    let text = format!(
+                        "{address:#x} + {length:#x} goes beyond its allocation {:#x} + {:#x}",
+                        s.va, s.length
+                    );
                     return refuse(text, name(s));
                 }
                 if write && !s.writable() {
@@ -304,9 +414,22 @@ impl Space {
                 Ok(s)
             }
             _ => {
-                let gap = |s: &Arc<Segment>| if s.va > address { s.va - address } else { address - (s.va + s.length) };
-                let nearest = below.into_iter().chain(above).min_by_key(|s| gap(s)).map_or((0, 0), name);
-                refuse(format!("{address:#x} + {length:#x} is not in any allocation of this context"), nearest)
+                let gap = |s: &Arc<Segment>| {
+                    if s.va > address {
+                        s.va - address
+                    } else {
+                        address - (s.va + s.length)
+                    }
+                };
+                let nearest = below
+                    .into_iter()
+                    .chain(above)
+                    .min_by_key(|s| gap(s))
+                    .map_or((0, 0), name);
+                refuse(
+                    format!("{address:#x} + {length:#x} is not in any allocation of this context"),
+                    nearest,
+                )
             }
         }
     }
@@ -319,8 +442,18 @@ mod tests {
     fn space() -> (Space, Arc<SharedMemory>) {
         let memory = Arc::new(SharedMemory::new("test", 1 << 20).unwrap());
         let mut space = Space::default();
-        for (va, offset, length) in [(0x1000, 0, 0x1000), (0x2000, 0x4000, 0x800), (0x8000, 0x8000, 0x1000)] {
-            space.insert(Segment::device(va, length, va, memory.clone(), Range { offset, length }));
+        for (va, offset, length) in [
+            (0x1000, 0, 0x1000),
+            (0x2000, 0x4000, 0x800),
+            (0x8000, 0x8000, 0x1000),
+        ] {
+            space.insert(Segment::device(
+                va,
+                length,
+                va,
+                memory.clone(),
+                Range { offset, length },
+            ));
         }
         (space, memory)
     }
@@ -329,11 +462,22 @@ mod tests {
     fn an_operand_lies_in_one_allocation() {
         let (space, _memory) = space();
         assert_eq!(space.find(0x1000, 0x1000, true).map(|s| s.va), Ok(0x1000));
-        for (address, length, nearest) in
-            [(0x1800, 0x1000, 0x1000), (0x2800, 8, 0x2000), (0x7ff8, 8, 0x8000), (0x10, 8, 0x1000), (0x9000, 1, 0x8000)]
-        {
-            let error = space.find(address, length, false).map(|s| s.va).unwrap_err();
-            assert_eq!((error.status, error.nearest.0), (Status::OperandFault, nearest), "{address:#x}");
+        for (address, length, nearest) in [
+            (0x1800, 0x1000, 0x1000),
+            (0x2800, 8, 0x2000),
+            (0x7ff8, 8, 0x8000),
+            (0x10, 8, 0x1000),
+            (0x9000, 1, 0x8000),
+        ] {
+            let error = space
+                .find(address, length, false)
+                .map(|s| s.va)
+                .unwrap_err();
+            assert_eq!(
+                (error.status, error.nearest.0),
+                (Status::OperandFault, nearest),
+                "{address:#x}"
+            );
         }
         assert!(space.find(u64::MAX - 4, 8, false).is_err());
     }
@@ -342,10 +486,20 @@ mod tests {
     fn overlaps_are_refused() {
         let (space, _memory) = space();
         for (va, length) in [(0x1000, 1), (0x1fff, 2), (0x800, 0x801), (0x500, 0x10000)] {
-            assert_eq!(space.check_free(va, length).unwrap_err().status, Status::AddressInUse, "{va:#x}");
+            assert_eq!(
+                space.check_free(va, length).unwrap_err().status,
+                Status::AddressInUse,
+                "{va:#x}"
+            );
         }
-        assert_eq!(space.check_free(u64::MAX, 2).unwrap_err().status, Status::InvalidArgument);
-        assert_eq!(space.check_free(0x3000, 0).unwrap_err().status, Status::InvalidArgument);
+        assert_eq!(
+            space.check_free(u64::MAX, 2).unwrap_err().status,
+            Status::InvalidArgument
+        );
+        assert_eq!(
+            space.check_free(0x3000, 0).unwrap_err().status,
+            Status::InvalidArgument
+        );
         assert!(space.check_free(0x3000, 0x5000).is_ok());
     }
 
@@ -357,7 +511,10 @@ mod tests {
         let soon = || Instant::now() + Duration::from_millis(5);
         segment.revoke();
         assert!(user.is_revoked() && !segment.wait_unused(soon()));
-        assert_eq!(segment.hold(0x1234).err().map(|e| e.status), Some(Status::OperandFault));
+        assert_eq!(
+            segment.hold(0x1234).err().map(|e| e.status),
+            Some(Status::OperandFault)
+        );
         assert!(space.check_free(0x1000, 0x1000).is_err());
         drop(user);
         assert!(segment.wait_unused(soon()));
@@ -369,13 +526,19 @@ mod tests {
     fn a_closed_space_takes_nothing() {
         let (mut space, _memory) = space();
         assert_eq!(space.close().len(), 3);
-        assert_eq!(space.check_free(0x3000, 0x1000).unwrap_err().status, Status::ContextStopped);
+        assert_eq!(
+            space.check_free(0x3000, 0x1000).unwrap_err().status,
+            Status::ContextStopped
+        );
     }
 
     #[test]
     fn pieces_are_counted() {
         let counter = Arc::new(AtomicU64::new(0));
-        let (mut a, mut b) = (PieceCharge::new(counter.clone()), PieceCharge::new(counter.clone()));
+        let (mut a, mut b) = (
+            PieceCharge::new(counter.clone()),
+            PieceCharge::new(counter.clone()),
+        );
         assert!(a.add(3) && a.add(3) && b.add(3) && !b.add(3) && !a.add(3));
         drop(a);
         assert!(b.add(3) && b.add(3));

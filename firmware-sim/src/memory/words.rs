@@ -14,19 +14,26 @@ pub struct HostWords {
 impl HostWords {
     /// Takes a range of at least `length` bytes; `None` if it is shorter or not aligned to 8 bytes.
     pub fn new(range: HostRange, length: usize) -> Option<Self> {
-        (range.length >= length && range.pointer as usize % 8 == 0).then_some(Self { range })
+        (range.length >= length && (range.pointer as usize).is_multiple_of(8))
+            .then_some(Self { range })
     }
 
     /// The 64-bit word at a byte offset.
     pub fn u64(&self, offset: usize) -> &AtomicU64 {
-        assert!(offset % 8 == 0 && offset + 8 <= self.range.length, "word outside its page");
+        assert!(
+            offset.is_multiple_of(8) && offset + 8 <= self.range.length,
+            "word outside its page"
+        );
         // SAFETY: aligned and within the range, which `keep` holds mapped as long as `self`; shared words are only accessed atomically.
         unsafe { AtomicU64::from_ptr(self.range.pointer.add(offset).cast::<u64>()) }
     }
 
     /// The 32-bit word at a byte offset.
     pub fn u32(&self, offset: usize) -> &AtomicU32 {
-        assert!(offset % 4 == 0 && offset + 4 <= self.range.length, "word outside its page");
+        assert!(
+            offset.is_multiple_of(4) && offset + 4 <= self.range.length,
+            "word outside its page"
+        );
         // SAFETY: as for `u64`.
         unsafe { AtomicU32::from_ptr(self.range.pointer.add(offset).cast::<u32>()) }
     }

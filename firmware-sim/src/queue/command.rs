@@ -1,20 +1,22 @@
 //! One command: decoded from the private copy of its packet, checked, run.
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::Arc;
+use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Arc;
 use std::sync::{Mutex, MutexGuard};
 
 use vmlu_abi::notifier::Notifier;
-use vmlu_abi::packet::{self, FLAG_INDIRECT, FLAGS, Indirect, MAX_INDIRECT, MAX_INLINE, PacketHeader, VERSION, op};
+use vmlu_abi::packet::{
+    self, op, Indirect, PacketHeader, FLAGS, FLAG_INDIRECT, MAX_INDIRECT, MAX_INLINE, VERSION,
+};
 use vmlu_abi::rpc;
 use vmlu_abi::{Status, Wire};
 
-use super::{Queue, copy};
+use super::{copy, Queue};
 use crate::clock::{cost_ns, wall_ns};
 use crate::inject::Hit;
-use crate::kernels::env::{Access, Env, Fault, Stopped};
 use crate::kernels;
+use crate::kernels::env::{Access, Env, Fault, Stopped};
 use crate::memory::bytes::Bytes;
 use crate::memory::space::{Segment, SegmentUse};
 use crate::scheduler::Scheduler;
@@ -39,16 +41,33 @@ pub enum Outcome {
 const LONG_NS: u64 = 200_000;
 
 /// Runs the packet's command. `padded` is everything behind the header.
-pub fn run(queue: &Arc<Queue>, header: &PacketHeader, padded: &[u8], busy_ns: u64, waited: bool) -> Result<Outcome, Fault> {
+pub fn run(
+    queue: &Arc<Queue>,
+    header: &PacketHeader,
+    padded: &[u8],
+    busy_ns: u64,
+    waited: bool,
+) -> Result<Outcome, Fault> {
     if header.version != VERSION {
-        return Err(Fault::new(Status::VersionMismatch, format!("the packet has version {}, the card serves {VERSION}", header.version)));
+        return Err(Fault::new(
+            Status::VersionMismatch,
+            format!(
+                "the packet has version {}, the card serves {VERSION}",
+                header.version
+            ),
+        ));
     }
     if header.flags & !FLAGS != 0 {
-        return Err(Fault::new(Status::ReservedNotZero, format!("the packet has unknown flags {:#x}", header.flags & !FLAGS)));
+        return Err(Fault::new(
+            Status::ReservedNotZero,
+            format!("the packet has unknown flags {:#x}", header.flags & !FLAGS),
+        ));
     }
     if header.opcode == op::NOP && header.flags == 0 && !queue.core.injector.is_armed() {
         exact(padded, 0)?;
-        return Ok(Outcome::Done { device_ns: queue.core.hardware.model.launch_ns });
+        return Ok(Outcome::Done {
+            device_ns: queue.core.hardware.model.launch_ns,
+        });
     }
     let kernel = kernels::find(header.opcode);
     let fixed = match (header.opcode, kernel) {
@@ -59,7 +78,12 @@ pub fn run(queue: &Arc<Queue>, header: &PacketHeader, padded: &[u8], busy_ns: u6
         (op::WRITE, _) => size_of::<packet::WriteInline>(),
         (op::WAIT, _) => size_of::<packet::Wait>(),
         (op::NOTIFY, _) => size_of::<packet::Notify>(),
-        _ => return Err(Fault::new(Status::UnknownOpcode, format!("the opcode {:#06x} is unknown", header.opcode))),
+        _ => {
+            return Err(Fault::new(
+                Status::UnknownOpcode,
+                format!("the opcode {:#06x} is unknown", header.opcode),
+            ))
+        }
     };
 
     let env = Command::new(queue, header.opcode);
@@ -67,23 +91,41 @@ pub fn run(queue: &Arc<Queue>, header: &PacketHeader, padded: &[u8], busy_ns: u6
     let body = if header.flags & FLAG_INDIRECT != 0 {
         let place: Indirect = take(padded, size_of::<Indirect>())?;
         if place.length > MAX_INDIRECT {
-            let text = format!("an indirect body of {} bytes, at most {MAX_INDIRECT} are allowed", place.length);
+            let text = format!(
+                "an indirect body of {} bytes, at most {MAX_INDIRECT} are allowed",
+                place.length
+            );
             return Err(Fault::new(Status::InvalidArgument, text));
         }
         let mut bytes = vec![0; place.length as usize];
-        env.operand(vmlu_abi::status::NO_OPERAND, place.address, place.length, Access::Read)?.copy_to(&mut bytes);
+        env.operand(
+            vmlu_abi::status::NO_OPERAND,
+            place.address,
+            place.length,
+            Access::Read,
+        )?
+        .copy_to(&mut bytes);
         indirect = bytes;
         &indirect[..]
     } else {
         let length = match header.opcode {
-            op::WRITE => fixed + packet::WriteInline::read_from(padded).map_or(0, |w| w.length as usize).min(MAX_INLINE + 1),
+            op::WRITE => {
+                fixed
+                    + packet::WriteInline::read_from(padded)
+                        .map_or(0, |w| w.length as usize)
+                        .min(MAX_INLINE + 1)
+            }
             _ => fixed,
         };
         exact(padded, length)?
     };
 
     // A wait that is looked at again is the same command.
-    let hit = if waited { None } else { queue.core.injector.hit(header.opcode, queue.context.handle) };
+    let hit = if waited {
+        None
+    } else {
+        queue.core.injector.hit(header.opcode, queue.context.handle)
+    };
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         if let Some(hit) = hit {
             suffer(&env, hit)?;
@@ -92,18 +134,30 @@ pub fn run(queue: &Arc<Queue>, header: &PacketHeader, padded: &[u8], busy_ns: u6
             (_, Some(kernel)) => {
                 let work = (kernel.run)(body, &env)?;
                 let counters = &queue.core.live.counters;
-                counters.operations.fetch_add(work.operations, Ordering::Relaxed);
-                counters.device.fetch_add(work.read.saturating_add(work.written), Ordering::Relaxed);
-                Ok(Outcome::Done { device_ns: cost_ns(queue.core.hardware.model, &work) })
+                counters
+                    .operations
+                    .fetch_add(work.operations, Ordering::Relaxed);
+                counters
+                    .device
+                    .fetch_add(work.read.saturating_add(work.written), Ordering::Relaxed);
+                Ok(Outcome::Done {
+                    device_ns: cost_ns(queue.core.hardware.model, &work),
+                })
             }
-            (op::COPY, _) => copy::copy(&env, &kernels::env::body(body, "copy")?).map(|device_ns| Outcome::Done { device_ns }),
-            (op::FILL, _) => copy::fill(&env, &kernels::env::body(body, "fill")?).map(|device_ns| Outcome::Done { device_ns }),
+            (op::COPY, _) => copy::copy(&env, &kernels::env::body(body, "copy")?)
+                .map(|device_ns| Outcome::Done { device_ns }),
+            (op::FILL, _) => copy::fill(&env, &kernels::env::body(body, "fill")?)
+                .map(|device_ns| Outcome::Done { device_ns }),
             (op::WRITE, _) => copy::write(&env, body).map(|device_ns| Outcome::Done { device_ns }),
             (op::WAIT, _) => wait(queue, &kernels::env::body(body, "wait")?, waited),
-            (op::NOTIFY, _) => notify(queue, body, busy_ns, Status::Ok).map(|()| Outcome::Done { device_ns: 0 }),
+            (op::NOTIFY, _) => {
+                notify(queue, body, busy_ns, Status::Ok).map(|()| Outcome::Done { device_ns: 0 })
+            }
             _ => {
                 exact(body, 0)?;
-                Ok(Outcome::Done { device_ns: queue.core.hardware.model.launch_ns })
+                Ok(Outcome::Done {
+                    device_ns: queue.core.hardware.model.launch_ns,
+                })
             }
         }
     }));
@@ -111,9 +165,15 @@ pub fn run(queue: &Arc<Queue>, header: &PacketHeader, padded: &[u8], busy_ns: u6
         Ok(Ok(outcome)) => Ok(outcome),
         Ok(Err(fault)) => Err(env.explain(fault)),
         Err(panic) => {
-            let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+            let text = panic
+                .downcast_ref::<String>()
+                .cloned()
+                .or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
             let name = kernel.map_or("the command", |k| k.name);
-            Err(Fault::new(Status::KernelPanic, format!("{name} panicked: {}", text.unwrap_or_default())))
+            Err(Fault::new(
+                Status::KernelPanic,
+                format!("{name} panicked: {}", text.unwrap_or_default()),
+            ))
         }
     }
 }
@@ -121,49 +181,91 @@ pub fn run(queue: &Arc<Queue>, header: &PacketHeader, padded: &[u8], busy_ns: u6
 /// The body and nothing else: as long as it must be, in as few units as it needs, zero behind it.
 fn exact(padded: &[u8], length: usize) -> Result<&[u8], Fault> {
     let Some(body) = padded.get(..length) else {
-        let text = format!("the packet carries {} bytes of body, its opcode defines {length}", padded.len());
+        let text = format!(
+            "the packet carries {} bytes of body, its opcode defines {length}",
+            padded.len()
+        );
         return Err(Fault::new(Status::TruncatedBody, text));
     };
     if let Some(at) = padded[length..].iter().position(|b| *b != 0) {
-        return Err(Fault::new(Status::ReservedNotZero, format!("byte {} behind the packet's body is not zero", length + at)));
+        return Err(Fault::new(
+            Status::ReservedNotZero,
+            format!("byte {} behind the packet's body is not zero", length + at),
+        ));
     }
     Ok(body)
 }
 
 fn take<T: Wire>(padded: &[u8], length: usize) -> Result<T, Fault> {
-    T::read_from(exact(padded, length)?).ok_or_else(|| Fault::new(Status::TruncatedBody, "the packet's body is truncated"))
+    T::read_from(exact(padded, length)?)
+        .ok_or_else(|| Fault::new(Status::TruncatedBody, "the packet's body is truncated"))
 }
 
 fn wait(queue: &Arc<Queue>, wait: &packet::Wait, waited: bool) -> Result<Outcome, Fault> {
-    let gone = if waited { Status::Dependency } else { Status::BadHandle };
-    let target = queue.core.find_queue(wait.queue).filter(|t| t.context.handle == queue.context.handle);
+    let gone = if waited {
+        Status::Dependency
+    } else {
+        Status::BadHandle
+    };
+    let target = queue
+        .core
+        .find_queue(wait.queue)
+        .filter(|t| t.context.handle == queue.context.handle);
     let Some(target) = target else {
-        let text = format!("wait: the queue {:#x} does not exist in this context", wait.queue);
+        let text = format!(
+            "wait: the queue {:#x} does not exist in this context",
+            wait.queue
+        );
         return Err(Fault::new(gone, text));
     };
     if target.timeline() < wait.value {
         if target.handle == queue.handle {
-            return Err(Fault::new(Status::InvalidArgument, format!("wait: the queue waits for its own value {}", wait.value)));
+            return Err(Fault::new(
+                Status::InvalidArgument,
+                format!("wait: the queue waits for its own value {}", wait.value),
+            ));
         }
         if target.is_dead() {
-            let text = format!("wait: the queue {:#x} has ended at {}, before the value {}", wait.queue, target.timeline(), wait.value);
+            let text = format!(
+                "wait: the queue {:#x} has ended at {}, before the value {}",
+                wait.queue,
+                target.timeline(),
+                wait.value
+            );
             return Err(Fault::new(Status::Dependency, text));
         }
-        return Ok(Outcome::Wait { queue: target, value: wait.value });
+        return Ok(Outcome::Wait {
+            queue: target,
+            value: wait.value,
+        });
     }
     if target.failed_at(wait.value) {
-        let text = format!("wait: command {} of queue {:#x} failed", wait.value, wait.queue);
+        let text = format!(
+            "wait: command {} of queue {:#x} failed",
+            wait.value, wait.queue
+        );
         return Err(Fault::new(Status::Dependency, text));
     }
     Ok(Outcome::Done { device_ns: 0 })
 }
 
 /// Writes the notifier of a packet that an error took, if the packet is well-formed.
-pub fn notify_cancelled(queue: &Queue, header: &PacketHeader, padded: &[u8], busy_ns: u64, status: Status) -> Result<(), Fault> {
+pub fn notify_cancelled(
+    queue: &Queue,
+    header: &PacketHeader,
+    padded: &[u8],
+    busy_ns: u64,
+    status: Status,
+) -> Result<(), Fault> {
     if header.version != VERSION || header.flags != 0 {
         return Err(Fault::new(Status::Cancelled, "notify: not a plain packet"));
     }
-    notify(queue, exact(padded, size_of::<packet::Notify>())?, busy_ns, status)
+    notify(
+        queue,
+        exact(padded, size_of::<packet::Notify>())?,
+        busy_ns,
+        status,
+    )
 }
 
 /// Writes a notifier of the context's pool.
@@ -197,12 +299,21 @@ fn suffer(env: &Command<'_>, hit: Hit) -> Result<(), Fault> {
         // Not `panic!`: the hook would print a report of what was asked for.
         rpc::Fault::Panic => resume_unwind(Box::new("an injected panic")),
         rpc::Fault::Fail => {
-            let status = u32::try_from(hit.value).ok().and_then(Status::from_raw).filter(|s| *s != Status::Ok);
-            Err(Fault::new(status.unwrap_or(Status::Injected), "an injected failure"))
+            let status = u32::try_from(hit.value)
+                .ok()
+                .and_then(Status::from_raw)
+                .filter(|s| *s != Status::Ok);
+            Err(Fault::new(
+                status.unwrap_or(Status::Injected),
+                "an injected failure",
+            ))
         }
         rpc::Fault::Ecc => {
             counters.ecc_uncorrected.fetch_add(1, Ordering::Relaxed);
-            Err(Fault::new(Status::EccUncorrected, "an injected uncorrectable memory error"))
+            Err(Fault::new(
+                Status::EccUncorrected,
+                "an injected uncorrectable memory error",
+            ))
         }
         rpc::Fault::Delay => {
             let end = wall_ns().saturating_add(hit.value.saturating_mul(1000));
@@ -212,7 +323,10 @@ fn suffer(env: &Command<'_>, hit: Hit) -> Result<(), Fault> {
             }
             Ok(())
         }
-        rpc::Fault::DropInterrupt | rpc::Fault::AllOnes | rpc::Fault::Heat | rpc::Fault::EccCorrected => Ok(()),
+        rpc::Fault::DropInterrupt
+        | rpc::Fault::AllOnes
+        | rpc::Fault::Heat
+        | rpc::Fault::EccCorrected => Ok(()),
     }
 }
 
@@ -233,11 +347,19 @@ impl<'a> Command<'a> {
     fn new(queue: &'a Queue, opcode: u16) -> Self {
         let started = wall_ns();
         let deadline = started.saturating_add(queue.core.watchdog_ns).into();
-        Self { queue, opcode, started, deadline, reason: AtomicU32::new(0), held: Mutex::new(Vec::new()) }
+        Self {
+            queue,
+            opcode,
+            started,
+            deadline,
+            reason: AtomicU32::new(0),
+            held: Mutex::new(Vec::new()),
+        }
     }
 
     fn limit(&self, ns: u64) {
-        self.deadline.store(self.started.saturating_add(ns), Ordering::Relaxed);
+        self.deadline
+            .store(self.started.saturating_add(ns), Ordering::Relaxed);
     }
 
     fn held(&self) -> MutexGuard<'_, Vec<SegmentUse>> {
@@ -245,9 +367,18 @@ impl<'a> Command<'a> {
     }
 
     /// The segment of a range, held until the command ends.
-    pub fn segment(&self, operand: u16, address: u64, length: u64, access: Access) -> Result<Arc<Segment>, Fault> {
+    pub fn segment(
+        &self,
+        operand: u16,
+        address: u64,
+        length: u64,
+        access: Access,
+    ) -> Result<Arc<Segment>, Fault> {
         let space = self.queue.context.space();
-        match space.find(address, length, access == Access::Write).and_then(|s| s.hold(address)) {
+        match space
+            .find(address, length, access == Access::Write)
+            .and_then(|s| s.hold(address))
+        {
             Ok(held) => {
                 let segment = held.segment().clone();
                 self.held().push(held);
@@ -258,37 +389,67 @@ impl<'a> Command<'a> {
     }
 
     fn stop(&self, reason: Status) -> Stopped {
-        let _ = self.reason.compare_exchange(0, reason.raw(), Ordering::Relaxed, Ordering::Relaxed);
+        let _ = self
+            .reason
+            .compare_exchange(0, reason.raw(), Ordering::Relaxed, Ordering::Relaxed);
         Stopped
     }
 
     /// Says why the command was stopped, if it was.
     fn explain(&self, fault: Fault) -> Fault {
-        let reason = Status::from_raw(self.reason.load(Ordering::Relaxed)).filter(|s| *s != Status::Ok);
-        let (Status::Cancelled, Some(reason)) = (fault.status, reason) else { return fault };
+        let reason =
+            Status::from_raw(self.reason.load(Ordering::Relaxed)).filter(|s| *s != Status::Ok);
+        let (Status::Cancelled, Some(reason)) = (fault.status, reason) else {
+            return fault;
+        };
         let text = match reason {
-            Status::Watchdog => format!("opcode {:#06x} ran for {} ms", self.opcode, wall_ns().saturating_sub(self.started) / 1_000_000),
-            Status::AddressFault => format!("opcode {:#06x}: its memory was freed while it ran", self.opcode),
+            Status::Watchdog => format!(
+                "opcode {:#06x} ran for {} ms",
+                self.opcode,
+                wall_ns().saturating_sub(self.started) / 1_000_000
+            ),
+            Status::AddressFault => format!(
+                "opcode {:#06x}: its memory was freed while it ran",
+                self.opcode
+            ),
             other => other.text().to_owned(),
         };
-        Fault { status: reason, rule: text, ..fault }
+        Fault {
+            status: reason,
+            rule: text,
+            ..fault
+        }
     }
 }
 
 impl Env for Command<'_> {
-    fn operand(&self, index: u16, address: u64, length: u64, access: Access) -> Result<Bytes<'_>, Fault> {
+    fn operand(
+        &self,
+        index: u16,
+        address: u64,
+        length: u64,
+        access: Access,
+    ) -> Result<Bytes<'_>, Fault> {
         if length == 0 {
             // SAFETY: no byte of an empty range is ever accessed.
             return Ok(unsafe { Bytes::new(std::ptr::dangling_mut(), 0, true) });
         }
         let segment = self.segment(index, address, length, access)?;
-        let run = segment.run(address - segment.va, length).filter(|r| r.len() as u64 == length);
+        let run = segment
+            .run(address - segment.va, length)
+            .filter(|r| r.len() as u64 == length);
         let Some(run) = run else {
             let text = format!("{address:#x} + {length:#x} is host memory in pieces: copy it to device memory first");
             return Err(Fault::operand(Status::OperandFault, index, address, text));
         };
         // SAFETY: `held` keeps the segment, and so its mapping, until the command is dropped, which `self` outlives.
-        Ok(unsafe { Bytes::new(run.as_ptr().cast_mut(), run.len(), run.as_mut_ptr().is_some()) })
+        Ok(unsafe {
+            Bytes::new(
+                run.as_ptr().cast_mut(),
+                run.len(),
+                run.as_mut_ptr().is_some(),
+            )
+        })
     }
 
     fn check(&self) -> Result<(), Stopped> {

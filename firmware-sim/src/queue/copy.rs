@@ -1,9 +1,9 @@
 //! Copies and fills. They go through segments piece by piece, so host memory need not be contiguous here.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::Arc;
 
-use vmlu_abi::packet::{Copy, Fill, MAX_INLINE, WriteInline};
+use vmlu_abi::packet::{Copy, Fill, WriteInline, MAX_INLINE};
 use vmlu_abi::{Status, Wire};
 
 use super::command::Command;
@@ -29,8 +29,13 @@ pub fn copy(env: &Command<'_>, copy: &Copy) -> Result<u64, Fault> {
     }
     let src = env.segment(SRC, copy.src, copy.length, Access::Read)?;
     let dst = env.segment(DST, copy.dst, copy.length, Access::Write)?;
-    if copy.src < copy.dst.saturating_add(copy.length) && copy.dst < copy.src.saturating_add(copy.length) {
-        let text = format!("copy: {:#x} and {:#x} overlap over {:#x} bytes", copy.dst, copy.src, copy.length);
+    if copy.src < copy.dst.saturating_add(copy.length)
+        && copy.dst < copy.src.saturating_add(copy.length)
+    {
+        let text = format!(
+            "copy: {:#x} and {:#x} overlap over {:#x} bytes",
+            copy.dst, copy.src, copy.length
+        );
         return Err(Fault::operand(Status::BadOperand, DST, copy.dst, text));
     }
     let mut done = 0;
@@ -46,28 +51,52 @@ pub fn copy(env: &Command<'_>, copy: &Copy) -> Result<u64, Fault> {
     let core = &env.queue.core;
     let model = core.hardware.model;
     let counters = &core.live.counters;
-    Ok(match (src.device_range().is_some(), dst.device_range().is_some()) {
-        (true, true) => {
-            counters.device.fetch_add(2 * copy.length, Ordering::Relaxed);
-            cost_ns(model, &Work { read: copy.length, written: copy.length, ..Work::default() })
-        }
-        (from_device, _) => {
-            let counter = if from_device { &counters.to_host } else { &counters.from_host };
-            counter.fetch_add(copy.length, Ordering::Relaxed);
-            transfer_ns(model, copy.length)
-        }
-    })
+    Ok(
+        match (src.device_range().is_some(), dst.device_range().is_some()) {
+            (true, true) => {
+                counters
+                    .device
+                    .fetch_add(2 * copy.length, Ordering::Relaxed);
+                cost_ns(
+                    model,
+                    &Work {
+                        read: copy.length,
+                        written: copy.length,
+                        ..Work::default()
+                    },
+                )
+            }
+            (from_device, _) => {
+                let counter = if from_device {
+                    &counters.to_host
+                } else {
+                    &counters.from_host
+                };
+                counter.fetch_add(copy.length, Ordering::Relaxed);
+                transfer_ns(model, copy.length)
+            }
+        },
+    )
 }
 
 /// [`vmlu_abi::packet::op::FILL`]; its device time.
 pub fn fill(env: &Command<'_>, fill: &Fill) -> Result<u64, Fault> {
     let width = u64::from(fill.width);
-    if !matches!(fill.width, 1 | 2 | 4 | 8) || fill.reserved != 0 || (width < 8 && fill.pattern >> (width * 8) != 0) {
-        let text = format!("fill: a pattern {:#x} of {} bytes", fill.pattern, fill.width);
+    if !matches!(fill.width, 1 | 2 | 4 | 8)
+        || fill.reserved != 0
+        || (width < 8 && fill.pattern >> (width * 8) != 0)
+    {
+        let text = format!(
+            "fill: a pattern {:#x} of {} bytes",
+            fill.pattern, fill.width
+        );
         return Err(Fault::new(Status::InvalidArgument, text));
     }
-    if fill.dst % width != 0 || fill.length % width != 0 {
-        let text = format!("fill: {:#x} + {:#x} is not aligned to the {width} bytes of the pattern", fill.dst, fill.length);
+    if !fill.dst.is_multiple_of(width) || !fill.length.is_multiple_of(width) {
+        let text = format!(
+            "fill: {:#x} + {:#x} is not aligned to the {width} bytes of the pattern",
+            fill.dst, fill.length
+        );
         return Err(Fault::operand(Status::BadOperand, DST, fill.dst, text));
     }
     if fill.length > 0 {
@@ -88,9 +117,20 @@ pub fn fill(env: &Command<'_>, fill: &Fill) -> Result<u64, Fault> {
             }
             done += run.len() as u64;
         }
-        env.queue.core.live.counters.device.fetch_add(fill.length, Ordering::Relaxed);
+        env.queue
+            .core
+            .live
+            .counters
+            .device
+            .fetch_add(fill.length, Ordering::Relaxed);
     }
-    Ok(cost_ns(env.queue.core.hardware.model, &Work { written: fill.length, ..Work::default() }))
+    Ok(cost_ns(
+        env.queue.core.hardware.model,
+        &Work {
+            written: fill.length,
+            ..Work::default()
+        },
+    ))
 }
 
 /// [`vmlu_abi::packet::op::WRITE`]; its device time.
@@ -100,23 +140,54 @@ pub fn write(env: &Command<'_>, body: &[u8]) -> Result<u64, Fault> {
     };
     let data = &body[size_of::<WriteInline>()..];
     if head.reserved != 0 || head.length as usize != data.len() || data.len() > MAX_INLINE {
-        let text = format!("write: {} bytes announced, {} in the packet, at most {MAX_INLINE} allowed", head.length, data.len());
+        let text = format!(
+            "write: {} bytes announced, {} in the packet, at most {MAX_INLINE} allowed",
+            head.length,
+            data.len()
+        );
         return Err(Fault::new(Status::BadLength, text));
     }
     if !data.is_empty() {
         let dst = env.segment(DST, head.dst, data.len() as u64, Access::Write)?;
         let mut done = 0;
         while done < data.len() {
-            let to = piece(&dst, DST, head.dst + done as u64, (data.len() - done) as u64)?;
+            let to = piece(
+                &dst,
+                DST,
+                head.dst + done as u64,
+                (data.len() - done) as u64,
+            )?;
             to.copy_from(&data[done..done + to.len()]);
             done += to.len();
         }
-        env.queue.core.live.counters.from_host.fetch_add(data.len() as u64, Ordering::Relaxed);
+        env.queue
+            .core
+            .live
+            .counters
+            .from_host
+            .fetch_add(data.len() as u64, Ordering::Relaxed);
     }
-    Ok(transfer_ns(env.queue.core.hardware.model, data.len() as u64))
+    Ok(transfer_ns(
+        env.queue.core.hardware.model,
+        data.len() as u64,
+    ))
 }
 
-fn piece(segment: &Arc<Segment>, operand: u16, address: u64, length: u64) -> Result<Bytes<'_>, Fault> {
-    let run = segment.run(address - segment.va, length).filter(|r| !r.is_empty());
-    run.ok_or_else(|| Fault::operand(Status::OperandFault, operand, address, format!("{address:#x} has no memory behind it")))
+fn piece(
+    segment: &Arc<Segment>,
+    operand: u16,
+    address: u64,
+    length: u64,
+) -> Result<Bytes<'_>, Fault> {
+    let run = segment
+        .run(address - segment.va, length)
+        .filter(|r| !r.is_empty());
+    run.ok_or_else(|| {
+        Fault::operand(
+            Status::OperandFault,
+            operand,
+            address,
+            format!("{address:#x} has no memory behind it"),
+        )
+    })
 }

@@ -38,7 +38,10 @@ impl Errors {
                 if self.spans.len() == MAX_SPANS {
                     self.spans.pop_front();
                 }
-                self.spans.push_back(Span { first, last: u64::MAX });
+                self.spans.push_back(Span {
+                    first,
+                    last: u64::MAX,
+                });
             }
         }
     }
@@ -68,7 +71,9 @@ impl Errors {
 
     /// Whether an error took the command with this value.
     pub fn took(&self, value: u64) -> bool {
-        self.spans.iter().any(|s| (s.first..=s.last).contains(&value))
+        self.spans
+            .iter()
+            .any(|s| (s.first..=s.last).contains(&value))
     }
 }
 
@@ -80,7 +85,10 @@ mod tests {
     #[test]
     fn errors_take_what_was_written_before_they_are_cleared() {
         let mut errors = Errors::default();
-        let record = ErrorRecord { status: 7, ..ErrorRecord::zeroed() };
+        let record = ErrorRecord {
+            status: 7,
+            ..ErrorRecord::zeroed()
+        };
         assert!(!errors.clear(0) && !errors.took(1));
         errors.begin(5, record, false);
         assert!(!errors.took(4) && errors.took(5) && errors.took(1 << 40));

@@ -4,7 +4,7 @@
 //! The other side of it is the producer: it writes packets, then its doorbell (release), a full fence, and reads `asleep`; if that is set it
 //! kicks. The card sets `asleep`, a full fence, and reads the doorbell once more. So one of the two sees the other.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering, fence};
+use std::sync::atomic::{fence, AtomicBool, AtomicU8, Ordering};
 
 /// What a queue is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +55,10 @@ pub struct Life {
 impl Life {
     /// A queue that sleeps.
     pub fn new() -> Self {
-        Self { state: AtomicU8::new(State::Asleep as u8), kicked: AtomicBool::new(false) }
+        Self {
+            state: AtomicU8::new(State::Asleep as u8),
+            kicked: AtomicBool::new(false),
+        }
     }
 
     /// The state.
@@ -72,7 +75,9 @@ impl Life {
 
     /// Moves from one state to another; `false` if it was not in the first.
     pub fn change(&self, from: State, to: State) -> bool {
-        self.state.compare_exchange(from as u8, to as u8, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+        self.state
+            .compare_exchange(from as u8, to as u8, Ordering::SeqCst, Ordering::SeqCst)
+            .is_ok()
     }
 
     /// Moves on from `Running`. Only the worker that owns the queue calls it.

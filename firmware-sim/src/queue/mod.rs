@@ -30,8 +30,8 @@ use crate::memory::words::HostWords;
 use crate::scheduler::Scheduler;
 
 use errors::Errors;
-use life::{Life, Producer, Rest};
 pub use life::State;
+use life::{Life, Producer, Rest};
 
 /// Host memory of a queue, with the DMA ranges it came from.
 pub struct QueueMemory {
@@ -98,7 +98,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Queue {
     /// A queue that sleeps, with a cleared status page and doorbell.
-    pub fn new(handle: u64, core: Arc<Core>, context: Arc<Context>, memory: QueueMemory, ring_units: u32, vector: u32) -> Self {
+    pub fn new(
+        handle: u64,
+        core: Arc<Core>,
+        context: Arc<Context>,
+        memory: QueueMemory,
+        ring_units: u32,
+        vector: u32,
+    ) -> Self {
         let index = handle as u32;
         for offset in [STATUS_CONSUMED, STATUS_TIMELINE] {
             memory.status.u64(offset).store(0, Ordering::Relaxed);
@@ -114,7 +121,13 @@ impl Queue {
             ring_units: u64::from(ring_units),
             vector,
             life: Life::new(),
-            cursor: Mutex::new(Cursor { consumed: 0, signalled: u64::MAX, busy_ns: 0, waited: false, packet: Box::new([0; 4096]) }),
+            cursor: Mutex::new(Cursor {
+                consumed: 0,
+                signalled: u64::MAX,
+                busy_ns: 0,
+                waited: false,
+                packet: Box::new([0; 4096]),
+            }),
             consumed: AtomicU64::new(0),
             timeline: AtomicU64::new(0),
             cancel: AtomicBool::new(false),
@@ -137,7 +150,11 @@ impl Queue {
 
     /// Units that the producer says it has written.
     pub fn doorbell(&self) -> u64 {
-        self.core.hardware.doorbells.word(self.doorbell_offset()).map_or(0, |w| w.load(Ordering::Acquire))
+        self.core
+            .hardware
+            .doorbells
+            .word(self.doorbell_offset())
+            .map_or(0, |w| w.load(Ordering::Acquire))
     }
 
     /// Accesses the queue's host memory; `None` if the queue has ended.
@@ -198,11 +215,17 @@ impl Queue {
     /// The error, and the record that explains it. With `clear`, packets written until now are still cancelled, later ones run.
     pub fn take_error(&self, clear: bool) -> ErrorRecord {
         let mut errors = lock(&self.errors);
-        let Some(record) = errors.record() else { return ErrorRecord::zeroed() };
+        let Some(record) = errors.record() else {
+            return ErrorRecord::zeroed();
+        };
         if clear && errors.clear(self.timeline()) {
             // Before the error is taken away: who finds none finds this.
-            let end = self.consumed.load(Ordering::Relaxed).saturating_add(self.ring_units);
-            self.cancel_until.store(self.doorbell().min(end), Ordering::SeqCst);
+            let end = self
+                .consumed
+                .load(Ordering::Relaxed)
+                .saturating_add(self.ring_units);
+            self.cancel_until
+                .store(self.doorbell().min(end), Ordering::SeqCst);
             self.error.store(0, Ordering::SeqCst);
             self.memory(|m| m.status.u32(STATUS_ERROR).store(0, Ordering::SeqCst));
         }
@@ -220,13 +243,21 @@ impl Queue {
             let mut errors = lock(&self.errors);
             errors.begin(self.timeline() + 1, record, stopped);
             self.error.store(record.status, Ordering::SeqCst);
-            self.memory(|m| m.status.u32(STATUS_ERROR).store(record.status, Ordering::SeqCst));
+            self.memory(|m| {
+                m.status
+                    .u32(STATUS_ERROR)
+                    .store(record.status, Ordering::SeqCst)
+            });
         }
         if let Some(status) = Status::from_raw(record.status) {
             self.core.live.counters.xid(status.xid());
         }
         if let Some(suppressed) = self.core.log.allow() {
-            let end = record.rule.iter().position(|b| *b == 0).unwrap_or(record.rule.len());
+            let end = record
+                .rule
+                .iter()
+                .position(|b| *b == 0)
+                .unwrap_or(record.rule.len());
             tracing::warn!(
                 chip = self.core.hardware.chip,
                 pid = self.context.owner.pid,
@@ -239,7 +270,12 @@ impl Queue {
                 String::from_utf8_lossy(&record.rule[..end]),
             );
         }
-        self.core.events.post(self.vector, EventKind::QueueError, self.index, u64::from(record.status));
+        self.core.events.post(
+            self.vector,
+            EventKind::QueueError,
+            self.index,
+            u64::from(record.status),
+        );
     }
 
     fn is_dead(&self) -> bool {
@@ -249,14 +285,21 @@ impl Queue {
     /// Whether a DMA range touches the queue's memory.
     pub fn touches(&self, address: u64, length: u64) -> bool {
         let end = address.saturating_add(length);
-        self.memory(|m| m.ranges.iter().any(|(a, l)| *a < end && address < a.saturating_add(*l))).unwrap_or(false)
+        self.memory(|m| {
+            m.ranges
+                .iter()
+                .any(|(a, l)| *a < end && address < a.saturating_add(*l))
+        })
+        .unwrap_or(false)
     }
 
     /// Has `waiter` looked at again once the timeline has reached `value`, or the queue has ended.
     fn wake_at(&self, value: u64, waiter: &Arc<Self>) {
         let mut dependents = lock(&self.dependents);
         // A queue waits for one value at a time; what is left of earlier waits, and of queues that are gone, goes here.
-        dependents.retain(|(_, queue)| queue.strong_count() > 0 && !std::ptr::eq(queue.as_ptr(), Arc::as_ptr(waiter)));
+        dependents.retain(|(_, queue)| {
+            queue.strong_count() > 0 && !std::ptr::eq(queue.as_ptr(), Arc::as_ptr(waiter))
+        });
         dependents.push((value, Arc::downgrade(waiter)));
         self.has_dependents.store(true, Ordering::SeqCst);
     }
@@ -274,7 +317,8 @@ impl Queue {
                 }
                 !due
             });
-            self.has_dependents.store(!dependents.is_empty(), Ordering::SeqCst);
+            self.has_dependents
+                .store(!dependents.is_empty(), Ordering::SeqCst);
         }
         for queue in woken {
             if queue.change(State::Blocked, State::Ready) {
@@ -296,7 +340,8 @@ impl Queue {
         self.cancel();
         let stopped = loop {
             let free = [State::Asleep, State::Ready, State::Hot, State::Blocked];
-            if free.into_iter().any(|s| self.change(s, State::Dead)) || self.state() == State::Dead {
+            if free.into_iter().any(|s| self.change(s, State::Dead)) || self.state() == State::Dead
+            {
                 break true;
             }
             if Instant::now() > deadline {
@@ -312,7 +357,11 @@ impl Queue {
 
 impl Producer for Queue {
     fn set_asleep(&self, asleep: bool) {
-        self.memory(|m| m.status.u32(STATUS_ASLEEP).store(u32::from(asleep), Ordering::SeqCst));
+        self.memory(|m| {
+            m.status
+                .u32(STATUS_ASLEEP)
+                .store(u32::from(asleep), Ordering::SeqCst)
+        });
     }
 
     fn has_work(&self) -> bool {

@@ -1,8 +1,8 @@
 //! Serving a queue: packets in order, one after the other.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::atomic::{fence, Ordering};
 use std::sync::Arc;
-use std::sync::atomic::{Ordering, fence};
 
 use vmlu_abi::event::EventKind;
 use vmlu_abi::packet::{self, PacketHeader};
@@ -11,7 +11,7 @@ use vmlu_abi::status::{ErrorRecord, RULE_TEXT};
 use vmlu_abi::{Status, Wire};
 
 use super::command::{self, Outcome};
-use super::{Cursor, Queue, QueueMemory, State, lock};
+use super::{lock, Cursor, Queue, QueueMemory, State};
 use crate::clock::wall_ns;
 use crate::kernels::env::Fault;
 use crate::scheduler::Scheduler;
@@ -65,7 +65,10 @@ impl Drop for Busy<'_> {
         self.queue.core.live.end(now);
         self.queue.core.clock.end(now);
         self.queue.last_work.store(now, Ordering::Relaxed);
-        self.queue.context.busy_ns.fetch_add(now.saturating_sub(self.start), Ordering::Relaxed);
+        self.queue
+            .context
+            .busy_ns
+            .fetch_add(now.saturating_sub(self.start), Ordering::Relaxed);
     }
 }
 
@@ -73,14 +76,24 @@ impl Queue {
     /// Serves the queue, which the caller has moved to `Running`, and moves it on. Survives whatever happens: a bug costs this queue alone.
     pub fn serve(self: &Arc<Self>) {
         let scheduler = Scheduler::get();
-        let next = catch_unwind(AssertUnwindSafe(|| self.serve_packets(scheduler))).unwrap_or_else(|_| {
-            tracing::error!(chip = self.core.hardware.chip, queue = self.index, "bug: a worker panicked; its queue is stopped");
-            let fault = Fault::new(Status::Internal, "the firmware panicked while it served the queue");
-            let offset = self.consumed.load(Ordering::Relaxed);
-            // Nothing of what panicked is called again without care.
-            let _ = catch_unwind(AssertUnwindSafe(|| self.fail(self.record(offset, &PacketHeader::zeroed(), &fault), true)));
-            State::Dead
-        });
+        let next =
+            catch_unwind(AssertUnwindSafe(|| self.serve_packets(scheduler))).unwrap_or_else(|_| {
+                tracing::error!(
+                    chip = self.core.hardware.chip,
+                    queue = self.index,
+                    "bug: a worker panicked; its queue is stopped"
+                );
+                let fault = Fault::new(
+                    Status::Internal,
+                    "the firmware panicked while it served the queue",
+                );
+                let offset = self.consumed.load(Ordering::Relaxed);
+                // Nothing of what panicked is called again without care.
+                let _ = catch_unwind(AssertUnwindSafe(|| {
+                    self.fail(self.record(offset, &PacketHeader::zeroed(), &fault), true)
+                }));
+                State::Dead
+            });
         match next {
             // `step` has left `Running` already, before the queue could be woken.
             State::Blocked => {}
@@ -136,7 +149,14 @@ impl Queue {
         }
         let consumed = cursor.consumed;
         let framing = |text: String| {
-            self.fail(self.record(consumed, &PacketHeader::zeroed(), &Fault::new(Status::FramingError, text)), true);
+            self.fail(
+                self.record(
+                    consumed,
+                    &PacketHeader::zeroed(),
+                    &Fault::new(Status::FramingError, text),
+                ),
+                true,
+            );
             Step::Stopped
         };
         if available > self.ring_units {
@@ -145,7 +165,11 @@ impl Queue {
         }
         let header = match self.fetch(consumed, available, &mut cursor.packet) {
             Fetched::Packet(header) => header,
-            Fetched::Damaged(units) => return framing(format!("a packet of {units} units at {consumed} where {available} were written")),
+            Fetched::Damaged(units) => {
+                return framing(format!(
+                    "a packet of {units} units at {consumed} where {available} were written"
+                ))
+            }
             Fetched::Gone => return Step::Stopped,
         };
         let units = u64::from(header.units);
@@ -153,10 +177,22 @@ impl Queue {
 
         let error = self.error.load(Ordering::SeqCst);
         if error != 0 || consumed < self.cancel_until.load(Ordering::SeqCst) {
-            self.core.live.counters.packets_failed.fetch_add(1, Ordering::Relaxed);
+            self.core
+                .live
+                .counters
+                .packets_failed
+                .fetch_add(1, Ordering::Relaxed);
             if header.opcode == packet::op::NOTIFY {
-                let status = Status::from_raw(error).filter(|s| *s != Status::Ok).unwrap_or(Status::Cancelled);
-                let _ = command::notify_cancelled(self, &header, &cursor.packet[size_of::<PacketHeader>()..body], cursor.busy_ns, status);
+                let status = Status::from_raw(error)
+                    .filter(|s| *s != Status::Ok)
+                    .unwrap_or(Status::Cancelled);
+                let _ = command::notify_cancelled(
+                    self,
+                    &header,
+                    &cursor.packet[size_of::<PacketHeader>()..body],
+                    cursor.busy_ns,
+                    status,
+                );
             }
             // With the errors locked, so that who clears the error either counts this packet or sees it counted.
             let timeline = {
@@ -167,12 +203,22 @@ impl Queue {
             self.publish(cursor, timeline);
             return Step::Done { long: false };
         }
-        let outcome = command::run(self, &header, &cursor.packet[size_of::<PacketHeader>()..body], cursor.busy_ns, cursor.waited);
+        let outcome = command::run(
+            self,
+            &header,
+            &cursor.packet[size_of::<PacketHeader>()..body],
+            cursor.busy_ns,
+            cursor.waited,
+        );
         match outcome {
             Ok(Outcome::Done { device_ns }) => {
                 cursor.busy_ns = cursor.busy_ns.wrapping_add(device_ns);
                 self.core.clock.advance(device_ns);
-                self.core.live.counters.packets.fetch_add(1, Ordering::Relaxed);
+                self.core
+                    .live
+                    .counters
+                    .packets
+                    .fetch_add(1, Ordering::Relaxed);
                 self.context.packets.fetch_add(1, Ordering::Relaxed);
             }
             Ok(Outcome::Wait { queue, value }) => {
@@ -182,10 +228,18 @@ impl Queue {
                 fence(Ordering::SeqCst);
                 let ready = queue.timeline() >= value || queue.is_dead() || self.is_cancelled();
                 // Ready after all: go on with it, unless a waker has taken the queue already.
-                return if ready && self.change(State::Blocked, State::Running) { Step::Done { long: false } } else { Step::Blocked };
+                return if ready && self.change(State::Blocked, State::Running) {
+                    Step::Done { long: false }
+                } else {
+                    Step::Blocked
+                };
             }
             Err(fault) => {
-                self.core.live.counters.packets_failed.fetch_add(1, Ordering::Relaxed);
+                self.core
+                    .live
+                    .counters
+                    .packets_failed
+                    .fetch_add(1, Ordering::Relaxed);
                 if self.is_cancelled() || self.core.is_gone() {
                     // The timeline stays: who waits for this command sees that the queue has ended before it.
                     return Step::Stopped;
@@ -195,11 +249,19 @@ impl Queue {
         }
         let timeline = self.advance(cursor, units);
         self.publish(cursor, timeline);
-        Step::Done { long: header.opcode >= packet::range::COPY.0 && !in_range(header.opcode, packet::range::SYNC) }
+        Step::Done {
+            long: header.opcode >= packet::range::COPY.0
+                && !in_range(header.opcode, packet::range::SYNC),
+        }
     }
 
     /// Copies the packet at a position out of the ring, once: its head, then as many units as that says.
-    fn fetch(&self, position: u64, available: u64, to: &mut [u8; MAX_PACKET_UNITS * UNIT]) -> Fetched {
+    fn fetch(
+        &self,
+        position: u64,
+        available: u64,
+        to: &mut [u8; MAX_PACKET_UNITS * UNIT],
+    ) -> Fetched {
         let fetched = self.memory(|memory| {
             self.copy_units(memory, position, 1, &mut to[..]);
             let header = PacketHeader::read_from(&to[..])?;
@@ -242,15 +304,23 @@ impl Queue {
     /// Shows how far the queue has come, and tells who waits for it.
     fn publish(&self, cursor: &mut Cursor, timeline: u64) {
         let arm = self.memory(|memory| {
-            memory.status.u64(STATUS_CONSUMED).store(cursor.consumed, Ordering::Release);
-            memory.status.u64(STATUS_TIMELINE).store(timeline, Ordering::Release);
+            memory
+                .status
+                .u64(STATUS_CONSUMED)
+                .store(cursor.consumed, Ordering::Release);
+            memory
+                .status
+                .u64(STATUS_TIMELINE)
+                .store(timeline, Ordering::Release);
             fence(Ordering::SeqCst);
             memory.arm.u64(0).load(Ordering::Acquire)
         });
         let arm = arm.unwrap_or(ARM_NONE);
         if arm != ARM_NONE && timeline >= arm && cursor.signalled != arm {
             cursor.signalled = arm;
-            self.core.events.post(self.vector, EventKind::Timeline, self.index, timeline);
+            self.core
+                .events
+                .post(self.vector, EventKind::Timeline, self.index, timeline);
         }
         fence(Ordering::SeqCst);
         if self.has_dependents.load(Ordering::SeqCst) {

@@ -67,11 +67,21 @@ impl Scheduler {
         static POOL: OnceLock<Scheduler> = OnceLock::new();
         static START: std::sync::Once = std::sync::Once::new();
         let pool = POOL.get_or_init(|| {
-            let workers = std::thread::available_parallelism().map_or(2, |n| n.get()).max(2);
+            let workers = std::thread::available_parallelism()
+                .map_or(2, |n| n.get())
+                .max(2);
             let cores = worker::cores();
-            let seats = (0..workers).map(|i| Seat { core: cores.get(i).copied(), wake: Condvar::new() }).collect();
+            let seats = (0..workers)
+                .map(|i| Seat {
+                    core: cores.get(i).copied(),
+                    wake: Condvar::new(),
+                })
+                .collect();
             Scheduler {
-                shared: Mutex::new(Shared { alive: workers, ..Shared::default() }),
+                shared: Mutex::new(Shared {
+                    alive: workers,
+                    ..Shared::default()
+                }),
                 seats,
                 ready_count: AtomicUsize::new(0),
                 job_count: AtomicUsize::new(0),
@@ -145,7 +155,11 @@ impl Scheduler {
         }
         let mut shared = self.shared();
         let Shared { hot, ready, .. } = &mut *shared;
-        ready.extend(hot.iter().filter(|q| q.has_work() && q.change(State::Hot, State::Ready)).cloned());
+        ready.extend(
+            hot.iter()
+                .filter(|q| q.has_work() && q.change(State::Hot, State::Ready))
+                .cloned(),
+        );
         self.ready_count.store(shared.ready.len(), Ordering::SeqCst);
         if !shared.ready.is_empty() {
             self.wake_one(&mut shared);
@@ -171,7 +185,10 @@ impl Scheduler {
     /// Wakes a parked worker, if there is one: not one of this thread's core if it can be helped, since it would wait for this thread.
     fn wake_one(&self, shared: &mut Shared) {
         let here = Some(rustix::thread::sched_getcpu());
-        let elsewhere = shared.parked.iter().rposition(|w| self.seats[*w].core != here);
+        let elsewhere = shared
+            .parked
+            .iter()
+            .rposition(|w| self.seats[*w].core != here);
         if let Some(at) = elsewhere.or_else(|| shared.parked.len().checked_sub(1)) {
             let worker = shared.parked.swap_remove(at);
             self.parked.store(shared.parked.len(), Ordering::SeqCst);

@@ -1,8 +1,8 @@
 //! One command on several workers: a job of numbered tasks that whoever is free takes one by one.
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::Arc;
+use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::Arc;
 
 use super::Scheduler;
 
@@ -48,7 +48,8 @@ impl Job {
 /// Runs a job and returns when all its tasks have ended.
 pub(super) fn run(pool: &Scheduler, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
     // SAFETY: only the lifetime is forgotten; see `Job`.
-    let task: *const (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), _>(task) };
+    let task: *const (dyn Fn(usize) + Sync) =
+        unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), _>(task) };
     let job = Arc::new(Job {
         task,
         tasks,
@@ -88,7 +89,8 @@ pub(super) fn run(pool: &Scheduler, tasks: usize, task: &(dyn Fn(usize) + Sync))
 impl Scheduler {
     /// Whether a job has tasks left.
     pub(super) fn has_jobs(&self) -> bool {
-        self.job_count.load(Ordering::Relaxed) > 0 && self.shared().jobs.iter().any(|j| j.has_tasks())
+        self.job_count.load(Ordering::Relaxed) > 0
+            && self.shared().jobs.iter().any(|j| j.has_tasks())
     }
 
     /// Takes part in a job, if there is one; `false` if there is none.
@@ -98,7 +100,9 @@ impl Scheduler {
         }
         let job = {
             let shared = self.shared();
-            let Some(job) = shared.jobs.iter().find(|j| j.has_tasks()).cloned() else { return false };
+            let Some(job) = shared.jobs.iter().find(|j| j.has_tasks()).cloned() else {
+                return false;
+            };
             job.helpers.fetch_add(1, Ordering::AcqRel);
             job
         };

@@ -1,11 +1,11 @@
 //! The ticker: while there is work, it keeps telemetry up to date and sees to it that hung commands do not hold up others.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
-use super::{Scheduler, worker};
+use super::{worker, Scheduler};
 
 /// Time between two ticks.
 const TICK: Duration = Duration::from_millis(10);
@@ -45,17 +45,19 @@ impl Ticker {
 }
 
 pub(super) fn spawn(pool: &'static Scheduler) {
-    let spawned = std::thread::Builder::new().name("mlu-ticker".into()).spawn(move || {
-        let mut idle = 0;
-        loop {
-            if idle >= IDLE_TICKS {
-                pool.ticker.sleep(|| pool.safe_tick());
-                idle = 0;
+    let spawned = std::thread::Builder::new()
+        .name("mlu-ticker".into())
+        .spawn(move || {
+            let mut idle = 0;
+            loop {
+                if idle >= IDLE_TICKS {
+                    pool.ticker.sleep(|| pool.safe_tick());
+                    idle = 0;
+                }
+                std::thread::sleep(TICK);
+                idle = if pool.safe_tick() { 0 } else { idle + 1 };
             }
-            std::thread::sleep(TICK);
-            idle = if pool.safe_tick() { 0 } else { idle + 1 };
-        }
-    });
+        });
     if let Err(error) = spawned {
         tracing::error!("no thread for the ticker: {error}");
     }
@@ -74,27 +76,43 @@ impl Scheduler {
     fn tick(&self) -> bool {
         let (cores, active, stuck) = {
             let mut shared = self.shared();
-            let active = self.serving.load(Ordering::SeqCst) > 0 || !shared.ready.is_empty() || !shared.hot.is_empty();
-            let all_busy = self.parked.load(Ordering::SeqCst) == 0 && !self.polling.load(Ordering::SeqCst);
+            let active = self.serving.load(Ordering::SeqCst) > 0
+                || !shared.ready.is_empty()
+                || !shared.hot.is_empty();
+            let all_busy =
+                self.parked.load(Ordering::SeqCst) == 0 && !self.polling.load(Ordering::SeqCst);
             // Every worker has been inside a command for a tick while queues wait: let one more worker run.
             let stuck = all_busy && shared.alive < MAX_WORKERS && shared.needs_worker();
             if stuck {
                 shared.alive += 1;
             }
-            (shared.cores.iter().filter_map(|c| c.upgrade()).collect::<Vec<_>>(), active, stuck)
+            (
+                shared
+                    .cores
+                    .iter()
+                    .filter_map(|c| c.upgrade())
+                    .collect::<Vec<_>>(),
+                active,
+                stuck,
+            )
         };
         if stuck {
             worker::spawn(Self::get(), None);
         }
         self.look_after_others();
-        let busy = cores.iter().fold(false, |busy, core| core.tick() || busy);
-        busy || active
+        // All of them tick.
+        let busy = cores.iter().filter(|core| core.tick()).count();
+        busy > 0 || active
     }
 }
 
 impl super::Shared {
     /// Whether queues have work that nobody looks at.
     fn needs_worker(&self) -> bool {
-        !self.ready.is_empty() || self.hot.iter().any(|q| q.state() == crate::queue::State::Hot && q.has_work())
+        !self.ready.is_empty()
+            || self
+                .hot
+                .iter()
+                .any(|q| q.state() == crate::queue::State::Hot && q.has_work())
     }
 }

@@ -1,10 +1,10 @@
 //! A worker's life: serve, poll, park.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::Ordering;
+use std::sync::Arc;
 
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use rustix::thread::{sched_getaffinity, sched_setaffinity, CpuSet};
 
 use super::Scheduler;
 use crate::clock::wall_ns;
@@ -34,7 +34,11 @@ pub(super) fn spawn(pool: &'static Scheduler, index: Option<usize>) {
 /// The cores that this process may use.
 pub(super) fn cores() -> Vec<usize> {
     let allowed = sched_getaffinity(None);
-    allowed.map_or(Vec::new(), |allowed| (0..CpuSet::MAX_CPU).filter(|c| allowed.is_set(*c)).collect())
+    allowed.map_or(Vec::new(), |allowed| {
+        (0..CpuSet::MAX_CPU)
+            .filter(|c| allowed.is_set(*c))
+            .collect()
+    })
 }
 
 fn run(pool: &'static Scheduler, seat: Option<usize>) {
@@ -141,7 +145,9 @@ impl Scheduler {
                 queue.rest();
             }
             // They come back to the list when they are empty again; until then it is nobody's to poll.
-            let cold = |queue: &Queue| matches!(queue.state(), State::Asleep | State::Blocked | State::Dead);
+            let cold = |queue: &Queue| {
+                matches!(queue.state(), State::Asleep | State::Blocked | State::Dead)
+            };
             if cold(queue) {
                 let mut shared = self.shared();
                 // It may have become hot again meanwhile.
@@ -156,7 +162,8 @@ impl Scheduler {
     /// Sleeps until there is something to do; `true` if a temporary worker, which has no seat, is to end.
     fn park(&self, seat: Option<usize>) -> bool {
         let mut shared = self.shared();
-        let poller_missing = !self.polling.load(Ordering::SeqCst) && shared.hot.iter().any(|q| q.state() == State::Hot);
+        let poller_missing = !self.polling.load(Ordering::SeqCst)
+            && shared.hot.iter().any(|q| q.state() == State::Hot);
         if poller_missing || !shared.ready.is_empty() || shared.jobs.iter().any(|j| j.has_tasks()) {
             drop(shared);
             // Somebody else has what there is; do not hammer the lock.
@@ -171,7 +178,10 @@ impl Scheduler {
         self.parked.store(shared.parked.len(), Ordering::SeqCst);
         // Whoever wakes a worker takes it out of the list.
         while shared.parked.contains(&worker) {
-            shared = self.seats[worker].wake.wait(shared).unwrap_or_else(|e| e.into_inner());
+            shared = self.seats[worker]
+                .wake
+                .wait(shared)
+                .unwrap_or_else(|e| e.into_inner());
         }
         false
     }

@@ -2,10 +2,10 @@
 
 use std::sync::atomic::Ordering;
 
-use vmlu_abi::Status;
 use vmlu_abi::event::EventKind;
 use vmlu_abi::queue::ARM_NONE;
 use vmlu_abi::rpc::{self, Fault};
+use vmlu_abi::Status;
 
 use crate::harness::*;
 
@@ -18,9 +18,16 @@ fn an_armed_value_is_told_once() {
     let chip = Chip::new();
     let ring = chip.event_ring(5, 16);
     let context = chip.context();
-    let queue = context.queue_of(rpc::QueueCreate { vector: 5, ..context.queue_memory(128) });
+    let queue = context.queue_of(rpc::QueueCreate {
+        vector: 5,
+        ..context.queue_memory(128)
+    });
     queue.ok(queue.nop());
-    assert_eq!((ring.produced(), interrupts(&chip, 5)), (0, 0), "nobody waits");
+    assert_eq!(
+        (ring.produced(), interrupts(&chip, 5)),
+        (0, 0),
+        "nobody waits"
+    );
     queue.arm().store(3, Ordering::SeqCst);
     queue.ok(queue.nop());
     assert_eq!(ring.produced(), 0);
@@ -30,7 +37,10 @@ fn an_armed_value_is_told_once() {
     queue.ok(queue.nop());
     until("the event", || ring.produced() == 1);
     let event = ring.entry(0);
-    assert_eq!((event.kind, event.object, event.value, event.sequence), (EventKind::Timeline as u32, queue.index, 3, 1));
+    assert_eq!(
+        (event.kind, event.object, event.value, event.sequence),
+        (EventKind::Timeline as u32, queue.index, 3, 1)
+    );
     until("the interrupt", || interrupts(&chip, 5) == 1);
     queue.arm().store(ARM_NONE, Ordering::SeqCst);
     queue.ok(queue.nop());
@@ -53,7 +63,9 @@ fn the_event_index_is_kept() {
             let next = queue.submitted() + 1;
             queue.arm().store(next, Ordering::SeqCst);
             queue.ok(queue.nop());
-            until("the event", || ring.entry(ring.produced().max(1) - 1).value == next);
+            until("the event", || {
+                ring.entry(ring.produced().max(1) - 1).value == next
+            });
         }
     };
     raise(1);
@@ -103,11 +115,21 @@ fn errors_are_told() {
     let chip = Chip::new();
     let ring = chip.event_ring(2, 16);
     let context = chip.context();
-    let queue = context.queue_of(rpc::QueueCreate { vector: 2, ..context.queue_memory(128) });
+    let queue = context.queue_of(rpc::QueueCreate {
+        vector: 2,
+        ..context.queue_memory(128)
+    });
     queue.done(queue.submit(0xffff, &[]));
     until("the event", || ring.produced() == 1);
     let event = ring.entry(0);
-    assert_eq!((event.kind, event.object, event.value), (EventKind::QueueError as u32, queue.index, u64::from(Status::UnknownOpcode.raw())));
+    assert_eq!(
+        (event.kind, event.object, event.value),
+        (
+            EventKind::QueueError as u32,
+            queue.index,
+            u64::from(Status::UnknownOpcode.raw())
+        )
+    );
     queue.nop();
     queue.done(queue.submitted());
     assert_eq!(ring.produced(), 1, "once an error");
@@ -124,7 +146,10 @@ fn a_dropped_interrupt_leaves_its_event() {
     ring.set_event_index(0);
     let context = chip.context();
     let queue = context.queue();
-    chip.set_fault(rpc::Inject { count: 2, ..chip.inject(Fault::DropInterrupt, 0) });
+    chip.set_fault(rpc::Inject {
+        count: 2,
+        ..chip.inject(Fault::DropInterrupt, 0)
+    });
     for round in 1..=4 {
         ring.set_event_index(round - 1);
         queue.arm().store(round, Ordering::SeqCst);
@@ -138,10 +163,17 @@ fn a_dropped_interrupt_leaves_its_event() {
 fn the_device_posts_its_own() {
     let chip = Chip::new();
     let ring = chip.event_ring(0, 16);
-    let event = vmlu_abi::event::Event { kind: EventKind::Rpc as u32, object: 0, value: 7, sequence: 0, reserved: 0 };
+    let event = vmlu_abi::event::Event {
+        kind: EventKind::Rpc as u32,
+        object: 0,
+        value: 7,
+        sequence: 0,
+        reserved: 0,
+    };
     chip.firmware.post_event(0, event);
     chip.firmware.post_event(16, event);
     chip.firmware.post_event(1, event);
-    chip.firmware.post_event(0, vmlu_abi::event::Event { kind: 99, ..event });
+    chip.firmware
+        .post_event(0, vmlu_abi::event::Event { kind: 99, ..event });
     assert_eq!((ring.produced(), ring.entry(1).value), (2, 7));
 }

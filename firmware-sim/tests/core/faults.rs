@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use vmlu_abi::packet::op;
 use vmlu_abi::rpc::{self, Fault};
-use vmlu_abi::{Status, status::Xid};
+use vmlu_abi::{status::Xid, Status};
 
 use crate::harness::*;
 
@@ -32,10 +32,14 @@ fn one_hangs_the_other_goes_on() {
     let (hung, other) = (context.queue(), context.queue());
     hung.hang();
     for _ in 0..20 {
-        within(SOON, "a command beside one that hangs", || other.ok(other.nop()));
+        within(SOON, "a command beside one that hangs", || {
+            other.ok(other.nop())
+        });
     }
     other.sleeps();
-    within(SOON, "a command beside one that hangs", || other.ok(other.nop()));
+    within(SOON, "a command beside one that hangs", || {
+        other.ok(other.nop())
+    });
 }
 
 /// As many hang as there are workers, and more.
@@ -49,7 +53,9 @@ fn many_hang_the_other_goes_on() {
         queue.hang();
         for pause in [0, 2] {
             std::thread::sleep(Duration::from_millis(pause));
-            within(SOON, "a command beside some that hang", || other.ok(other.nop()));
+            within(SOON, "a command beside some that hang", || {
+                other.ok(other.nop())
+            });
         }
     }
     // All of them get their hang although all workers hang already.
@@ -66,7 +72,14 @@ fn ecc_errors_are_counted() {
     assert_eq!(queue.record(true).xid, Xid::Ecc as u32);
     chip.set_fault(chip.inject(Fault::EccCorrected, 5));
     let telemetry = chip.telemetry();
-    assert_eq!((telemetry.ecc_uncorrected, telemetry.ecc_corrected, telemetry.xid), (1, 5, Xid::Ecc as u32));
+    assert_eq!(
+        (
+            telemetry.ecc_uncorrected,
+            telemetry.ecc_corrected,
+            telemetry.xid
+        ),
+        (1, 5, Xid::Ecc as u32)
+    );
 }
 
 #[test]
@@ -76,7 +89,13 @@ fn the_nth_of_a_kind_fails() {
     let foreign = chip.context();
     let (queue, theirs) = (context.queue(), foreign.queue());
     let (a, _) = context.alloc(1 << 16);
-    let inject = rpc::Inject { count: 2, skip: 1, opcode: u32::from(op::FILL), context: context.handle, ..chip.inject(Fault::Fail, 33) };
+    let inject = rpc::Inject {
+        count: 2,
+        skip: 1,
+        opcode: u32::from(op::FILL),
+        context: context.handle,
+        ..chip.inject(Fault::Fail, 33)
+    };
     chip.set_fault(inject);
     let (b, _) = foreign.alloc(1 << 16);
     theirs.fill(b, 8, 1);
@@ -102,7 +121,11 @@ fn a_blocked_wait_counts_once() {
     let chip = Chip::new();
     let context = chip.context();
     let (a, b) = (context.queue(), context.queue());
-    chip.set_fault(rpc::Inject { skip: 1, opcode: u32::from(op::WAIT), ..chip.inject(Fault::Fail, 0) });
+    chip.set_fault(rpc::Inject {
+        skip: 1,
+        opcode: u32::from(op::WAIT),
+        ..chip.inject(Fault::Fail, 0)
+    });
     let first = b.wait_for(a.handle, 1);
     std::thread::sleep(Duration::from_millis(2));
     a.nop();

@@ -6,15 +6,17 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use vmlu_abi::model::MLU370_X8;
-use vmlu_abi::packet::{self, PacketHeader, op};
-use vmlu_abi::queue::{ARM_NONE, STATUS_ASLEEP, STATUS_CONSUMED, STATUS_ERROR, STATUS_SIZE, STATUS_TIMELINE, UNIT};
+use vmlu_abi::packet::{self, op, PacketHeader};
+use vmlu_abi::queue::{
+    ARM_NONE, STATUS_ASLEEP, STATUS_CONSUMED, STATUS_ERROR, STATUS_SIZE, STATUS_TIMELINE, UNIT,
+};
 use vmlu_abi::rpc::{self, Fault, Function, RpcHeader};
 use vmlu_abi::status::ErrorRecord;
 use vmlu_abi::telemetry::Telemetry;
-use vmlu_abi::{Status, Wire, pci};
-use vmlu_firmware::Firmware;
+use vmlu_abi::{pci, Status, Wire};
 use vmlu_firmware::hardware::{Hardware, HostPort, HostRange};
 use vmlu_firmware::memory::shared::SharedMemory;
+use vmlu_firmware::Firmware;
 
 /// DMA address of the arena's first byte.
 pub const BASE: u64 = 0x1_0000_0000;
@@ -98,7 +100,12 @@ impl Chip {
             inject,
         };
         let firmware = Firmware::boot(hardware, &vmlu_firmware::image::build()).unwrap();
-        Self { firmware, host, memory, doorbells }
+        Self {
+            firmware,
+            host,
+            memory,
+            doorbells,
+        }
     }
 
     /// Pages of the arena that nobody has yet; their DMA address.
@@ -125,12 +132,22 @@ impl Chip {
 
     pub fn host_bytes(&self, dma: u64, length: usize) -> Vec<u8> {
         let mut to = vec![0; length];
-        assert!(self.host.arena.bytes(dma - BASE, length as u64).unwrap().copy_to(&mut to));
+        assert!(self
+            .host
+            .arena
+            .bytes(dma - BASE, length as u64)
+            .unwrap()
+            .copy_to(&mut to));
         to
     }
 
     pub fn fill_host(&self, dma: u64, length: usize, byte: u8) {
-        assert!(self.host.arena.bytes(dma - BASE, length as u64).unwrap().copy_from(&vec![byte; length]));
+        assert!(self
+            .host
+            .arena
+            .bytes(dma - BASE, length as u64)
+            .unwrap()
+            .copy_from(&vec![byte; length]));
     }
 
     /// Sends raw bytes.
@@ -139,12 +156,19 @@ impl Chip {
         let header = RpcHeader::read_from(&answer).expect("an answer has a header");
         assert_eq!(header.length as usize, answer.len());
         assert!(answer.len() <= rpc::MAX_MESSAGE);
-        (Status::from_raw(header.status).expect("a known status"), answer[size_of::<RpcHeader>()..].to_vec())
+        (
+            Status::from_raw(header.status).expect("a known status"),
+            answer[size_of::<RpcHeader>()..].to_vec(),
+        )
     }
 
     pub fn raw(&self, function: Function, context: u64, body: &[u8]) -> Answer<Vec<u8>> {
         let (status, body) = self.message(&message(function, context, body));
-        if status == Status::Ok { Ok(body) } else { Err(status) }
+        if status == Status::Ok {
+            Ok(body)
+        } else {
+            Err(status)
+        }
     }
 
     pub fn call<C: Wire, R: Wire>(&self, function: Function, context: u64, body: &C) -> Answer<R> {
@@ -160,13 +184,33 @@ impl Chip {
     pub fn context_of(&self, pid: u32) -> Context<'_> {
         let mut comm = [0; 32];
         comm[..4].copy_from_slice(b"test");
-        let created: rpc::ContextCreated =
-            self.call(Function::ContextCreate, 0, &rpc::ContextCreate { pid, uid: 7, flags: 0, comm }).unwrap();
-        Context { chip: self, handle: created.context, index: created.index, next: AtomicU64::new(VA) }
+        let created: rpc::ContextCreated = self
+            .call(
+                Function::ContextCreate,
+                0,
+                &rpc::ContextCreate {
+                    pid,
+                    uid: 7,
+                    flags: 0,
+                    comm,
+                },
+            )
+            .unwrap();
+        Context {
+            chip: self,
+            handle: created.context,
+            index: created.index,
+            next: AtomicU64::new(VA),
+        }
     }
 
     pub fn inject(&self, fault: Fault, value: u64) -> rpc::Inject {
-        rpc::Inject { fault: fault as u32, count: 1, value, ..rpc::Inject::zeroed() }
+        rpc::Inject {
+            fault: fault as u32,
+            count: 1,
+            value,
+            ..rpc::Inject::zeroed()
+        }
     }
 
     pub fn set_fault(&self, inject: rpc::Inject) {
@@ -179,8 +223,22 @@ impl Chip {
 
     pub fn event_ring(&self, vector: u32, entries: u32) -> EventRing<'_> {
         let address = self.pages(128 + 32 * u64::from(entries));
-        self.call::<_, ()>(Function::EventRing, 0, &rpc::EventRing { address, entries, vector, flags: 0 }).unwrap();
-        EventRing { chip: self, address, entries: u64::from(entries) }
+        self.call::<_, ()>(
+            Function::EventRing,
+            0,
+            &rpc::EventRing {
+                address,
+                entries,
+                vector,
+                flags: 0,
+            },
+        )
+        .unwrap();
+        EventRing {
+            chip: self,
+            address,
+            entries: u64::from(entries),
+        }
     }
 }
 
@@ -211,13 +269,19 @@ impl EventRing<'_> {
         self.chip.u64_at(self.address + 8).load(Ordering::Acquire)
     }
     pub fn set_consumed(&self, value: u64) {
-        self.chip.u64_at(self.address + 64).store(value, Ordering::Release);
+        self.chip
+            .u64_at(self.address + 64)
+            .store(value, Ordering::Release);
     }
     pub fn set_event_index(&self, value: u64) {
-        self.chip.u64_at(self.address + 72).store(value, Ordering::Release);
+        self.chip
+            .u64_at(self.address + 72)
+            .store(value, Ordering::Release);
     }
     pub fn entry(&self, at: u64) -> vmlu_abi::event::Event {
-        let bytes = self.chip.host_bytes(self.address + 128 + at % self.entries * 32, 32);
+        let bytes = self
+            .chip
+            .host_bytes(self.address + 128 + at % self.entries * 32, 32);
         vmlu_abi::event::Event::read_from(&bytes).unwrap()
     }
 }
@@ -242,7 +306,14 @@ impl<'a> Context<'a> {
     }
 
     pub fn alloc_at(&self, va: u64, length: u64) -> Answer<rpc::MemoryAllocated> {
-        self.call(Function::MemoryAlloc, &rpc::MemoryAlloc { va, length, flags: 0 })
+        self.call(
+            Function::MemoryAlloc,
+            &rpc::MemoryAlloc {
+                va,
+                length,
+                flags: 0,
+            },
+        )
     }
 
     /// Device memory; its address and offset.
@@ -262,15 +333,30 @@ impl<'a> Context<'a> {
     pub fn map_pieces(&self, map: rpc::HostMap, pieces: &[(u64, u64)]) -> Answer<()> {
         let mut body = map.as_bytes().to_vec();
         for (address, length) in pieces {
-            body.extend_from_slice(rpc::HostPiece { address: *address, length: *length }.as_bytes());
+            body.extend_from_slice(
+                rpc::HostPiece {
+                    address: *address,
+                    length: *length,
+                }
+                .as_bytes(),
+            );
         }
-        self.chip.raw(Function::HostMap, self.handle, &body).map(|b| assert!(b.is_empty()))
+        self.chip
+            .raw(Function::HostMap, self.handle, &body)
+            .map(|b| assert!(b.is_empty()))
     }
 
     /// Maps host memory; its address.
     pub fn map(&self, dma: u64, length: u64, access: u32) -> u64 {
         let va = self.addresses(length);
-        let map = rpc::HostMap { va, length, offset: 0, count: 1, access, flags: 0 };
+        let map = rpc::HostMap {
+            va,
+            length,
+            offset: 0,
+            count: 1,
+            access,
+            flags: 0,
+        };
         self.map_pieces(map, &[(dma, length)]).unwrap();
         va
     }
@@ -345,7 +431,9 @@ pub fn until(what: &str, mut done: impl FnMut() -> bool) {
 
 impl Queue<'_> {
     pub fn word(&self, offset: usize) -> u64 {
-        self.chip.u64_at(self.create.status + offset as u64).load(Ordering::Acquire)
+        self.chip
+            .u64_at(self.create.status + offset as u64)
+            .load(Ordering::Acquire)
     }
     pub fn timeline(&self) -> u64 {
         self.word(STATUS_TIMELINE)
@@ -363,7 +451,10 @@ impl Queue<'_> {
         self.chip.u64_at(self.create.arm)
     }
     pub fn doorbell(&self) -> &AtomicU64 {
-        self.chip.doorbells.word(pci::doorbell_page(self.index) + pci::doorbell_slot(self.index)).unwrap()
+        self.chip
+            .doorbells
+            .word(pci::doorbell_page(self.index) + pci::doorbell_slot(self.index))
+            .unwrap()
     }
     pub fn submitted(&self) -> u64 {
         self.packets.load(Ordering::Relaxed)
@@ -391,7 +482,13 @@ impl Queue<'_> {
         padded.resize((end - start) as usize * UNIT, 0);
         for (i, unit) in padded.chunks(UNIT).enumerate() {
             let at = (start + i as u64) % ring * UNIT as u64;
-            assert!(self.chip.host.arena.bytes(self.create.ring - BASE + at, UNIT as u64).unwrap().copy_from(unit));
+            assert!(self
+                .chip
+                .host
+                .arena
+                .bytes(self.create.ring - BASE + at, UNIT as u64)
+                .unwrap()
+                .copy_from(unit));
         }
         self.units.store(end, Ordering::Relaxed);
         end
@@ -415,7 +512,17 @@ impl Queue<'_> {
     }
 
     pub fn fill(&self, dst: u64, length: u64, byte: u8) -> u64 {
-        self.submit(op::FILL, packet::Fill { dst, length, pattern: u64::from(byte), width: 1, reserved: 0 }.as_bytes())
+        self.submit(
+            op::FILL,
+            packet::Fill {
+                dst,
+                length,
+                pattern: u64::from(byte),
+                width: 1,
+                reserved: 0,
+            }
+            .as_bytes(),
+        )
     }
 
     pub fn copy(&self, dst: u64, src: u64, length: u64) -> u64 {
@@ -446,12 +553,20 @@ impl Queue<'_> {
     }
 
     pub fn try_record(&self, clear: bool) -> Answer<ErrorRecord> {
-        let body = rpc::QueueError { queue: self.handle, clear: u32::from(clear), reserved: 0 };
+        let body = rpc::QueueError {
+            queue: self.handle,
+            clear: u32::from(clear),
+            reserved: 0,
+        };
         self.chip.call(Function::QueueError, self.context, &body)
     }
 
     pub fn destroy(&self) -> Answer<()> {
-        self.chip.call(Function::QueueDestroy, self.context, &rpc::QueueDestroy { queue: self.handle })
+        self.chip.call(
+            Function::QueueDestroy,
+            self.context,
+            &rpc::QueueDestroy { queue: self.handle },
+        )
     }
 
     /// Waits until the card sleeps.
@@ -461,7 +576,11 @@ impl Queue<'_> {
 
     /// Hangs the queue: returns once its command hangs. It looks at its cancel flag.
     pub fn hang(&self) -> u64 {
-        let inject = rpc::Inject { context: self.context, opcode: u32::from(op::NOP), ..self.chip.inject(Fault::Hang, 0) };
+        let inject = rpc::Inject {
+            context: self.context,
+            opcode: u32::from(op::NOP),
+            ..self.chip.inject(Fault::Hang, 0)
+        };
         self.chip.set_fault(inject);
         let value = self.nop();
         // The fault is used up: the command has begun.
@@ -473,14 +592,22 @@ impl Queue<'_> {
 
 pub fn packet_bytes(opcode: u16, body: &[u8]) -> Vec<u8> {
     let units = packet::units_for(body.len()).unwrap();
-    let header = PacketHeader { opcode, version: packet::VERSION, units, flags: 0, correlation: 0xc0 };
+    let header = PacketHeader {
+        opcode,
+        version: packet::VERSION,
+        units,
+        flags: 0,
+        correlation: 0xc0,
+    };
     let mut bytes = [header.as_bytes(), body].concat();
     bytes.resize(usize::from(units) * UNIT, 0);
     bytes
 }
 
 pub fn rule(record: &ErrorRecord) -> String {
-    String::from_utf8_lossy(&record.rule).trim_end_matches('\0').to_owned()
+    String::from_utf8_lossy(&record.rule)
+        .trim_end_matches('\0')
+        .to_owned()
 }
 
 /// Runs something and checks that it took at most this long.
@@ -494,9 +621,15 @@ pub fn within<T>(limit: Duration, what: &str, run: impl FnOnce() -> T) -> T {
 
 /// Checks that nobody writes host memory for a while.
 pub fn stays(chip: &Chip, what: &str, ranges: &[(u64, usize)]) {
-    let before: Vec<Vec<u8>> = ranges.iter().map(|(a, l)| chip.host_bytes(*a, *l)).collect();
+    let before: Vec<Vec<u8>> = ranges
+        .iter()
+        .map(|(a, l)| chip.host_bytes(*a, *l))
+        .collect();
     std::thread::sleep(Duration::from_millis(20));
     for ((address, length), before) in ranges.iter().zip(before) {
-        assert!(chip.host_bytes(*address, *length) == before, "{what}: the memory at {address:#x} was written");
+        assert!(
+            chip.host_bytes(*address, *length) == before,
+            "{what}: the memory at {address:#x} was written"
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! Contexts reach nothing of each other.
 
-use vmlu_abi::rpc::{self, ACCESS_READ, ACCESS_WRITE, Function};
+use vmlu_abi::rpc::{self, Function, ACCESS_READ, ACCESS_WRITE};
 use vmlu_abi::status::ErrorRecord;
 use vmlu_abi::{Status, Wire};
 
@@ -14,28 +14,69 @@ fn foreign_handles_and_addresses() {
     let (a, _) = mine.alloc(1 << 16);
     theirs.ok(theirs.nop());
 
-    let queue_error = rpc::QueueError { queue: theirs.handle, clear: 1, reserved: 0 };
-    assert_eq!(mine.call::<_, ErrorRecord>(Function::QueueError, &queue_error), Err(Status::BadHandle));
-    let destroy = rpc::QueueDestroy { queue: theirs.handle };
-    assert_eq!(mine.call::<_, ()>(Function::QueueDestroy, &destroy), Err(Status::BadHandle));
-    assert_eq!(queue.done(queue.wait_for(theirs.handle, 1)), Status::BadHandle);
+    let queue_error = rpc::QueueError {
+        queue: theirs.handle,
+        clear: 1,
+        reserved: 0,
+    };
+    assert_eq!(
+        mine.call::<_, ErrorRecord>(Function::QueueError, &queue_error),
+        Err(Status::BadHandle)
+    );
+    let destroy = rpc::QueueDestroy {
+        queue: theirs.handle,
+    };
+    assert_eq!(
+        mine.call::<_, ()>(Function::QueueDestroy, &destroy),
+        Err(Status::BadHandle)
+    );
+    assert_eq!(
+        queue.done(queue.wait_for(theirs.handle, 1)),
+        Status::BadHandle
+    );
     queue.record(true);
 
     // An address of the other, which is none of this one's.
     let va = VA + (1 << 40);
     foreign.alloc_at(va, 1 << 16).unwrap();
-    for value in [queue.copy(a, va, 16), queue.copy(va, a, 16), queue.fill(va, 16, 1)] {
+    for value in [
+        queue.copy(a, va, 16),
+        queue.copy(va, a, 16),
+        queue.fill(va, 16, 1),
+    ] {
         assert_eq!(queue.done(value), Status::OperandFault);
     }
     let record = queue.record(true);
     assert_ne!(record.nearest, va, "the record tells of the other's memory");
     assert_eq!(mine.free(va), Err(Status::BadHandle));
     let dma = chip.pages(PAGE);
-    let map = rpc::HostMap { va, length: PAGE, offset: 0, count: 1, access: ACCESS_READ | ACCESS_WRITE, flags: 0 };
-    foreign.map_pieces(rpc::HostMap { va: va + (1 << 20), ..map }, &[(dma, PAGE)]).unwrap();
+    let map = rpc::HostMap {
+        va,
+        length: PAGE,
+        offset: 0,
+        count: 1,
+        access: ACCESS_READ | ACCESS_WRITE,
+        flags: 0,
+    };
+    foreign
+        .map_pieces(
+            rpc::HostMap {
+                va: va + (1 << 20),
+                ..map
+            },
+            &[(dma, PAGE)],
+        )
+        .unwrap();
     assert_eq!(mine.unmap(va + (1 << 20)), Err(Status::BadHandle));
-    let pool = rpc::NotifierPool { va: va + (1 << 20), count: 1, reserved: 0 };
-    assert_eq!(mine.call::<_, ()>(Function::NotifierPool, &pool), Err(Status::AddressFault));
+    let pool = rpc::NotifierPool {
+        va: va + (1 << 20),
+        count: 1,
+        reserved: 0,
+    };
+    assert_eq!(
+        mine.call::<_, ()>(Function::NotifierPool, &pool),
+        Err(Status::AddressFault)
+    );
     // The same address may mean something else to each.
     mine.alloc_at(va, 1 << 16).unwrap();
     queue.ok(queue.fill(va, 16, 1));
@@ -44,7 +85,9 @@ fn foreign_handles_and_addresses() {
     // A kick names a context, not a queue.
     theirs.sleeps();
     let end = theirs.write(&packet_bytes(1, &[]));
-    theirs.doorbell().store(end, std::sync::atomic::Ordering::SeqCst);
+    theirs
+        .doorbell()
+        .store(end, std::sync::atomic::Ordering::SeqCst);
     for index in [mine.index, 1000, 1023, u32::MAX] {
         chip.firmware.kick(index);
     }
@@ -88,7 +131,10 @@ fn memory_is_cleared_between_contexts() {
         for _ in 0..2 {
             let (a, offset) = context.alloc(length);
             let mut bytes = vec![1; length as usize];
-            chip.memory.bytes(offset, length).unwrap().copy_to(&mut bytes);
+            chip.memory
+                .bytes(offset, length)
+                .unwrap()
+                .copy_to(&mut bytes);
             let mine = 0xa0 + round as u8;
             assert!(bytes.iter().all(|b| *b == 0 || *b == mine), "round {round}");
             queue.ok(queue.fill(a, length, mine));
@@ -99,7 +145,10 @@ fn memory_is_cleared_between_contexts() {
     let context = chip.context();
     let (_, offset) = context.alloc(DEVICE);
     let mut bytes = vec![1; DEVICE as usize];
-    chip.memory.bytes(offset, DEVICE).unwrap().copy_to(&mut bytes);
+    chip.memory
+        .bytes(offset, DEVICE)
+        .unwrap()
+        .copy_to(&mut bytes);
     assert!(bytes.iter().all(|b| *b == 0));
 }
 
@@ -134,14 +183,22 @@ fn messages_at_the_same_time() {
                 scope.spawn(move || {
                     let mut done = [0; 3];
                     loop {
-                        let alloc = rpc::MemoryAlloc { va: VA, length: 1 << 20, flags: 0 };
+                        let alloc = rpc::MemoryAlloc {
+                            va: VA,
+                            length: 1 << 20,
+                            flags: 0,
+                        };
                         match chip.raw(Function::MemoryAlloc, handle, alloc.as_bytes()) {
                             Ok(_) => done[0] += 1,
                             Err(Status::AddressInUse) => done[1] += 1,
                             Err(Status::BadHandle | Status::ContextStopped) => return done,
                             Err(other) => panic!("{other:?}"),
                         }
-                        match chip.raw(Function::MemoryFree, handle, rpc::MemoryFree { va: VA }.as_bytes()) {
+                        match chip.raw(
+                            Function::MemoryFree,
+                            handle,
+                            rpc::MemoryFree { va: VA }.as_bytes(),
+                        ) {
                             Ok(_) => done[2] += 1,
                             Err(Status::BadHandle) => {}
                             Err(other) => panic!("{other:?}"),
@@ -157,14 +214,18 @@ fn messages_at_the_same_time() {
         }
     });
     let telemetry = chip.telemetry();
-    assert_eq!((telemetry.contexts, telemetry.queues, telemetry.memory_used), (0, 0, 0));
+    assert_eq!(
+        (telemetry.contexts, telemetry.queues, telemetry.memory_used),
+        (0, 0, 0)
+    );
 }
 
 /// Memory for a queue at a place of its own for each thread: the arena has no end of it otherwise.
 fn queue_memory(chip: &Chip, thread: u64) -> rpc::QueueCreate {
     let base = BASE + (32 << 20) + thread * (1 << 20);
     let arm = base + 0x11000;
-    chip.u64_at(arm).store(u64::MAX, std::sync::atomic::Ordering::SeqCst);
+    chip.u64_at(arm)
+        .store(u64::MAX, std::sync::atomic::Ordering::SeqCst);
     rpc::QueueCreate {
         ring: base,
         status: base + 0x10000,

@@ -1,8 +1,8 @@
 //! Each message: what it does, and each field that can be wrong while all others are right.
 
-use vmlu_abi::rpc::{self, ACCESS_READ, ACCESS_WRITE, Fault, Function, RpcHeader, feature};
+use vmlu_abi::rpc::{self, feature, Fault, Function, RpcHeader, ACCESS_READ, ACCESS_WRITE};
 use vmlu_abi::status::ErrorRecord;
-use vmlu_abi::{Status, Wire, notifier, pci, queue};
+use vmlu_abi::{notifier, pci, queue, Status, Wire};
 
 use crate::harness::*;
 
@@ -26,9 +26,16 @@ fn the_header_is_checked() {
     assert_eq!(changed(&|h| h.reserved = 1), Status::ReservedNotZero);
     assert_eq!(chip.message(&[]).0, Status::BadLength);
     assert_eq!(chip.message(&good[..31]).0, Status::BadLength);
-    assert_eq!(chip.message(&message(Function::Ping, 0, &vec![0; rpc::MAX_MESSAGE])).0, Status::BadLength);
+    assert_eq!(
+        chip.message(&message(Function::Ping, 0, &vec![0; rpc::MAX_MESSAGE]))
+            .0,
+        Status::BadLength
+    );
     let answer = RpcHeader::read_from(&chip.firmware.rpc(&good)).unwrap();
-    assert_eq!((answer.sequence, answer.function, answer.reserved), (99, Function::Ping as u16, 0));
+    assert_eq!(
+        (answer.sequence, answer.function, answer.reserved),
+        (99, Function::Ping as u16, 0)
+    );
 }
 
 /// Every function with a body one byte short and one byte long.
@@ -58,11 +65,18 @@ fn every_body_has_its_length() {
     for (function, length) in bodies {
         for wrong in [length.wrapping_sub(1), length + 1] {
             if wrong < rpc::MAX_MESSAGE {
-                assert_eq!(chip.raw(function, context.handle, &vec![0; wrong]), Err(Status::BadLength), "{function:?} {wrong}");
+                assert_eq!(
+                    chip.raw(function, context.handle, &vec![0; wrong]),
+                    Err(Status::BadLength),
+                    "{function:?} {wrong}"
+                );
             }
         }
     }
-    assert!(Function::from_raw(bodies.len() as u16 + 1).is_none(), "a function without a test");
+    assert!(
+        Function::from_raw(bodies.len() as u16 + 1).is_none(),
+        "a function without a test"
+    );
 }
 
 /// Every function that is about a context, with none.
@@ -73,17 +87,60 @@ fn functions_of_a_context_want_one() {
     context.destroy().unwrap();
     let bodies: [(Function, Vec<u8>); 8] = [
         (Function::ContextDestroy, vec![]),
-        (Function::MemoryAlloc, rpc::MemoryAlloc { va: VA, length: 1 << 16, flags: 0 }.as_bytes().to_vec()),
-        (Function::MemoryFree, rpc::MemoryFree { va: VA }.as_bytes().to_vec()),
-        (Function::HostUnmap, rpc::MemoryFree { va: VA }.as_bytes().to_vec()),
-        (Function::QueueCreate, context.queue_memory(128).as_bytes().to_vec()),
-        (Function::QueueDestroy, rpc::QueueDestroy { queue: 1 }.as_bytes().to_vec()),
-        (Function::QueueError, rpc::QueueError { queue: 1, clear: 0, reserved: 0 }.as_bytes().to_vec()),
-        (Function::NotifierPool, rpc::NotifierPool { va: VA, count: 1, reserved: 0 }.as_bytes().to_vec()),
+        (
+            Function::MemoryAlloc,
+            rpc::MemoryAlloc {
+                va: VA,
+                length: 1 << 16,
+                flags: 0,
+            }
+            .as_bytes()
+            .to_vec(),
+        ),
+        (
+            Function::MemoryFree,
+            rpc::MemoryFree { va: VA }.as_bytes().to_vec(),
+        ),
+        (
+            Function::HostUnmap,
+            rpc::MemoryFree { va: VA }.as_bytes().to_vec(),
+        ),
+        (
+            Function::QueueCreate,
+            context.queue_memory(128).as_bytes().to_vec(),
+        ),
+        (
+            Function::QueueDestroy,
+            rpc::QueueDestroy { queue: 1 }.as_bytes().to_vec(),
+        ),
+        (
+            Function::QueueError,
+            rpc::QueueError {
+                queue: 1,
+                clear: 0,
+                reserved: 0,
+            }
+            .as_bytes()
+            .to_vec(),
+        ),
+        (
+            Function::NotifierPool,
+            rpc::NotifierPool {
+                va: VA,
+                count: 1,
+                reserved: 0,
+            }
+            .as_bytes()
+            .to_vec(),
+        ),
     ];
     for (function, body) in &bodies {
         for handle in [0, 1, context.handle, u64::MAX, context.handle + 1] {
-            assert_eq!(chip.raw(*function, handle, body), Err(Status::BadHandle), "{function:?} {handle:#x}");
+            assert_eq!(
+                chip.raw(*function, handle, body),
+                Err(Status::BadHandle),
+                "{function:?} {handle:#x}"
+            );
         }
     }
 }
@@ -93,26 +150,50 @@ fn info_tells_the_chip() {
     let chip = Chip::new();
     let info: rpc::Info = chip.call(Function::Info, 0, &()).unwrap();
     assert_eq!(&info.name[..9], b"MLU370-X8");
-    assert_eq!((info.api_version, info.memory_available, info.granule), (1, DEVICE, 64 << 10));
-    assert_eq!((info.max_queues, info.max_contexts, info.features), (4096, 1024, feature::INJECT));
+    assert_eq!(
+        (info.api_version, info.memory_available, info.granule),
+        (1, DEVICE, 64 << 10)
+    );
+    assert_eq!(
+        (info.max_queues, info.max_contexts, info.features),
+        (4096, 1024, feature::INJECT)
+    );
     assert_eq!(&info.uuid[..8], &info.serial.to_be_bytes());
-    let plain: rpc::Info = Chip::with(1 << 20, false).call(Function::Info, 0, &()).unwrap();
+    let plain: rpc::Info = Chip::with(1 << 20, false)
+        .call(Function::Info, 0, &())
+        .unwrap();
     assert_eq!(plain.features, 0);
 }
 
 #[test]
 fn contexts_come_and_go() {
     let chip = Chip::new();
-    let create = rpc::ContextCreate { pid: 1, uid: 2, flags: 0, comm: [0xff; 32] };
-    let all: Vec<rpc::ContextCreated> =
-        (0..pci::MAX_CONTEXTS).map(|_| chip.call(Function::ContextCreate, 0, &create).unwrap()).collect();
-    assert_eq!(chip.call::<_, rpc::ContextCreated>(Function::ContextCreate, 0, &create), Err(Status::OutOfResources));
-    assert!(all.iter().enumerate().all(|(i, c)| c.index == i as u32 && c.context != 0));
-    chip.raw(Function::ContextDestroy, all[500].context, &[]).unwrap();
+    let create = rpc::ContextCreate {
+        pid: 1,
+        uid: 2,
+        flags: 0,
+        comm: [0xff; 32],
+    };
+    let all: Vec<rpc::ContextCreated> = (0..pci::MAX_CONTEXTS)
+        .map(|_| chip.call(Function::ContextCreate, 0, &create).unwrap())
+        .collect();
+    assert_eq!(
+        chip.call::<_, rpc::ContextCreated>(Function::ContextCreate, 0, &create),
+        Err(Status::OutOfResources)
+    );
+    assert!(all
+        .iter()
+        .enumerate()
+        .all(|(i, c)| c.index == i as u32 && c.context != 0));
+    chip.raw(Function::ContextDestroy, all[500].context, &[])
+        .unwrap();
     let again: rpc::ContextCreated = chip.call(Function::ContextCreate, 0, &create).unwrap();
     assert!(again.index == 500 && again.context != all[500].context);
     let flags = rpc::ContextCreate { flags: 1, ..create };
-    assert_eq!(chip.call::<_, rpc::ContextCreated>(Function::ContextCreate, 0, &flags), Err(Status::ReservedNotZero));
+    assert_eq!(
+        chip.call::<_, rpc::ContextCreated>(Function::ContextCreate, 0, &flags),
+        Err(Status::ReservedNotZero)
+    );
     assert_eq!(chip.telemetry().contexts, pci::MAX_CONTEXTS);
 }
 
@@ -133,9 +214,19 @@ fn device_memory() {
     assert_eq!(refused(VA, 4096), Status::AddressInUse);
     assert_eq!(refused(VA + (64 << 10), 4096), Status::AddressInUse);
     assert_eq!(refused(VA + (2 << 20), DEVICE), Status::OutOfDeviceMemory);
-    assert_eq!(refused(VA + (2 << 20), u64::MAX / 2), Status::OutOfDeviceMemory);
-    let flags = rpc::MemoryAlloc { va: VA + (2 << 20), length: 4096, flags: 1 };
-    assert_eq!(context.call::<_, rpc::MemoryAllocated>(Function::MemoryAlloc, &flags), Err(Status::ReservedNotZero));
+    assert_eq!(
+        refused(VA + (2 << 20), u64::MAX / 2),
+        Status::OutOfDeviceMemory
+    );
+    let flags = rpc::MemoryAlloc {
+        va: VA + (2 << 20),
+        length: 4096,
+        flags: 1,
+    };
+    assert_eq!(
+        context.call::<_, rpc::MemoryAllocated>(Function::MemoryAlloc, &flags),
+        Err(Status::ReservedNotZero)
+    );
     assert_eq!(chip.telemetry().memory_used, (128 << 10) + (1 << 20));
 
     assert_eq!(context.free(VA + 4096), Err(Status::BadHandle));
@@ -153,7 +244,14 @@ fn host_memory() {
     let context = chip.context();
     let both = ACCESS_READ | ACCESS_WRITE;
     let dma = chip.pages(16 * PAGE);
-    let good = rpc::HostMap { va: VA, length: 4 * PAGE, offset: 0, count: 2, access: both, flags: 0 };
+    let good = rpc::HostMap {
+        va: VA,
+        length: 4 * PAGE,
+        offset: 0,
+        count: 2,
+        access: both,
+        flags: 0,
+    };
     let pieces = [(dma, 3 * PAGE), (dma + 8 * PAGE, PAGE)];
     let refused = |change: &dyn Fn(&mut rpc::HostMap), pieces: &[(u64, u64)]| {
         let mut map = good;
@@ -162,32 +260,77 @@ fn host_memory() {
     };
     assert_eq!(refused(&|m| m.va += 1, &pieces), Status::InvalidArgument);
     assert_eq!(refused(&|m| m.va = 0, &pieces), Status::InvalidArgument);
-    assert_eq!(refused(&|m| m.va = u64::MAX - 0xfff, &pieces), Status::InvalidArgument);
-    assert_eq!(refused(&|m| m.length += 1, &pieces), Status::InvalidArgument);
+    assert_eq!(
+        refused(&|m| m.va = u64::MAX - 0xfff, &pieces),
+        Status::InvalidArgument
+    );
+    assert_eq!(
+        refused(&|m| m.length += 1, &pieces),
+        Status::InvalidArgument
+    );
     assert_eq!(refused(&|m| m.length = 0, &pieces), Status::InvalidArgument);
-    assert_eq!(refused(&|m| m.length = PAGE, &pieces), Status::InvalidArgument);
+    assert_eq!(
+        refused(&|m| m.length = PAGE, &pieces),
+        Status::InvalidArgument
+    );
     assert_eq!(refused(&|m| m.offset = PAGE, &pieces), Status::BadState);
     assert_eq!(refused(&|m| m.count = 3, &pieces), Status::BadLength);
     assert_eq!(refused(&|m| m.count = 1, &pieces), Status::BadLength);
     assert_eq!(refused(&|m| m.count = 0, &[]), Status::BadLength);
     assert_eq!(refused(&|m| m.count = u32::MAX, &pieces), Status::BadLength);
     assert_eq!(refused(&|m| m.access = 0, &pieces), Status::InvalidArgument);
-    assert_eq!(refused(&|m| m.access = 4 | both, &pieces), Status::ReservedNotZero);
+    assert_eq!(
+        refused(&|m| m.access = 4 | both, &pieces),
+        Status::ReservedNotZero
+    );
     assert_eq!(refused(&|m| m.flags = 1, &pieces), Status::ReservedNotZero);
-    assert_eq!(refused(&|_| (), &[(dma + 1, 3 * PAGE), pieces[1]]), Status::InvalidArgument);
-    assert_eq!(refused(&|_| (), &[(dma, 0), pieces[1]]), Status::InvalidArgument);
-    assert_eq!(refused(&|_| (), &[(dma, PAGE + 1), pieces[1]]), Status::InvalidArgument);
-    assert_eq!(refused(&|_| (), &[(dma, 4 * PAGE), pieces[1]]), Status::InvalidArgument);
-    assert_eq!(refused(&|_| (), &[(dma, u64::MAX & !0xfff), pieces[1]]), Status::InvalidArgument);
-    assert_eq!(refused(&|_| (), &[(0x1000, 3 * PAGE), pieces[1]]), Status::AddressFault);
-    assert_eq!(refused(&|_| (), &[(u64::MAX & !0xfff, 3 * PAGE), pieces[1]]), Status::AddressFault);
-    assert_eq!(refused(&|_| (), &[(READ_ONLY_DMA, 3 * PAGE), pieces[1]]), Status::AddressFault);
+    assert_eq!(
+        refused(&|_| (), &[(dma + 1, 3 * PAGE), pieces[1]]),
+        Status::InvalidArgument
+    );
+    assert_eq!(
+        refused(&|_| (), &[(dma, 0), pieces[1]]),
+        Status::InvalidArgument
+    );
+    assert_eq!(
+        refused(&|_| (), &[(dma, PAGE + 1), pieces[1]]),
+        Status::InvalidArgument
+    );
+    assert_eq!(
+        refused(&|_| (), &[(dma, 4 * PAGE), pieces[1]]),
+        Status::InvalidArgument
+    );
+    assert_eq!(
+        refused(&|_| (), &[(dma, !0xfff), pieces[1]]),
+        Status::InvalidArgument
+    );
+    assert_eq!(
+        refused(&|_| (), &[(0x1000, 3 * PAGE), pieces[1]]),
+        Status::AddressFault
+    );
+    assert_eq!(
+        refused(&|_| (), &[(!0xfff, 3 * PAGE), pieces[1]]),
+        Status::AddressFault
+    );
+    assert_eq!(
+        refused(&|_| (), &[(READ_ONLY_DMA, 3 * PAGE), pieces[1]]),
+        Status::AddressFault
+    );
 
     context.map_pieces(good, &pieces).unwrap();
     assert_eq!(refused(&|_| (), &pieces), Status::AddressInUse);
-    assert_eq!(refused(&|m| m.va += 3 * PAGE, &pieces), Status::AddressInUse);
-    let read_only = rpc::HostMap { va: VA + (1 << 20), access: ACCESS_READ, ..good };
-    context.map_pieces(read_only, &[(READ_ONLY_DMA, 3 * PAGE), pieces[1]]).unwrap();
+    assert_eq!(
+        refused(&|m| m.va += 3 * PAGE, &pieces),
+        Status::AddressInUse
+    );
+    let read_only = rpc::HostMap {
+        va: VA + (1 << 20),
+        access: ACCESS_READ,
+        ..good
+    };
+    context
+        .map_pieces(read_only, &[(READ_ONLY_DMA, 3 * PAGE), pieces[1]])
+        .unwrap();
     assert_eq!(context.unmap(VA + PAGE), Err(Status::BadHandle));
     assert_eq!(context.free(VA), Err(Status::BadHandle));
     assert_eq!(context.unmap(VA), Ok(()));
@@ -200,7 +343,14 @@ fn host_memory_in_several_messages() {
     let context = chip.context();
     let dma = chip.pages(8 * PAGE);
     let part = |va, offset, pieces: &[(u64, u64)]| {
-        let map = rpc::HostMap { va, length: 4 * PAGE, offset, count: pieces.len() as u32, access: ACCESS_READ, flags: 0 };
+        let map = rpc::HostMap {
+            va,
+            length: 4 * PAGE,
+            offset,
+            count: pieces.len() as u32,
+            access: ACCESS_READ,
+            flags: 0,
+        };
         context.map_pieces(map, pieces)
     };
     let other = VA + (1 << 20);
@@ -208,7 +358,11 @@ fn host_memory_in_several_messages() {
     // Another mapping in between does not disturb it.
     part(other, 0, &[(dma, 4 * PAGE)]).unwrap();
     part(VA, PAGE, &[(dma + 2 * PAGE, 2 * PAGE)]).unwrap();
-    assert_eq!(context.unmap(VA), Err(Status::BadHandle), "not complete yet");
+    assert_eq!(
+        context.unmap(VA),
+        Err(Status::BadHandle),
+        "not complete yet"
+    );
     part(VA, 3 * PAGE, &[(dma + 7 * PAGE, PAGE)]).unwrap();
     context.unmap(VA).unwrap();
     context.unmap(other).unwrap();
@@ -217,12 +371,18 @@ fn host_memory_in_several_messages() {
     assert_eq!(part(VA, 2 * PAGE, &[(dma, PAGE)]), Err(Status::BadState));
     assert_eq!(part(VA, PAGE, &[(dma, PAGE)]), Err(Status::BadState));
     part(VA, 0, &[(dma, PAGE)]).unwrap();
-    assert_eq!(part(VA, PAGE, &[(dma, 4 * PAGE)]), Err(Status::InvalidArgument));
+    assert_eq!(
+        part(VA, PAGE, &[(dma, 4 * PAGE)]),
+        Err(Status::InvalidArgument)
+    );
     // Mappings that are never finished are bounded.
     for i in 0..16 {
         part(VA + (i << 20), 0, &[(dma, PAGE)]).unwrap();
     }
-    assert_eq!(part(VA + (16 << 20), 0, &[(dma, PAGE)]), Err(Status::OutOfResources));
+    assert_eq!(
+        part(VA + (16 << 20), 0, &[(dma, PAGE)]),
+        Err(Status::OutOfResources)
+    );
     context.destroy().unwrap();
     assert_eq!(part(VA, PAGE, &[(dma, PAGE)]), Err(Status::BadHandle));
 }
@@ -237,7 +397,19 @@ fn pieces_are_bounded() {
     let count = pieces.len() as u32;
     let refused = (0..20_000_u64).find_map(|i| {
         let offset = i * u64::from(count) * PAGE;
-        context.map_pieces(rpc::HostMap { va: VA, length: 1 << 45, offset, count, access: 1, flags: 0 }, &pieces).err()
+        context
+            .map_pieces(
+                rpc::HostMap {
+                    va: VA,
+                    length: 1 << 45,
+                    offset,
+                    count,
+                    access: 1,
+                    flags: 0,
+                },
+                &pieces,
+            )
+            .err()
     });
     assert_eq!(refused, Some(Status::OutOfResources));
     // And they are given back.
@@ -253,20 +425,36 @@ fn queues() {
     let refused = |change: &dyn Fn(&mut rpc::QueueCreate)| {
         let mut create = good;
         change(&mut create);
-        context.call::<_, rpc::QueueCreated>(Function::QueueCreate, &create).unwrap_err()
+        context
+            .call::<_, rpc::QueueCreated>(Function::QueueCreate, &create)
+            .unwrap_err()
     };
     for units in [0, 1, 64, 129, 3 << 10, 1 << 17, u32::MAX] {
-        assert_eq!(refused(&|q| q.ring_units = units), Status::InvalidArgument, "{units}");
+        assert_eq!(
+            refused(&|q| q.ring_units = units),
+            Status::InvalidArgument,
+            "{units}"
+        );
     }
-    assert_eq!(refused(&|q| q.priority = queue::PRIORITY_HIGH + 1), Status::InvalidArgument);
+    assert_eq!(
+        refused(&|q| q.priority = queue::PRIORITY_HIGH + 1),
+        Status::InvalidArgument
+    );
     assert_eq!(refused(&|q| q.weight = 0), Status::InvalidArgument);
     assert_eq!(refused(&|q| q.weight = 1025), Status::InvalidArgument);
-    assert_eq!(refused(&|q| q.vector = pci::MAX_VECTORS), Status::InvalidArgument);
+    assert_eq!(
+        refused(&|q| q.vector = pci::MAX_VECTORS),
+        Status::InvalidArgument
+    );
     assert_eq!(refused(&|q| q.flags = 1), Status::ReservedNotZero);
     assert_eq!(refused(&|q| q.reserved = 1), Status::ReservedNotZero);
     for bad in [0, 0x1000, u64::MAX, u64::MAX - 0xfff, BASE + (1 << 40)] {
         assert_eq!(refused(&|q| q.ring = bad), Status::AddressFault, "{bad:#x}");
-        assert_eq!(refused(&|q| q.status = bad), Status::AddressFault, "{bad:#x}");
+        assert_eq!(
+            refused(&|q| q.status = bad),
+            Status::AddressFault,
+            "{bad:#x}"
+        );
         assert_eq!(refused(&|q| q.arm = bad), Status::AddressFault, "{bad:#x}");
     }
     assert_eq!(refused(&|q| q.ring += 4), Status::AddressFault);
@@ -275,12 +463,26 @@ fn queues() {
     assert_eq!(refused(&|q| q.status = READ_ONLY_DMA), Status::AddressFault);
 
     let queue = context.queue_of(good);
-    assert_eq!((queue.timeline(), queue.consumed(), queue.error(), queue.asleep()), (0, 0, Status::Ok, true));
+    assert_eq!(
+        (
+            queue.timeline(),
+            queue.consumed(),
+            queue.error(),
+            queue.asleep()
+        ),
+        (0, 0, Status::Ok, true)
+    );
     assert_eq!(queue.record(false), ErrorRecord::zeroed());
     queue.ok(queue.nop());
     let error = |clear, reserved| {
-        let body = rpc::QueueError { queue: queue.handle, clear, reserved };
-        context.call::<_, ErrorRecord>(Function::QueueError, &body).map(|_| ())
+        let body = rpc::QueueError {
+            queue: queue.handle,
+            clear,
+            reserved,
+        };
+        context
+            .call::<_, ErrorRecord>(Function::QueueError, &body)
+            .map(|_| ())
     };
     assert_eq!(error(1, 0), Ok(()));
     assert_eq!(error(2, 0), Err(Status::InvalidArgument));
@@ -298,7 +500,14 @@ fn as_many_queues_as_there_are() {
     let new = || context.call::<_, rpc::QueueCreated>(Function::QueueCreate, &create);
     let all: Vec<_> = (0..pci::MAX_QUEUES).map(|_| new().unwrap()).collect();
     assert_eq!(new(), Err(Status::OutOfResources));
-    context.call::<_, ()>(Function::QueueDestroy, &rpc::QueueDestroy { queue: all[77].queue }).unwrap();
+    context
+        .call::<_, ()>(
+            Function::QueueDestroy,
+            &rpc::QueueDestroy {
+                queue: all[77].queue,
+            },
+        )
+        .unwrap();
     assert_eq!(new().unwrap().index, 77);
     assert_eq!(chip.telemetry().queues, pci::MAX_QUEUES);
     context.destroy().unwrap();
@@ -312,13 +521,25 @@ fn notifier_pools() {
     let dma = chip.pages(16 * PAGE);
     let va = context.map(dma, 16 * PAGE, ACCESS_READ | ACCESS_WRITE);
     let read_only = context.map(dma, 16 * PAGE, ACCESS_READ);
-    let pool = |va, count, reserved| context.call::<_, ()>(Function::NotifierPool, &rpc::NotifierPool { va, count, reserved });
+    let pool = |va, count, reserved| {
+        context.call::<_, ()>(
+            Function::NotifierPool,
+            &rpc::NotifierPool {
+                va,
+                count,
+                reserved,
+            },
+        )
+    };
     let most = (16 * PAGE / 32) as u32;
     assert_eq!(pool(va, most, 0), Ok(()));
     assert_eq!(pool(va + 32, most - 1, 0), Ok(()));
     assert_eq!(pool(va, most + 1, 0), Err(Status::AddressFault));
     assert_eq!(pool(va + 8, 1, 0), Err(Status::InvalidArgument));
-    assert_eq!(pool(va, notifier::MAX_NOTIFIERS + 1, 0), Err(Status::InvalidArgument));
+    assert_eq!(
+        pool(va, notifier::MAX_NOTIFIERS + 1, 0),
+        Err(Status::InvalidArgument)
+    );
     assert_eq!(pool(va, u32::MAX, 0), Err(Status::InvalidArgument));
     assert_eq!(pool(va, 1, 1), Err(Status::ReservedNotZero));
     assert_eq!(pool(read_only, 1, 0), Err(Status::AddressFault));
@@ -333,21 +554,36 @@ fn event_rings() {
     let chip = Chip::new();
     let address = chip.pages(2 * PAGE);
     let set = |change: &dyn Fn(&mut rpc::EventRing)| {
-        let mut ring = rpc::EventRing { address, entries: 64, vector: 3, flags: 0 };
+        let mut ring = rpc::EventRing {
+            address,
+            entries: 64,
+            vector: 3,
+            flags: 0,
+        };
         change(&mut ring);
         chip.call::<_, ()>(Function::EventRing, 0, &ring)
     };
     assert_eq!(set(&|_| ()), Ok(()));
     assert_eq!(set(&|r| r.address = 0), Ok(()));
     for entries in [0, 1, 8, 17, 8192, u32::MAX] {
-        assert_eq!(set(&|r| r.entries = entries), Err(Status::InvalidArgument), "{entries}");
+        assert_eq!(
+            set(&|r| r.entries = entries),
+            Err(Status::InvalidArgument),
+            "{entries}"
+        );
     }
-    assert_eq!(set(&|r| r.vector = pci::MAX_VECTORS), Err(Status::InvalidArgument));
+    assert_eq!(
+        set(&|r| r.vector = pci::MAX_VECTORS),
+        Err(Status::InvalidArgument)
+    );
     assert_eq!(set(&|r| r.vector = u32::MAX), Err(Status::InvalidArgument));
     assert_eq!(set(&|r| r.flags = 1), Err(Status::ReservedNotZero));
     assert_eq!(set(&|r| r.address = 0x1000), Err(Status::AddressFault));
     assert_eq!(set(&|r| r.address += 4), Err(Status::AddressFault));
-    assert_eq!(set(&|r| r.address = READ_ONLY_DMA), Err(Status::AddressFault));
+    assert_eq!(
+        set(&|r| r.address = READ_ONLY_DMA),
+        Err(Status::AddressFault)
+    );
     assert_eq!(set(&|r| r.address = u64::MAX), Err(Status::AddressFault));
 }
 
@@ -355,11 +591,21 @@ fn event_rings() {
 fn telemetry_pages() {
     let chip = Chip::new();
     let address = chip.pages(PAGE);
-    let set = |address| chip.call::<_, ()>(Function::TelemetryPage, 0, &rpc::TelemetryPage { address });
+    let set =
+        |address| chip.call::<_, ()>(Function::TelemetryPage, 0, &rpc::TelemetryPage { address });
     assert_eq!(set(address), Ok(()));
-    assert!(chip.u64_at(address).load(std::sync::atomic::Ordering::SeqCst) % 2 == 0);
+    assert!(chip
+        .u64_at(address)
+        .load(std::sync::atomic::Ordering::SeqCst)
+        .is_multiple_of(2));
     assert_eq!(set(0), Ok(()));
-    for bad in [0x1000, u64::MAX, u64::MAX - 0xfff, address + 4, READ_ONLY_DMA] {
+    for bad in [
+        0x1000,
+        u64::MAX,
+        u64::MAX - 0xfff,
+        address + 4,
+        READ_ONLY_DMA,
+    ] {
         assert_eq!(set(bad), Err(Status::AddressFault), "{bad:#x}");
     }
 }
@@ -368,10 +614,16 @@ fn telemetry_pages() {
 fn processes() {
     let chip = Chip::new();
     let list = |start, reserved| {
-        let answer = chip.raw(Function::Processes, 0, rpc::Processes { start, reserved }.as_bytes())?;
+        let answer = chip.raw(
+            Function::Processes,
+            0,
+            rpc::Processes { start, reserved }.as_bytes(),
+        )?;
         let head = rpc::ProcessList::read_from(&answer).unwrap();
-        let entries: Vec<rpc::Process> =
-            answer[8..].chunks_exact(size_of::<rpc::Process>()).map(|b| rpc::Process::read_from(b).unwrap()).collect();
+        let entries: Vec<rpc::Process> = answer[8..]
+            .chunks_exact(size_of::<rpc::Process>())
+            .map(|b| rpc::Process::read_from(b).unwrap())
+            .collect();
         assert_eq!(head.count as usize, entries.len());
         Ok::<_, Status>((head.total, entries))
     };
@@ -391,9 +643,15 @@ fn processes() {
         }
         all.extend(entries);
     }
-    assert!(all.iter().enumerate().all(|(i, p)| p.pid == i as u32 && p.uid == 7 && &p.comm[..4] == b"test"));
+    assert!(all
+        .iter()
+        .enumerate()
+        .all(|(i, p)| p.pid == i as u32 && p.uid == 7 && &p.comm[..4] == b"test"));
     let one = &all[1];
-    assert_eq!((one.memory, one.host_memory, one.packets, one.queues), (1 << 20, PAGE, 1, 1));
+    assert_eq!(
+        (one.memory, one.host_memory, one.packets, one.queues),
+        (1 << 20, PAGE, 1, 1)
+    );
     assert!(one.busy_ns > 0 && all[0].busy_ns == 0);
     assert!(list(u32::MAX, 0).unwrap().1.is_empty());
 }
@@ -406,13 +664,31 @@ fn injection() {
     assert_eq!(set(good), Ok(()));
     assert_eq!(set(rpc::Inject { count: 0, ..good }), Ok(()));
     for fault in [0, 10, u32::MAX] {
-        assert_eq!(set(rpc::Inject { fault, ..good }), Err(Status::InvalidArgument));
+        assert_eq!(
+            set(rpc::Inject { fault, ..good }),
+            Err(Status::InvalidArgument)
+        );
     }
-    assert_eq!(set(rpc::Inject { reserved: 1, ..good }), Err(Status::ReservedNotZero));
-    assert_eq!(set(rpc::Inject { reserved1: 1, ..good }), Err(Status::ReservedNotZero));
+    assert_eq!(
+        set(rpc::Inject {
+            reserved: 1,
+            ..good
+        }),
+        Err(Status::ReservedNotZero)
+    );
+    assert_eq!(
+        set(rpc::Inject {
+            reserved1: 1,
+            ..good
+        }),
+        Err(Status::ReservedNotZero)
+    );
     // A list that only grows is bounded.
     let refused = (0..10_000).find_map(|context| set(rpc::Inject { context, ..good }).err());
     assert_eq!(refused, Some(Status::OutOfResources));
     let plain = Chip::with(1 << 20, false);
-    assert_eq!(plain.call::<_, ()>(Function::Inject, 0, &good), Err(Status::NotPermitted));
+    assert_eq!(
+        plain.call::<_, ()>(Function::Inject, 0, &good),
+        Err(Status::NotPermitted)
+    );
 }

@@ -1,8 +1,8 @@
 //! Whatever a guest sends: the card never panics, never touches what is not the context's, and goes on.
 
 use proptest::prelude::*;
-use vmlu_abi::packet::{self, PacketHeader, op};
-use vmlu_abi::rpc::{self, ACCESS_READ, ACCESS_WRITE, Function, RpcHeader};
+use vmlu_abi::packet::{self, op, PacketHeader};
+use vmlu_abi::rpc::{self, Function, RpcHeader, ACCESS_READ, ACCESS_WRITE};
 use vmlu_abi::{Status, Wire};
 
 use crate::harness::*;
@@ -26,20 +26,49 @@ fn length() -> impl Strategy<Value = u64> {
 
 fn opcode() -> impl Strategy<Value = u16> {
     let known = [op::NOP, op::COPY, op::FILL, op::WRITE, op::WAIT, op::NOTIFY];
-    let operators: Vec<u16> = vmlu_firmware::kernels::KERNELS.iter().map(|k| k.opcode).collect();
+    let operators: Vec<u16> = vmlu_firmware::kernels::KERNELS
+        .iter()
+        .map(|k| k.opcode)
+        .collect();
     prop_oneof![4 => prop::sample::select(known.to_vec()), 4 => prop::sample::select(operators), 1 => any::<u16>()]
 }
 
 /// A body: of a known command with random fields, or random words among which are good addresses.
 fn body() -> impl Strategy<Value = Vec<u8>> {
-    let words = prop::collection::vec(prop_oneof![3 => 0_u64..10, 2 => address(), 1 => length(), 1 => any::<u64>()], 0..80);
+    let words = prop::collection::vec(
+        prop_oneof![3 => 0_u64..10, 2 => address(), 1 => length(), 1 => any::<u64>()],
+        0..80,
+    );
     prop_oneof![
-        (address(), address(), length()).prop_map(|(dst, src, length)| packet::Copy { dst, src, length }.as_bytes().to_vec()),
+        (address(), address(), length()).prop_map(|(dst, src, length)| packet::Copy {
+            dst,
+            src,
+            length
+        }
+        .as_bytes()
+        .to_vec()),
         (address(), length(), any::<u64>(), 0_u32..10).prop_map(|(dst, length, pattern, width)| {
-            packet::Fill { dst, length, pattern: pattern >> (pattern % 64), width, reserved: 0 }.as_bytes().to_vec()
+            packet::Fill {
+                dst,
+                length,
+                pattern: pattern >> (pattern % 64),
+                width,
+                reserved: 0,
+            }
+            .as_bytes()
+            .to_vec()
         }),
         (address(), prop::collection::vec(any::<u8>(), 0..300)).prop_map(|(dst, data)| {
-            [packet::WriteInline { dst, length: data.len() as u32, reserved: 0 }.as_bytes(), &data].concat()
+            [
+                packet::WriteInline {
+                    dst,
+                    length: data.len() as u32,
+                    reserved: 0,
+                }
+                .as_bytes(),
+                &data,
+            ]
+            .concat()
         }),
         words.prop_map(|words| words.iter().flat_map(|w| w.to_le_bytes()).collect()),
         prop::collection::vec(any::<u8>(), 0..600),
@@ -58,8 +87,20 @@ struct Packet {
 fn packets() -> impl Strategy<Value = Vec<Packet>> {
     let rarely = |value, other: BoxedStrategy<u32>| prop_oneof![30 => Just(value), 1 => other];
     let units = prop_oneof![200 => Just(None), 1 => any::<u8>().prop_map(Some)];
-    let packet = (opcode(), body(), rarely(1, (0..256_u32).boxed()), rarely(0, any::<u32>().boxed()), units);
-    let packet = packet.prop_map(|(opcode, body, version, flags, units)| Packet { opcode, body, version: version as u8, flags, units });
+    let packet = (
+        opcode(),
+        body(),
+        rarely(1, (0..256_u32).boxed()),
+        rarely(0, any::<u32>().boxed()),
+        units,
+    );
+    let packet = packet.prop_map(|(opcode, body, version, flags, units)| Packet {
+        opcode,
+        body,
+        version: version as u8,
+        flags,
+        units,
+    });
     prop::collection::vec(packet, 1..40)
 }
 
@@ -76,29 +117,64 @@ impl<'a> Field<'a> {
     fn new(chip: &'a Chip) -> Self {
         let context = chip.context();
         // Two apart, one writable piece of host memory, one read-only, and another context's between.
-        let mine = [0, 2].map(|at| context.alloc_at(VA + at * LENGTH, LENGTH).unwrap().offset).to_vec();
+        let mine = [0, 2]
+            .map(|at| context.alloc_at(VA + at * LENGTH, LENGTH).unwrap().offset)
+            .to_vec();
         let host = chip.pages(3 * LENGTH) + LENGTH;
-        let map = |va, access| rpc::HostMap { va, length: LENGTH, offset: 0, count: 1, access, flags: 0 };
-        context.map_pieces(map(VA + 3 * LENGTH, ACCESS_READ | ACCESS_WRITE), &[(host, LENGTH)]).unwrap();
-        context.map_pieces(map(VA + 4 * LENGTH, ACCESS_READ), &[(READ_ONLY_DMA, LENGTH)]).unwrap();
-        let field = Self { chip, context, mine, host };
+        let map = |va, access| rpc::HostMap {
+            va,
+            length: LENGTH,
+            offset: 0,
+            count: 1,
+            access,
+            flags: 0,
+        };
+        context
+            .map_pieces(
+                map(VA + 3 * LENGTH, ACCESS_READ | ACCESS_WRITE),
+                &[(host, LENGTH)],
+            )
+            .unwrap();
+        context
+            .map_pieces(
+                map(VA + 4 * LENGTH, ACCESS_READ),
+                &[(READ_ONLY_DMA, LENGTH)],
+            )
+            .unwrap();
+        let field = Self {
+            chip,
+            context,
+            mine,
+            host,
+        };
         field.paint();
         field
     }
 
     fn device_parts(&self) -> Vec<(u64, u64)> {
-        let granules = (0..DEVICE / LENGTH).map(|i| i * LENGTH).filter(|o| !self.mine.contains(o));
+        let granules = (0..DEVICE / LENGTH)
+            .map(|i| i * LENGTH)
+            .filter(|o| !self.mine.contains(o));
         granules.take(16).map(|o| (o, LENGTH)).collect()
     }
 
     fn host_parts(&self) -> [(u64, usize); 3] {
-        [(self.host - LENGTH, LENGTH as usize), (self.host + LENGTH, LENGTH as usize), (READ_ONLY_DMA, LENGTH as usize)]
+        [
+            (self.host - LENGTH, LENGTH as usize),
+            (self.host + LENGTH, LENGTH as usize),
+            (READ_ONLY_DMA, LENGTH as usize),
+        ]
     }
 
     fn paint(&self) {
         let canary = vec![CANARY; LENGTH as usize];
         for (offset, length) in self.device_parts() {
-            assert!(self.chip.memory.bytes(offset, length).unwrap().copy_from(&canary));
+            assert!(self
+                .chip
+                .memory
+                .bytes(offset, length)
+                .unwrap()
+                .copy_from(&canary));
         }
         for (address, length) in self.host_parts() {
             self.chip.fill_host(address, length, CANARY);
@@ -108,17 +184,35 @@ impl<'a> Field<'a> {
     fn check(&self) {
         let mut bytes = vec![0; LENGTH as usize];
         for (offset, length) in self.device_parts() {
-            self.chip.memory.bytes(offset, length).unwrap().copy_to(&mut bytes);
-            assert!(bytes.iter().all(|b| *b == CANARY), "device memory at {offset:#x} was written");
+            self.chip
+                .memory
+                .bytes(offset, length)
+                .unwrap()
+                .copy_to(&mut bytes);
+            assert!(
+                bytes.iter().all(|b| *b == CANARY),
+                "device memory at {offset:#x} was written"
+            );
         }
         for (address, length) in self.host_parts() {
-            assert!(self.chip.host_bytes(address, length).iter().all(|b| *b == CANARY), "host memory at {address:#x} was written");
+            assert!(
+                self.chip
+                    .host_bytes(address, length)
+                    .iter()
+                    .all(|b| *b == CANARY),
+                "host memory at {address:#x} was written"
+            );
         }
     }
 }
 
 fn config(cases: u32) -> ProptestConfig {
-    ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 200, ..ProptestConfig::default() }
+    ProptestConfig {
+        cases,
+        failure_persistence: None,
+        max_shrink_iters: 200,
+        ..ProptestConfig::default()
+    }
 }
 
 proptest! {

@@ -4,15 +4,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use vmlu_abi::packet::op;
-use vmlu_abi::rpc::{self, ACCESS_READ, ACCESS_WRITE, Fault, Function};
-use vmlu_abi::{Status, queue};
+use vmlu_abi::rpc::{self, Fault, Function, ACCESS_READ, ACCESS_WRITE};
+use vmlu_abi::{queue, Status};
 
 use crate::harness::*;
 
 /// A queue's host memory.
 fn words(queue: &Queue<'_>) -> [(u64, usize); 3] {
     let create = &queue.create;
-    [(create.ring, create.ring_units as usize * 64), (create.status, queue::STATUS_SIZE), (create.arm, 8)]
+    [
+        (create.ring, create.ring_units as usize * 64),
+        (create.status, queue::STATUS_SIZE),
+        (create.arm, 8),
+    ]
 }
 
 #[test]
@@ -46,10 +50,15 @@ fn closing_a_context_ends_what_hangs() {
     assert!(queue.timeline() < waits);
     within(SOON, "closing a context", || context.destroy().unwrap());
     let ranges: Vec<(u64, usize)> = hung.iter().chain([&queue]).flat_map(words).collect();
-    ranges.iter().for_each(|(at, length)| chip.fill_host(*at, *length, 0x55));
+    ranges
+        .iter()
+        .for_each(|(at, length)| chip.fill_host(*at, *length, 0x55));
     stays(&chip, "a closed context", &ranges);
     let telemetry = chip.telemetry();
-    assert_eq!((telemetry.contexts, telemetry.queues, telemetry.memory_used), (0, 0, 0));
+    assert_eq!(
+        (telemetry.contexts, telemetry.queues, telemetry.memory_used),
+        (0, 0, 0)
+    );
 }
 
 /// A copy that never ends by itself: an injected hang with its operands held cannot be had, so a large one runs all the time.
@@ -75,7 +84,14 @@ fn memory_is_freed_under_a_running_copy() {
     let dma = chip.pages(length);
     let stop = AtomicBool::new(false);
     let first = context.map(dma, length, ACCESS_READ | ACCESS_WRITE);
-    let map = rpc::HostMap { va: first, length, offset: 0, count: 1, access: ACCESS_READ | ACCESS_WRITE, flags: 0 };
+    let map = rpc::HostMap {
+        va: first,
+        length,
+        offset: 0,
+        count: 1,
+        access: ACCESS_READ | ACCESS_WRITE,
+        flags: 0,
+    };
     std::thread::scope(|scope| {
         scope.spawn(|| copying(&chip, &queue, first, src, length, &stop));
         for round in 0..12 {
@@ -126,7 +142,8 @@ fn the_host_takes_a_queue_s_memory() {
     let queue = context.queue();
     queue.ok(queue.nop());
     // What is next to it is not meant.
-    chip.firmware.revoke_host(queue.create.ring + 1024 * 64, PAGE);
+    chip.firmware
+        .revoke_host(queue.create.ring + 1024 * 64, PAGE);
     chip.firmware.revoke_host(0, 0);
     chip.firmware.revoke_host(u64::MAX, u64::MAX);
     queue.ok(queue.nop());
@@ -138,13 +155,26 @@ fn a_pending_mapping_is_revoked() {
     let chip = Chip::new();
     let context = chip.context();
     let dma = chip.pages(2 * PAGE);
-    let part = |offset| rpc::HostMap { va: VA, length: 2 * PAGE, offset, count: 1, access: ACCESS_WRITE, flags: 0 };
+    let part = |offset| rpc::HostMap {
+        va: VA,
+        length: 2 * PAGE,
+        offset,
+        count: 1,
+        access: ACCESS_WRITE,
+        flags: 0,
+    };
     context.map_pieces(part(0), &[(dma, PAGE)]).unwrap();
     chip.take(dma, PAGE);
     chip.firmware.revoke_host(dma, PAGE);
-    assert_eq!(context.map_pieces(part(PAGE), &[(dma + PAGE, PAGE)]), Err(Status::BadState));
+    assert_eq!(
+        context.map_pieces(part(PAGE), &[(dma + PAGE, PAGE)]),
+        Err(Status::BadState)
+    );
     let queue = context.queue();
-    assert_eq!(queue.done(queue.fill(VA, 2 * PAGE, 1)), Status::OperandFault);
+    assert_eq!(
+        queue.done(queue.fill(VA, 2 * PAGE, 1)),
+        Status::OperandFault
+    );
 }
 
 #[test]
@@ -154,18 +184,36 @@ fn rings_pages_and_notifiers_are_revoked() {
     let queue = context.queue();
     let ring = chip.event_ring(0, 64);
     let page = chip.pages(PAGE);
-    chip.call::<_, ()>(Function::TelemetryPage, 0, &rpc::TelemetryPage { address: page }).unwrap();
+    chip.call::<_, ()>(
+        Function::TelemetryPage,
+        0,
+        &rpc::TelemetryPage { address: page },
+    )
+    .unwrap();
     let pool = chip.pages(PAGE);
     let va = context.map(pool, PAGE, ACCESS_WRITE);
-    context.call::<_, ()>(Function::NotifierPool, &rpc::NotifierPool { va, count: 1, reserved: 0 }).unwrap();
+    context
+        .call::<_, ()>(
+            Function::NotifierPool,
+            &rpc::NotifierPool {
+                va,
+                count: 1,
+                reserved: 0,
+            },
+        )
+        .unwrap();
     queue.ok(queue.notify(0, 1));
     assert_eq!(chip.host_bytes(pool, 1), [1]);
     for address in [ring.address, page, pool] {
         chip.take(address, PAGE);
-        within(SOON, "revoking", || chip.firmware.revoke_host(address, PAGE));
+        within(SOON, "revoking", || {
+            chip.firmware.revoke_host(address, PAGE)
+        });
     }
     let ranges = [(ring.address, 4096), (page, 4096), (pool, 4096)];
-    ranges.iter().for_each(|(at, length)| chip.fill_host(*at, *length, 0x31));
+    ranges
+        .iter()
+        .for_each(|(at, length)| chip.fill_host(*at, *length, 0x31));
     queue.arm().store(2, Ordering::SeqCst);
     queue.ok(queue.nop());
     assert_eq!(queue.done(queue.notify(0, 1)), Status::BadHandle);
@@ -179,7 +227,12 @@ fn shutdown_ends_everything() {
     let chip = Chip::new();
     let ring = chip.event_ring(0, 64);
     let page = chip.pages(PAGE);
-    chip.call::<_, ()>(Function::TelemetryPage, 0, &rpc::TelemetryPage { address: page }).unwrap();
+    chip.call::<_, ()>(
+        Function::TelemetryPage,
+        0,
+        &rpc::TelemetryPage { address: page },
+    )
+    .unwrap();
     let contexts = [chip.context(), chip.context()];
     let queues: Vec<Queue<'_>> = (0..6).map(|i| contexts[i % 2].queue()).collect();
     queues[..4].iter().for_each(|q| {
@@ -192,17 +245,44 @@ fn shutdown_ends_everything() {
     let interrupts = chip.host.interrupts[0].load(Ordering::SeqCst);
     let mut ranges: Vec<(u64, usize)> = queues.iter().flat_map(words).collect();
     ranges.extend([(ring.address, 4096), (page, 4096)]);
-    ranges.iter().for_each(|(at, length)| chip.fill_host(*at, *length, 0x12));
+    ranges
+        .iter()
+        .for_each(|(at, length)| chip.fill_host(*at, *length, 0x12));
     queues.iter().for_each(|q| q.kick());
     // Messages are answered, and lead to nothing.
     for (function, body) in [
-        (Function::TelemetryPage, vmlu_abi::Wire::as_bytes(&rpc::TelemetryPage { address: page }).to_vec()),
-        (Function::EventRing, vmlu_abi::Wire::as_bytes(&rpc::EventRing { address: ring.address, entries: 16, vector: 0, flags: 0 }).to_vec()),
-        (Function::ContextCreate, vec![0; size_of::<rpc::ContextCreate>()]),
+        (
+            Function::TelemetryPage,
+            vmlu_abi::Wire::as_bytes(&rpc::TelemetryPage { address: page }).to_vec(),
+        ),
+        (
+            Function::EventRing,
+            vmlu_abi::Wire::as_bytes(&rpc::EventRing {
+                address: ring.address,
+                entries: 16,
+                vector: 0,
+                flags: 0,
+            })
+            .to_vec(),
+        ),
+        (
+            Function::ContextCreate,
+            vec![0; size_of::<rpc::ContextCreate>()],
+        ),
     ] {
-        assert_eq!(chip.raw(function, 0, &body), Err(Status::DeviceReset), "{function:?}");
+        assert_eq!(
+            chip.raw(function, 0, &body),
+            Err(Status::DeviceReset),
+            "{function:?}"
+        );
     }
-    chip.firmware.post_event(0, vmlu_abi::event::Event { kind: 4, ..vmlu_abi::Wire::zeroed() });
+    chip.firmware.post_event(
+        0,
+        vmlu_abi::event::Event {
+            kind: 4,
+            ..vmlu_abi::Wire::zeroed()
+        },
+    );
     chip.firmware.revoke_host(BASE, 1 << 20);
     stays(&chip, "a chip that is shut down", &ranges);
     assert_eq!(chip.host.interrupts[0].load(Ordering::SeqCst), interrupts);
@@ -234,7 +314,10 @@ fn destroyed_under_way() {
         queue.kick();
         let _ = queue.try_record(true);
         std::thread::yield_now();
-        assert!(words.iter().all(|w| w.load(Ordering::SeqCst) == mark), "round {round}");
+        assert!(
+            words.iter().all(|w| w.load(Ordering::SeqCst) == mark),
+            "round {round}"
+        );
     }
 }
 
@@ -245,15 +328,28 @@ fn all_ones() {
     let context = chip.context();
     let (hung, busy) = (context.queue(), context.queue());
     let page = chip.pages(PAGE);
-    chip.call::<_, ()>(Function::TelemetryPage, 0, &rpc::TelemetryPage { address: page }).unwrap();
+    chip.call::<_, ()>(
+        Function::TelemetryPage,
+        0,
+        &rpc::TelemetryPage { address: page },
+    )
+    .unwrap();
     hung.hang();
     (0..300).for_each(|_| {
         busy.nop();
     });
-    within(SOON, "pulling out", || chip.set_fault(chip.inject(Fault::AllOnes, 0)));
+    within(SOON, "pulling out", || {
+        chip.set_fault(chip.inject(Fault::AllOnes, 0))
+    });
     assert!(chip.firmware.is_gone());
-    let ranges: Vec<(u64, usize)> = words(&hung).into_iter().chain(words(&busy)).chain([(page, 4096)]).collect();
-    ranges.iter().for_each(|(at, length)| chip.fill_host(*at, *length, 0));
+    let ranges: Vec<(u64, usize)> = words(&hung)
+        .into_iter()
+        .chain(words(&busy))
+        .chain([(page, 4096)])
+        .collect();
+    ranges
+        .iter()
+        .for_each(|(at, length)| chip.fill_host(*at, *length, 0));
     busy.doorbell().store(400, Ordering::SeqCst);
     busy.kick();
     assert_eq!(chip.raw(Function::Ping, 0, &[]), Err(Status::DeviceLost));
@@ -268,9 +364,14 @@ fn a_delay_can_be_cancelled() {
     let chip = Chip::new();
     let context = chip.context();
     let queue = context.queue();
-    chip.set_fault(rpc::Inject { opcode: u32::from(op::NOP), ..chip.inject(Fault::Delay, 3_600_000_000) });
+    chip.set_fault(rpc::Inject {
+        opcode: u32::from(op::NOP),
+        ..chip.inject(Fault::Delay, 3_600_000_000)
+    });
     queue.nop();
     std::thread::sleep(Duration::from_millis(2));
-    within(SOON, "destroying a delayed queue", || queue.destroy().unwrap());
+    within(SOON, "destroying a delayed queue", || {
+        queue.destroy().unwrap()
+    });
     assert_eq!(chip.telemetry().packets_failed, 1);
 }

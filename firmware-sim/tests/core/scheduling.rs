@@ -9,7 +9,9 @@ use crate::harness::*;
 fn many_queues_are_all_served() {
     let chip = Chip::new();
     let contexts: Vec<Context<'_>> = (0..8).map(|pid| chip.context_of(pid)).collect();
-    let queues: Vec<Queue<'_>> = (0..256).map(|i| contexts[i % 8].queue_of(contexts[i % 8].queue_memory(128))).collect();
+    let queues: Vec<Queue<'_>> = (0..256)
+        .map(|i| contexts[i % 8].queue_of(contexts[i % 8].queue_memory(128)))
+        .collect();
     for round in 0..40 {
         queues.iter().for_each(|q| {
             q.nop();
@@ -31,7 +33,9 @@ fn a_flood_of_nops_starves_nobody() {
     let context = chip.context();
     let stop = AtomicBool::new(false);
     let quiet = context.queue();
-    let loud: Vec<Queue<'_>> = (0..3).map(|_| context.queue_of(context.queue_memory(4096))).collect();
+    let loud: Vec<Queue<'_>> = (0..3)
+        .map(|_| context.queue_of(context.queue_memory(4096)))
+        .collect();
     std::thread::scope(|scope| {
         // One thread for all: it is to flood the card, not the machine.
         scope.spawn(|| {
@@ -67,7 +71,9 @@ fn a_flood_of_nops_starves_nobody() {
 fn no_wake_up_is_lost() {
     let chip = Chip::new();
     let context = chip.context();
-    let queues: Vec<Queue<'_>> = (0..2).map(|_| context.queue_of(context.queue_memory(128))).collect();
+    let queues: Vec<Queue<'_>> = (0..2)
+        .map(|_| context.queue_of(context.queue_memory(128)))
+        .collect();
     std::thread::scope(|scope| {
         for (n, queue) in queues.iter().enumerate() {
             scope.spawn(move || {

@@ -34,8 +34,16 @@ fn latency_and_throughput() {
         })
         .collect();
     cold.sort_unstable();
-    println!("enqueue to completion, hot: p50 {} ns, p99 {} ns; asleep: p10 {} ns, p50 {} ns, p90 {} ns", hot[10_000], hot[19_800], cold[20], cold[100], cold[180]);
-    if std::env::var_os("ALL").is_some() { println!("{:?}", cold.iter().step_by(5).map(|c| c/1000).collect::<Vec<_>>()); }
+    println!(
+        "enqueue to completion, hot: p50 {} ns, p99 {} ns; asleep: p10 {} ns, p50 {} ns, p90 {} ns",
+        hot[10_000], hot[19_800], cold[20], cold[100], cold[180]
+    );
+    if std::env::var_os("ALL").is_some() {
+        println!(
+            "{:?}",
+            cold.iter().step_by(5).map(|c| c / 1000).collect::<Vec<_>>()
+        );
+    }
     let large = context.queue_of(context.queue_memory(65536));
     let rate = |what: &str, bytes: Vec<u8>, count: u64| {
         let batch = bytes.repeat(count as usize);
@@ -46,11 +54,24 @@ fn latency_and_throughput() {
         while large.timeline() < before + count {
             std::hint::spin_loop();
         }
-        println!("{what}: {:.0} ns each", start.elapsed().as_nanos() as f64 / count as f64);
+        println!(
+            "{what}: {:.0} ns each",
+            start.elapsed().as_nanos() as f64 / count as f64
+        );
     };
     for _ in 0..3 {
         rate("NOP", packet_bytes(1, &[]), 50_000);
     }
-    let fill = vmlu_abi::packet::Fill { dst: a, length: 64, pattern: 1, width: 4, reserved: 0 };
-    rate("fill of 64 bytes", packet_bytes(vmlu_abi::packet::op::FILL, vmlu_abi::Wire::as_bytes(&fill)), 50_000);
+    let fill = vmlu_abi::packet::Fill {
+        dst: a,
+        length: 64,
+        pattern: 1,
+        width: 4,
+        reserved: 0,
+    };
+    rate(
+        "fill of 64 bytes",
+        packet_bytes(vmlu_abi::packet::op::FILL, vmlu_abi::Wire::as_bytes(&fill)),
+        50_000,
+    );
 }

@@ -30,17 +30,28 @@ fn every_packet_is_accounted_for() {
     let context = chip.context();
     let (a, _) = context.alloc(1 << 20);
     let pool = context.map(chip.pages(4 * PAGE), 4 * PAGE, 3);
-    context.call::<_, ()>(Function::NotifierPool, &rpc::NotifierPool { va: pool, count: 512, reserved: 0 }).unwrap();
+    context
+        .call::<_, ()>(
+            Function::NotifierPool,
+            &rpc::NotifierPool {
+                va: pool,
+                count: 512,
+                reserved: 0,
+            },
+        )
+        .unwrap();
     let ring = chip.event_ring(0, 64);
     // Packets of queues that were destroyed with packets left: between 0 and that many more may have been counted.
     let (submitted, left) = (AtomicU64::new(0), AtomicU64::new(0));
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
-            let (chip, context, submitted, left, ring) = (&chip, &context, &submitted, &left, &ring);
+            let (chip, context, submitted, left, ring) =
+                (&chip, &context, &submitted, &left, &ring);
             scope.spawn(move || {
                 let mut random = Random(0x9e37_79b9 + thread as u64);
                 let creates: Vec<_> = (0..QUEUES).map(|_| context.queue_memory(256)).collect();
-                let mut queues: Vec<Queue<'_>> = creates.iter().map(|c| context.queue_of(*c)).collect();
+                let mut queues: Vec<Queue<'_>> =
+                    creates.iter().map(|c| context.queue_of(*c)).collect();
                 let start = Instant::now();
                 while start.elapsed() < Duration::from_millis(2500) {
                     let at = random.below(QUEUES as u64) as usize;
@@ -87,21 +98,42 @@ fn every_packet_is_accounted_for() {
         }
     });
     let telemetry = chip.telemetry();
-    let (submitted, left) = (submitted.load(Ordering::SeqCst), left.load(Ordering::SeqCst));
+    let (submitted, left) = (
+        submitted.load(Ordering::SeqCst),
+        left.load(Ordering::SeqCst),
+    );
     let counted = telemetry.packets + telemetry.packets_failed;
-    assert!(counted <= submitted && counted + left >= submitted, "{submitted} submitted, {left} left over, {counted} counted");
-    assert!(telemetry.packets > 1000 && telemetry.packets_failed > 10, "{} and {}", telemetry.packets, telemetry.packets_failed);
+    assert!(
+        counted <= submitted && counted + left >= submitted,
+        "{submitted} submitted, {left} left over, {counted} counted"
+    );
+    assert!(
+        telemetry.packets > 1000 && telemetry.packets_failed > 10,
+        "{} and {}",
+        telemetry.packets,
+        telemetry.packets_failed
+    );
     assert_eq!((telemetry.queues, telemetry.busy), (0, 0));
     context.destroy().unwrap();
     assert_eq!(chip.telemetry().memory_used, 0);
 }
 
 /// Destroys a queue and puts a new one on the same memory in its place; packets submitted, and those of them that had not completed.
-fn context_queue<'a>(queues: &mut [Queue<'a>], at: usize, context: &Context<'a>, create: rpc::QueueCreate) -> (u64, u64) {
+fn context_queue<'a>(
+    queues: &mut [Queue<'a>],
+    at: usize,
+    context: &Context<'a>,
+    create: rpc::QueueCreate,
+) -> (u64, u64) {
     let queue = &queues[at];
     let (submitted, before) = (queue.submitted(), queue.timeline());
-    let destroy = rpc::QueueDestroy { queue: queue.handle };
-    context.chip.raw(Function::QueueDestroy, context.handle, destroy.as_bytes()).unwrap();
+    let destroy = rpc::QueueDestroy {
+        queue: queue.handle,
+    };
+    context
+        .chip
+        .raw(Function::QueueDestroy, context.handle, destroy.as_bytes())
+        .unwrap();
     queues[at] = context.queue_of(create);
     let _ = op::NOP;
     (submitted, submitted - before)

@@ -3,9 +3,9 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use vmlu_abi::Wire;
 use vmlu_abi::rpc::{self, Fault, Function};
 use vmlu_abi::telemetry::Telemetry;
+use vmlu_abi::Wire;
 
 use crate::harness::*;
 
@@ -13,12 +13,20 @@ use crate::harness::*;
 fn work_shows() {
     let chip = Chip::new();
     let page = chip.pages(PAGE);
-    chip.call::<_, ()>(Function::TelemetryPage, 0, &rpc::TelemetryPage { address: page }).unwrap();
+    chip.call::<_, ()>(
+        Function::TelemetryPage,
+        0,
+        &rpc::TelemetryPage { address: page },
+    )
+    .unwrap();
     let context = chip.context();
     let queue = context.queue();
     let (a, _) = context.alloc(8 << 20);
     let idle = chip.telemetry();
-    assert_eq!((idle.busy, idle.memory_used, idle.contexts, idle.queues), (0, 8 << 20, 1, 1));
+    assert_eq!(
+        (idle.busy, idle.memory_used, idle.contexts, idle.queues),
+        (0, 8 << 20, 1, 1)
+    );
     let start = Instant::now();
     while start.elapsed() < Duration::from_millis(400) {
         if queue.submitted() - queue.timeline() < 64 {
@@ -30,26 +38,41 @@ fn work_shows() {
     let on_page = read_page(&chip, page);
     assert!(on_page.updated_ns > idle.updated_ns && on_page.packets > 0);
     assert_eq!((loaded.busy, loaded.healthy), (1, 1));
-    assert!(loaded.utilisation.value_milli > 20_000, "{:?}", loaded.utilisation);
-    assert!(loaded.power.value_milli > idle.power.value_milli + 1000, "{:?}", loaded.power);
+    assert!(
+        loaded.utilisation.value_milli > 20_000,
+        "{:?}",
+        loaded.utilisation
+    );
+    assert!(
+        loaded.power.value_milli > idle.power.value_milli + 1000,
+        "{:?}",
+        loaded.power
+    );
     assert!(loaded.temp_chip.value_milli > idle.temp_chip.value_milli);
     assert!(loaded.energy_uj > idle.energy_uj && loaded.busy_ns > idle.busy_ns);
     assert!(loaded.device_ns > idle.device_ns && loaded.bytes_device >= 64 << 20);
     queue.ok(queue.submitted());
     queue.sleeps();
     let after = chip.telemetry();
-    assert_eq!((after.busy, after.packets, after.packets_failed), (0, queue.submitted(), 0));
+    assert_eq!(
+        (after.busy, after.packets, after.packets_failed),
+        (0, queue.submitted(), 0)
+    );
     assert!(after.power.target_milli < loaded.power.target_milli);
     chip.set_fault(chip.inject(Fault::Heat, 20_000));
-    assert_eq!(chip.telemetry().temp_chip.target_milli, after.temp_chip.target_milli + 20_000);
+    assert_eq!(
+        chip.telemetry().temp_chip.target_milli,
+        after.temp_chip.target_milli + 20_000
+    );
 }
 
 fn read_page(chip: &Chip, page: u64) -> Telemetry {
     loop {
         let before = chip.u64_at(page).load(Ordering::Acquire);
-        let telemetry = Telemetry::read_from(&chip.host_bytes(page, size_of::<Telemetry>())).unwrap();
+        let telemetry =
+            Telemetry::read_from(&chip.host_bytes(page, size_of::<Telemetry>())).unwrap();
         std::sync::atomic::fence(Ordering::SeqCst);
-        if before % 2 == 0 && chip.u64_at(page).load(Ordering::Acquire) == before {
+        if before.is_multiple_of(2) && chip.u64_at(page).load(Ordering::Acquire) == before {
             return telemetry;
         }
     }
@@ -67,5 +90,8 @@ fn copies_are_counted_by_where_they_go() {
     queue.copy(a, a + (1 << 19), 1 << 18);
     queue.ok(queue.submitted());
     let t = chip.telemetry();
-    assert_eq!((t.bytes_from_host, t.bytes_to_host, t.bytes_device), (1 << 20, 1 << 19, 2 << 18));
+    assert_eq!(
+        (t.bytes_from_host, t.bytes_to_host, t.bytes_device),
+        (1 << 20, 1 << 19, 2 << 18)
+    );
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use vmlu_abi::Status;
 use vmlu_abi::rpc::Fault;
+use vmlu_abi::Status;
 
 use crate::harness::*;
 
@@ -53,9 +53,15 @@ fn a_wait_for_oneself() {
     let queue = context.queue();
     queue.ok(queue.nop());
     queue.ok(queue.wait_for(queue.handle, 1));
-    assert_eq!(queue.done(queue.wait_for(queue.handle, 3)), Status::InvalidArgument);
+    assert_eq!(
+        queue.done(queue.wait_for(queue.handle, 3)),
+        Status::InvalidArgument
+    );
     queue.record(true);
-    assert_eq!(queue.done(queue.wait_for(queue.handle, u64::MAX)), Status::InvalidArgument);
+    assert_eq!(
+        queue.done(queue.wait_for(queue.handle, u64::MAX)),
+        Status::InvalidArgument
+    );
 }
 
 #[test]
@@ -80,7 +86,11 @@ fn a_wait_for_what_failed() {
     a.record(true);
     let good = a.nop();
     b.ok(b.wait_for(a.handle, good));
-    assert_eq!(b.done(b.wait_for(a.handle, later)), Status::Dependency, "it failed, cleared or not");
+    assert_eq!(
+        b.done(b.wait_for(a.handle, later)),
+        Status::Dependency,
+        "it failed, cleared or not"
+    );
 }
 
 /// Blocked first, then the other fails.
@@ -124,7 +134,10 @@ fn a_blocked_queue_hears_of_the_end() {
             }
         }
         let status = b.done(blocked);
-        assert!(matches!(status, Status::Dependency | Status::BadHandle), "{status:?}");
+        assert!(
+            matches!(status, Status::Dependency | Status::BadHandle),
+            "{status:?}"
+        );
         b.record(true);
         b.ok(b.nop());
         let _ = a.destroy();
@@ -143,13 +156,18 @@ fn a_circle_ends_with_one_of_its_queues() {
         std::thread::sleep(Duration::from_micros(300));
         assert_eq!((a.timeline(), b.timeline()), (0, 0));
         within(SOON, "destroying a blocked queue", || a.destroy().unwrap());
-        assert!(matches!(b.done(blocked), Status::Dependency | Status::BadHandle));
+        assert!(matches!(
+            b.done(blocked),
+            Status::Dependency | Status::BadHandle
+        ));
         b.destroy().unwrap();
     }
     let (a, b) = (context.queue(), context.queue());
     a.wait_for(b.handle, 1);
     b.wait_for(a.handle, 1);
-    within(SOON, "closing a context with a circle", || context.destroy().unwrap());
+    within(SOON, "closing a context with a circle", || {
+        context.destroy().unwrap()
+    });
 }
 
 /// Many queues on one value, and one that fails half of them.
@@ -158,15 +176,29 @@ fn many_wait_for_one() {
     let chip = Chip::new();
     let context = chip.context();
     let a = context.queue();
-    let others: Vec<_> = (0..64).map(|_| context.queue_of(context.queue_memory(128))).collect();
-    let waits: Vec<u64> = others.iter().enumerate().map(|(i, q)| q.wait_for(a.handle, 1 + i as u64 % 4)).collect();
+    let others: Vec<_> = (0..64)
+        .map(|_| context.queue_of(context.queue_memory(128)))
+        .collect();
+    let waits: Vec<u64> = others
+        .iter()
+        .enumerate()
+        .map(|(i, q)| q.wait_for(a.handle, 1 + i as u64 % 4))
+        .collect();
     std::thread::sleep(Duration::from_millis(2));
-    chip.set_fault(vmlu_abi::rpc::Inject { skip: 2, opcode: 1, ..chip.inject(Fault::Fail, 0) });
+    chip.set_fault(vmlu_abi::rpc::Inject {
+        skip: 2,
+        opcode: 1,
+        ..chip.inject(Fault::Fail, 0)
+    });
     (0..4).for_each(|_| {
         a.nop();
     });
     for (i, (queue, value)) in others.iter().zip(waits).enumerate() {
-        let expected = if i % 4 < 2 { Status::Ok } else { Status::Dependency };
+        let expected = if i % 4 < 2 {
+            Status::Ok
+        } else {
+            Status::Dependency
+        };
         assert_eq!(queue.done(value), expected, "{i}");
     }
 }
