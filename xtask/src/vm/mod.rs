@@ -214,7 +214,7 @@ impl Vm {
         &self.files.out
     }
 
-    /// What the kernel has logged on its console (warnings and worse; `dmesg` in the guest has all).
+    /// What the kernel has logged on its console.
     pub fn kernel_log(&self) -> String {
         String::from_utf8_lossy(&fs::read(self.files.kernel_log()).unwrap_or_default()).into_owned()
     }
