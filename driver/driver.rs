@@ -73,10 +73,8 @@ impl<'bound> Chip<'bound> {
         let enabled = Enabled::new(pdev)?;
         let regs = Registers::new(pdev)?;
         check(pdev, &regs)?;
-        let mut vectors = Vectors::new(pdev, crate::most_vectors()).inspect_err(|e| {
-            dev_err!(pdev, "no MSI-X or MSI vector: {e:?}\n");
-        })?;
-
+        // Declared here to be dropped after `online`: the card must not write event rings that are freed.
+        let (vectors, rings);
         let card = Card::new(pdev, regs)?;
         // From here on every error takes the chip down again.
         let online = Online(card.clone());
@@ -85,11 +83,9 @@ impl<'bound> Chip<'bound> {
         let info = ask(pdev, &card)?;
         card.set_info(info);
 
-        for vector in 0..vectors.len() as u32 {
-            let ring = EventRing::new(pdev.as_ref())?;
-            let address = ring.address();
-            vectors.push(c"mlu", VectorHandler::new(card.clone(), ring)?)?;
-            set_ring(&card, vector, address)?;
+        (vectors, rings) = interrupts(pdev, &card)?;
+        for (vector, address) in (0..).zip(&rings) {
+            set_ring(&card, vector, *address)?;
         }
         card.set_vectors(vectors.len() as u32);
         card.set_has_events();
@@ -98,7 +94,7 @@ impl<'bound> Chip<'bound> {
         let nodes = ChipNodes::new(&card)?;
         dev_info!(
             pdev,
-            "mlu{}: {} chip {} of board {:#018x}, {} MiB, firmware {}, vectors: {} ({}), driver {}\n",
+            "mlu{}: {} chip {} of board {:#018x}, {} MiB, firmware {}, {} {} vectors, driver {}\n",
             nodes.number(),
             text(&info.name),
             info.chip,
@@ -116,6 +112,45 @@ impl<'bound> Chip<'bound> {
             _enabled: enabled,
         })
     }
+}
+
+/// As many vectors as the machine has for the chip, each with its handler and event ring; and the addresses of the rings.
+fn interrupts<'bound>(
+    pdev: &'bound pci::Device<Core<'_>>,
+    card: &Arc<Card>,
+) -> Result<(Vectors<'bound, VectorHandler>, KVec<u64>)> {
+    let mut most = crate::most_vectors();
+    loop {
+        match try_interrupts(pdev, card, most) {
+            // The processors have no more: the machine gives vectors out before it knows.
+            Err(e) if e == ENOSPC && most > 1 => most /= 2,
+            Err(e) => {
+                let advice = if e == ENOSPC {
+                    "the processors have no more; load the module with vectors=1"
+                } else {
+                    "the machine must support one of them"
+                };
+                dev_err!(pdev, "no MSI-X or MSI vector: {e:?}; {advice}\n");
+                return Err(e);
+            }
+            done => return done,
+        }
+    }
+}
+
+fn try_interrupts<'bound>(
+    pdev: &'bound pci::Device<Core<'_>>,
+    card: &Arc<Card>,
+    most: u32,
+) -> Result<(Vectors<'bound, VectorHandler>, KVec<u64>)> {
+    let mut vectors = Vectors::new(pdev, most)?;
+    let mut rings = KVec::with_capacity(vectors.len(), GFP_KERNEL)?;
+    for _ in 0..vectors.len() {
+        let ring = EventRing::new(pdev.as_ref())?;
+        rings.push(ring.address(), GFP_KERNEL)?;
+        vectors.push(c"mlu", VectorHandler::new(card.clone(), ring)?)?;
+    }
+    Ok((vectors, rings))
 }
 
 /// Finds out whether this is a card that the driver knows, and resets it: what it did before must not go on.

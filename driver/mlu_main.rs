@@ -40,11 +40,15 @@ pub(crate) const fn this_module() -> &'static ThisModule {
     kernel::module::this_module::<LocalModule>()
 }
 
-/// Most interrupt vectors of a chip, as the module was loaded.
+/// Most interrupt vectors of a chip. A processor has some two hundred for all devices, so a machine with many chips and few processors
+/// cannot give each of them all.
 pub(crate) fn most_vectors() -> u32 {
-    module_parameters::vectors
-        .value()
-        .clamp(1, abi::pci::MAX_VECTORS)
+    const PER_PROCESSOR: u32 = 4;
+    let most = match module_parameters::vectors.value() {
+        0 => ext::vectors::processors().saturating_mul(PER_PROCESSOR),
+        most => most,
+    };
+    most.clamp(1, abi::pci::MAX_VECTORS)
 }
 
 /// Version of the driver.
@@ -79,8 +83,8 @@ module! {
     firmware: ["mlu/mlu370.img"],
     params: {
         vectors: u32 {
-            default: 16,
-            description: "Most interrupt vectors of a chip, 1 to 16",
+            default: 0,
+            description: "Most interrupt vectors of a chip, 1 to 16; 0: four a processor",
         },
     },
 }

@@ -3,6 +3,7 @@
  * What is a macro or an inline function in C and has no counterpart in the kernel crate. Nothing else belongs here.
  */
 
+#include <linux/cpumask.h>
 #include <linux/gfp.h>
 #include <linux/mm.h>
 #include <linux/sched.h>
@@ -13,6 +14,7 @@ unsigned long mlu_page_to_pfn(const struct page *page);
 void *mlu_page_address(const struct page *page);
 void mlu_current_comm(char *to, size_t length);
 unsigned long mlu_total_pages(void);
+unsigned int mlu_online_cpus(void);
 
 /* Zeroed, charged to the caller's memory cgroup; without @insist only what is there without effort. */
 struct page *mlu_alloc_pages(unsigned int order, bool insist)
@@ -42,4 +44,9 @@ void mlu_current_comm(char *to, size_t length)
 unsigned long mlu_total_pages(void)
 {
 	return totalram_pages();
+}
+
+unsigned int mlu_online_cpus(void)
+{
+	return num_online_cpus();
 }

@@ -7,6 +7,18 @@
 
 use kernel::{bindings, device::Bound, error::to_result, pci, prelude::*};
 
+mod ffi {
+    unsafe extern "C" {
+        pub(super) fn mlu_online_cpus() -> kernel::ffi::c_uint;
+    }
+}
+
+/// Processors that are in use.
+pub(crate) fn processors() -> u32 {
+    // SAFETY: Reads a counter.
+    unsafe { ffi::mlu_online_cpus() }
+}
+
 /// What is done on an interrupt, in a thread of its own.
 pub(crate) trait Handler: Send + Sync {
     /// Handles an interrupt.
