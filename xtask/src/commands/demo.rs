@@ -25,6 +25,9 @@ pub struct Args {
 /// How long training may take.
 const TRAINING: Duration = Duration::from_secs(300);
 
+/// How long after its first line on an epoch cnmon looks: the card has been busy for a while then.
+const UNDER_WAY: Duration = Duration::from_millis(250);
+
 /// Runs the command.
 pub fn run(args: Args) -> Result<i32> {
     let setup = setup::everything(!args.no_build)?;
@@ -73,17 +76,21 @@ pub fn run(args: Args) -> Result<i32> {
 /// Hands the output of the training through; shows cnmon once in the middle of it.
 fn train(vm: &Vm, digits: &Running) -> Result<i32> {
     let started = Instant::now();
+    let mut first_epoch = None;
     let mut looked = false;
     loop {
+        // What it says while cnmon runs waits.
+        if !looked && first_epoch.is_some_and(|at: Instant| at.elapsed() > UNDER_WAY) {
+            looked = true;
+            heading("cnmon, while it trains");
+            show(&vm.exec("cnmon")?);
+            heading("digits");
+        }
         match digits.next(Duration::from_millis(50))? {
             Some(Event::Stdout(bytes)) => {
                 print(&bytes);
-                // Once it has said something it is at work. What it says meanwhile waits.
-                if !looked && bytes.ends_with(b"\n") {
-                    looked = true;
-                    heading("cnmon, while it trains");
-                    show(&vm.exec("cnmon")?);
-                    heading("digits");
+                if first_epoch.is_none() && String::from_utf8_lossy(&bytes).contains("epoch") {
+                    first_epoch = Some(Instant::now());
                 }
             }
             Some(Event::Stderr(bytes)) => print(&bytes),

@@ -36,8 +36,8 @@ impl Choice {
     }
 }
 
-/// A kernel that runs on KVM says so long before.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// A kernel that runs on KVM says so long before, even if the machine is busy.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Decides what `wanted` comes to on this machine.
 pub fn choose(wanted: Accel, toolbox: &Toolbox, guest: &Guest) -> Result<Choice> {
