@@ -204,15 +204,20 @@ impl Card {
         self.wake_everybody();
     }
 
-    /// Makes the card leave host memory alone, which is about to be freed. A card that is not there does so anyway.
+    /// Makes the card leave host memory alone, which is about to be freed: by a reset, or else by taking away its right to access memory. (A
+    /// card whose registers do not answer may still be there, with its memory decoding off.)
     fn silence(&self) {
-        if self.regs.present() && !self.regs.reset() {
+        let present = self.regs.present();
+        if present && self.regs.reset() {
+            return;
+        }
+        if present {
             dev_warn!(
                 self.pdev,
                 "the card does not reset; its access to memory is cut off\n"
             );
-            self.bound.with(|_| clear_master(&self.pdev));
         }
+        self.bound.with(|_| clear_master(&self.pdev));
     }
 
     fn wake_everybody(&self) {

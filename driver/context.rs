@@ -241,14 +241,15 @@ impl Context {
 
     /// The file is released: nobody uses the context, and nothing of it is mapped.
     pub(crate) fn close(this: Arc<Self>) {
+        // Before the card gives the indices to other queues.
+        for queue in this.inner.lock().queues.values() {
+            this.card.remove_queue(queue.index());
+            queue.end(Status::QueueDestroyed);
+        }
         // After this the card does not use the context's memory.
         destroy(&this.card, this.handle);
         let mut inner = this.inner.lock();
         inner.file = None;
-        for queue in inner.queues.values() {
-            this.card.remove_queue(queue.index());
-            queue.end(Status::QueueDestroyed);
-        }
         inner.queues = RBTree::new();
         inner.host = RBTree::new();
         inner.areas = RBTree::new();

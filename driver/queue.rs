@@ -326,8 +326,9 @@ impl Context {
         let mut inner = self.lock()?;
         let queue = inner.queues.remove(&arg.queue).ok_or(ENOENT)?;
         queue.remove_areas(&mut inner);
-        self.destroy_on_card(arg.queue);
+        // Before the card gives the index to another queue.
         self.card().remove_queue(queue.index);
+        self.destroy_on_card(arg.queue);
         queue.end(Status::QueueDestroyed);
         // A waiter may hold the queue a little longer; the card does not use it any more.
         queue.detach();

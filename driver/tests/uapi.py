@@ -593,6 +593,53 @@ def killed_with_work():
     assert processes() == before
 
 
+@test
+def churn():
+    """Queues and contexts that come and go at once, some of them killed: none gets in another's way."""
+    def work():
+        for i in range(30):
+            with Context() as context:
+                queues = [Queue(context) for _ in range(3)]
+                context.host_alloc(VA, 1 << 20)
+                for queue in queues:
+                    queue.wait(queue.submit(FILL, fill(VA, 1 << 20, i, 8)))
+                queues[1].destroy()
+                queue = Queue(context)
+                queue.wait(queue.submit(NOP))
+
+    def victim():
+        context = Context()
+        context.mem_alloc(VA, 1 << 24)
+        while True:
+            queue = Queue(context)
+            for _ in range(100):
+                queue.put(FILL, fill(VA, 1 << 24, 0, 8))
+            queue.ring_bell()
+            queue.destroy()
+
+    victims = []
+    for _ in range(2):
+        child = os.fork()
+        if child == 0:
+            try:
+                victim()
+            finally:
+                os._exit(1)
+        victims.append(child)
+    workers = []
+    for _ in range(3):
+        child = os.fork()
+        if child == 0:
+            os._exit(dies(work))
+        workers.append(child)
+    time.sleep(0.5)
+    for child in victims:
+        os.kill(child, signal.SIGKILL)
+    assert [os.waitpid(child, 0)[1] for child in victims] == [signal.SIGKILL] * 2
+    assert [os.waitpid(child, 0)[1] for child in workers] == [0] * 3
+    assert not [p for p in processes() if p[1] == "python3"], processes()
+
+
 def available():
     for line in open("/proc/meminfo"):
         if line.startswith("MemFree"):
@@ -736,6 +783,59 @@ def unbind_under_load():
     assert ends == [signal.SIGUSR1] * 4, ends
     assert slowest < 3, slowest
     assert not [p for p in processes() if p[1] == "python3"], processes()
+    with Context() as context:
+        queue = Queue(context)
+        queue.wait(queue.submit(NOP))
+
+
+@test
+def binding_leaks_nothing():
+    address = os.path.basename(chip_path())
+
+    def round():
+        with Context() as context:
+            context.host_alloc(VA, 8 << 20)
+            queue = Queue(context, 16384)
+            queue.wait(queue.submit(NOP))
+            write("/sys/bus/pci/drivers/mlu/unbind", address)
+            rebind(address)
+
+    for _ in range(3):
+        round()
+    before = available()
+    for _ in range(25):
+        round()
+    gc.collect()
+    after = available()
+    assert after > before - 60, (before, after)
+
+
+@test
+def function_reset():
+    """A reset that the driver did not ask for costs the card, not more."""
+    path = chip_path()
+    context = Context()
+    queue = Queue(context)
+    queue.wait(queue.submit(NOP))
+    ends = []
+
+    def waiter():
+        try:
+            queue.wait(100, deadline=MAX64)
+        except OSError as e:
+            ends.append((e.errno, time.monotonic()))
+
+    t = threading.Thread(target=waiter)
+    t.start()
+    time.sleep(0.2)
+    start = time.monotonic()
+    write(path + "/reset", "1")
+    t.join(3)
+    assert ends and ends[0][0] in (errno.ENODEV, errno.ECANCELED) and ends[0][1] - start < 1.2, (ends, start)
+    fails(errno.ENODEV, Context)
+    context.close()
+    write("/sys/bus/pci/drivers/mlu/unbind", os.path.basename(path))
+    rebind(os.path.basename(path))
     with Context() as context:
         queue = Queue(context)
         queue.wait(queue.submit(NOP))
