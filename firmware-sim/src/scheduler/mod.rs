@@ -177,7 +177,8 @@ impl Scheduler {
             return;
         }
         let mut shared = self.shared();
-        if !shared.hot.is_empty() || !shared.ready.is_empty() {
+        let hot = shared.hot.iter().any(|q| q.state() == State::Hot);
+        if hot || !shared.ready.is_empty() {
             self.wake_one(&mut shared);
         }
     }

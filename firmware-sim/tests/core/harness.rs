@@ -1,7 +1,7 @@
 //! A chip over an arena of host memory, and what a driver and a runtime do with it.
 
 use std::any::Any;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -576,15 +576,31 @@ impl Queue<'_> {
 
     /// Hangs the queue: returns once its command hangs. It looks at its cancel flag.
     pub fn hang(&self) -> u64 {
+        self.stall(Fault::Hang, 0)
+    }
+
+    /// Has a fault that takes long hit a command: returns once it does.
+    pub fn stall(&self, fault: Fault, value: u64) -> u64 {
         let inject = rpc::Inject {
             context: self.context,
             opcode: u32::from(op::NOP),
-            ..self.chip.inject(Fault::Hang, 0)
+            ..self.chip.inject(fault, value)
         };
         self.chip.set_fault(inject);
-        let value = self.nop();
-        // The fault is used up: the command has begun.
-        std::thread::sleep(Duration::from_millis(3));
+        // An empty fill tells that the worker is there: what hangs is its next packet.
+        let fill = packet::Fill {
+            dst: 0,
+            length: 0,
+            pattern: 0,
+            width: 1,
+            reserved: 0,
+        };
+        self.write(&packet_bytes(op::FILL, fill.as_bytes()));
+        let end = self.write(&packet_bytes(op::NOP, &[]));
+        let value = self.packets.fetch_add(2, Ordering::Relaxed) + 2;
+        self.ring(end);
+        until("the command that hangs", || self.timeline() == value - 1);
+        std::thread::sleep(Duration::from_millis(2));
         assert!(self.timeline() < value);
         value
     }
@@ -608,6 +624,15 @@ pub fn rule(record: &ErrorRecord) -> String {
     String::from_utf8_lossy(&record.rule)
         .trim_end_matches('\0')
         .to_owned()
+}
+
+/// Tells threads to stop when it is dropped, so that a test that fails ends.
+pub struct Stop<'a>(pub &'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }
 
 /// Runs something and checks that it took at most this long.

@@ -3,7 +3,6 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use vmlu_abi::packet::op;
 use vmlu_abi::rpc::{self, Fault, Function, ACCESS_READ, ACCESS_WRITE};
 use vmlu_abi::{queue, Status};
 
@@ -94,6 +93,7 @@ fn memory_is_freed_under_a_running_copy() {
     };
     std::thread::scope(|scope| {
         scope.spawn(|| copying(&chip, &queue, first, src, length, &stop));
+        let _stop = Stop(&stop);
         for round in 0..12 {
             std::thread::sleep(Duration::from_millis(3));
             if round % 2 == 0 {
@@ -364,12 +364,7 @@ fn a_delay_can_be_cancelled() {
     let chip = Chip::new();
     let context = chip.context();
     let queue = context.queue();
-    chip.set_fault(rpc::Inject {
-        opcode: u32::from(op::NOP),
-        ..chip.inject(Fault::Delay, 3_600_000_000)
-    });
-    queue.nop();
-    std::thread::sleep(Duration::from_millis(2));
+    queue.stall(Fault::Delay, 3_600_000_000);
     within(SOON, "destroying a delayed queue", || {
         queue.destroy().unwrap()
     });

@@ -47,6 +47,7 @@ fn a_flood_of_nops_starves_nobody() {
                 }
             }
         });
+        let _stop = Stop(&stop);
         let start = Instant::now();
         let mut worst = Duration::ZERO;
         let mut rounds = 0;
@@ -59,7 +60,6 @@ fn a_flood_of_nops_starves_nobody() {
                 quiet.sleeps();
             }
         }
-        stop.store(true, Ordering::SeqCst);
         assert!(worst < SOON, "{worst:?} for one command");
     });
     let progress: Vec<u64> = loud.iter().map(|q| q.timeline()).collect();
