@@ -91,8 +91,9 @@ impl<'bound, H: Handler> Vectors<'bound, H> {
             )
         })?;
         // INVARIANT: The handler is registered; the address of its box does not change when the box moves.
-        if self.handlers.push_within_capacity(handler).is_err() {
-            // Room was reserved above.
+        if let Err(e) = self.handlers.push_within_capacity(handler) {
+            // Cannot be, since room was reserved above. A registered handler must not be dropped.
+            core::mem::forget(e);
             return Err(EINVAL);
         }
         Ok(())
