@@ -383,7 +383,7 @@ impl Function {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Fault {
-    /// The command never ends by itself; it does look at its cancel flag.
+    /// The command never ends by itself; it does look at its cancel flag. `value`: its time limit in ms, 0 for the watchdog's own.
     Hang = 1,
     /// The operator panics.
     Panic = 2,

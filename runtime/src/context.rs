@@ -85,7 +85,7 @@ impl Context {
         Ok(queue)
     }
 
-    /// Waits until all queues of the context are empty. Errors stay with their queues.
+    /// Waits until all queues of the context are empty, or stand still for longer than any command may run. Errors stay with their queues.
     pub fn drain(&self) {
         self.inner.drain();
     }
@@ -99,7 +99,7 @@ impl ContextInner {
     pub(crate) fn drain(&self) {
         let queues: Vec<_> = self.queues().iter().filter_map(Weak::upgrade).collect();
         for queue in queues {
-            let _ = queue.wait_passed(queue.submitted());
+            queue.settle();
         }
     }
 }

@@ -176,7 +176,9 @@ impl Notifier {
 impl Drop for Notifier {
     fn drop(&mut self) {
         // The card may still write the entry: it is free once the queue has passed it.
-        let _ = self.wait();
+        if let Some(placed) = &*self.placed() {
+            placed.queue.inner.settle();
+        }
         self.context
             .notifiers
             .state

@@ -13,8 +13,13 @@ use vmlu_ops::Descriptor;
 
 use crate::context::{Context, ContextInner};
 use crate::error::{Error, Result};
+use crate::transport::sys::monotonic_ns;
 
 pub(crate) use ring::Ring;
+
+/// How long a queue that is about to be dropped may stand still, ns: longer than the card's watchdog lets a command run, so that only a
+/// wait that nobody satisfies is given up.
+const STALL_NS: u64 = 70_000_000_000;
 
 /// How often the timeline is looked at before the waiter goes to sleep: some tens of microseconds.
 const SPINS: u32 = 20_000;
@@ -145,10 +150,7 @@ impl Queue {
     /// As [`Queue::wait`], for at most `limit`; `Status::Timeout` after it.
     pub fn wait_timeout(&self, value: u64, limit: Duration) -> Result<()> {
         let limit = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
-        self.inner.wait(
-            value,
-            crate::transport::sys::monotonic_ns().saturating_add(limit),
-        )
+        self.inner.wait(value, monotonic_ns().saturating_add(limit))
     }
 
     /// Blocks until all commands submitted so far have completed; the error if one failed.
@@ -266,9 +268,21 @@ impl QueueInner {
         }
     }
 
-    /// Waits until the timeline has passed a value, whatever happened on the way.
-    pub(crate) fn wait_passed(&self, value: u64) -> Result<()> {
-        self.pass(value, u64::MAX)
+    /// Waits until the timeline has passed all that was submitted, whatever happens on the way; gives up if the queue stands still.
+    pub(crate) fn settle(&self) {
+        let value = self.submitted();
+        let mut progress = self.ring.timeline();
+        loop {
+            let limit = monotonic_ns().saturating_add(STALL_NS);
+            match self.pass(value, limit) {
+                Err(error)
+                    if error.status() == Status::Timeout && self.ring.timeline() > progress =>
+                {
+                    progress = self.ring.timeline();
+                }
+                _ => return,
+            }
+        }
     }
 
     fn pass(&self, value: u64, deadline_ns: u64) -> Result<()> {
@@ -311,9 +325,7 @@ impl QueueInner {
 impl Drop for QueueInner {
     fn drop(&mut self) {
         // Commands that were submitted are allowed to end; what hangs is ended by the card's watchdog.
-        if self.ring.timeline() < self.submitted() {
-            let _ = self.wait_passed(self.submitted());
-        }
+        self.settle();
         *lock(&self.staging) = None;
         if let Err(error) = self.context.channel.queue_destroy(self.handle) {
             tracing::debug!("queue {:#x} was not destroyed: {error}", self.handle);
