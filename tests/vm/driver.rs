@@ -34,7 +34,7 @@ fn kernel_interface(lab: &Lab) -> Result<()> {
     put(&vm, "uapi.py", UAPI)?;
     let output = vm.exec_within(
         "python3 /mlu/out/uapi.py --inject",
-        Duration::from_secs(120),
+        Duration::from_secs(200),
     )?;
     let dmesg = vm.ok("dmesg")?;
     ensure!(
