@@ -30,7 +30,8 @@ impl Firmware {
         }))
     }
 
-    /// Serves one RPC message; always answers. It may wait for commands to stop (up to 50 ms) or for the host to give memory.
+    /// Serves one RPC message; always answers. It may wait for commands to stop (a few milliseconds, at most
+    /// [`REVOKE_LIMIT`](crate::memory::space::REVOKE_LIMIT)) or for the host to give memory.
     pub fn rpc(&self, request: &[u8]) -> Vec<u8> {
         self.core.live.counters.rpcs.fetch_add(1, Ordering::Relaxed);
         rpc::serve(&self.core, &self.version, request)

@@ -12,8 +12,10 @@ use crate::memory::bytes::Bytes;
 use crate::memory::heap::Range;
 use crate::memory::shared::SharedMemory;
 
-/// How long a segment's users get to end once it is revoked: they look at their cancel flag each millisecond.
-pub const REVOKE_LIMIT: Duration = Duration::from_millis(50);
+/// How long commands get to stop once they are told to. They look each millisecond, so the wait ends within a few; but on a host with too
+/// much to do a worker may be off its core for tens of them, and taking memory from under it is worse than waiting. Well below the 5 s
+/// after which a hypervisor gives a device up.
+pub const REVOKE_LIMIT: Duration = Duration::from_secs(1);
 
 /// Where a segment's bytes are.
 enum Backing {

@@ -413,8 +413,9 @@ pub struct Queue<'a> {
     packets: AtomicU64,
 }
 
-/// How long the card may take for what waits for nothing but commands that stop: 50 ms, and time for a machine with much to do.
-pub const SOON: Duration = Duration::from_millis(500);
+/// How long the card may take for what waits for nothing but commands that stop. That is a few milliseconds; the rest is for a machine with
+/// much else to do, and is still far from how long a command that hangs goes on.
+pub const SOON: Duration = Duration::from_millis(1500);
 /// How long anything may take.
 pub const LIMIT: Duration = Duration::from_secs(10);
 
