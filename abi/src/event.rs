@@ -53,7 +53,7 @@ pub enum EventKind {
     ContextStopped = 3,
     /// RPC responses are there. `value`: responses written since boot.
     Rpc = 4,
-    /// Something happened to the card. `value`: an xid, see `status::Xid`.
+    /// A command failed. `object`: context index; `value`: an xid, see `status::Xid`. On vector 0.
     Xid = 5,
 }
 

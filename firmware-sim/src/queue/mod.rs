@@ -250,7 +250,12 @@ impl Queue {
             });
         }
         if let Some(status) = Status::from_raw(record.status) {
-            self.core.live.counters.xid(status.xid());
+            let xid = status.xid();
+            self.core.live.counters.xid(xid);
+            let context = self.context.index();
+            self.core
+                .events
+                .post(0, EventKind::Xid, context, xid as u64);
         }
         if let Some(suppressed) = self.core.log.allow() {
             let end = record
