@@ -64,9 +64,9 @@ wire! {
         pub inject: super::rpc::Inject = 8,
     }
 
-    /// Reply to [`Operation::Open`]. Two descriptors come with it: an eventfd, to which the process writes to kick the context, and the
-    /// reading end of a pipe, which becomes readable when a queue of the context reaches its arm word or fails. The end of the pipe says
-    /// that the context is gone.
+    /// Reply to [`Operation::Open`]. Two descriptors come with it: an eventfd, to which the process writes to kick the context, and a
+    /// stream socket, the bell, which becomes readable when a queue of the context reaches its arm word or fails. Its end says that the
+    /// context is gone.
     pub struct Opened : 344 {
         /// Handle of the context.
         pub context: u64 = 0,
