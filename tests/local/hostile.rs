@@ -320,6 +320,33 @@ pub fn server_ends() -> Check {
     well(&server)
 }
 
+pub fn chip_is_lost() -> Check {
+    let folder = tempfile::tempdir()?;
+    let server = LocalServer::start(&server::options(&folder.path().join("mlu"), 2))?;
+    let card = Local::open(server.path())?;
+    let (lost, other) = (
+        Context::open_on(&*card, 0)?.queue()?,
+        Context::open_on(&*card, 1)?.queue()?,
+    );
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| lost.wait(lost.submitted() + 1).unwrap_err().status());
+        std::thread::sleep(Duration::from_millis(50));
+        let fault = rpc::Inject {
+            fault: rpc::Fault::AllOnes as u32,
+            count: 1,
+            ..rpc::Inject::zeroed()
+        };
+        let start = Instant::now();
+        card.inject(0, &fault).expect("the fault is taken");
+        assert_eq!(waiter.join().expect("no panic"), Status::DeviceLost);
+        assert!(start.elapsed() < Duration::from_secs(1));
+    });
+    let error = card.telemetry(0).unwrap_err();
+    assert_eq!(error.status(), Status::DeviceLost);
+    other.nop()?;
+    Ok(other.sync()?)
+}
+
 pub fn path_is_claimed() -> Check {
     let (folder, server) = start()?;
     let options = server::options(server.path(), 1);

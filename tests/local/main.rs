@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         ("silent_connections", hostile::silent_connections),
         ("foreign_handles", hostile::foreign_handles),
         ("server_ends", hostile::server_ends),
+        ("chip_is_lost", hostile::chip_is_lost),
         ("path_is_claimed", hostile::path_is_claimed),
     ];
     let trials = tests.iter().map(|(name, run)| {

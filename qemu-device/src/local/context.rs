@@ -118,7 +118,7 @@ impl Context {
         if alloc.flags != 0 {
             return Err((Status::ReservedNotZero, "unknown flags".into()));
         }
-        if alloc.length == 0 || alloc.length % PAGE_SIZE != 0 || alloc.va % PAGE_SIZE != 0 {
+        if alloc.length == 0 || (alloc.length | alloc.va) & (PAGE_SIZE - 1) != 0 {
             let text = format!(
                 "{:#x} + {:#x} is not made of whole pages",
                 alloc.va, alloc.length
@@ -258,14 +258,13 @@ impl Drop for Context {
             self.shared.bells[self.device as usize].remove(queue.index);
         }
         self.bell.hang_up();
-        if let Err((status, _)) = self.pass(Function::ContextDestroy, &[]) {
-            if status != Status::DeviceLost {
-                tracing::error!(
-                    "chip {}: a context did not end: {}",
-                    self.device,
-                    status.text()
-                );
-            }
+        match self.pass(Function::ContextDestroy, &[]) {
+            Ok(_) | Err((Status::DeviceLost, _)) => {}
+            Err((status, _)) => tracing::error!(
+                "chip {}: a context did not end: {}",
+                self.device,
+                status.text()
+            ),
         }
         // Queues and pinned memory go with the maps, and with them the chip's way to the memory.
     }

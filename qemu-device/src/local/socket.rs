@@ -123,35 +123,38 @@ pub fn peer(socket: &OwnedFd) -> Option<Peer> {
     })
 }
 
+/// Waits until there is something to receive; `false` once the process has ended.
+fn wait(socket: &OwnedFd, peer: &Peer) -> bool {
+    loop {
+        let mut fds = vec![PollFd::new(socket, PollFlags::IN)];
+        fds.extend(peer.process.iter().map(|p| PollFd::new(p, PollFlags::IN)));
+        match poll(&mut fds, None) {
+            Ok(_) => return fds.get(1).is_none_or(|p| p.revents().is_empty()),
+            Err(Errno::INTR) => {}
+            Err(_) => return false,
+        }
+    }
+}
+
 /// The next message of a client: its bytes, as far as they fit, and how many it had. `None` once the connection or the process has ended.
 pub fn receive<'a>(
     socket: &OwnedFd,
     peer: &Peer,
     buffer: &'a mut [u8; MAX_MESSAGE],
 ) -> Option<(&'a [u8], usize)> {
-    loop {
-        let mut fds = vec![PollFd::new(socket, PollFlags::IN)];
-        fds.extend(peer.process.iter().map(|p| PollFd::new(p, PollFlags::IN)));
-        match poll(&mut fds, None) {
-            Ok(_) => {}
-            Err(Errno::INTR) => continue,
-            Err(_) => return None,
-        }
-        if fds.get(1).is_some_and(|p| !p.revents().is_empty()) {
-            return None;
-        }
-        break;
-    }
     // Without room for control messages the kernel drops descriptors that a client sends.
     let mut none = RecvAncillaryBuffer::default();
     let flags = RecvFlags::TRUNC | RecvFlags::DONTWAIT;
     let length = loop {
+        if !wait(socket, peer) {
+            return None;
+        }
         match recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut none, flags) {
             Ok(message) if message.flags.contains(ReturnFlags::TRUNC) => {
                 break message.bytes.max(MAX_MESSAGE + 1)
             }
             Ok(message) => break message.bytes,
-            Err(Errno::INTR) => {}
+            Err(Errno::INTR | Errno::AGAIN) => {}
             Err(_) => return None,
         }
     };

@@ -195,7 +195,7 @@ impl LocalChannel {
             (made.doorbell, 8, 8),
         ];
         let fits = |(offset, length, align): (u64, u64, u64)| {
-            offset % align == 0
+            offset.is_multiple_of(align)
                 && offset
                     .checked_add(length)
                     .is_some_and(|end| end <= made.length)
