@@ -11,6 +11,9 @@ use libtest_mimic::{Arguments, Trial};
 /// How a test ends.
 type Check = Result<(), Box<dyn std::error::Error>>;
 
+/// A test and its name.
+type Test = (&'static str, fn() -> Check);
+
 fn main() -> ExitCode {
     if let Some(role) = std::env::var_os("VMLU_TEST_ROLE") {
         return match processes::child(&role.to_string_lossy()) {
@@ -22,7 +25,7 @@ fn main() -> ExitCode {
         };
     }
     let arguments = Arguments::from_args();
-    let tests: &[(&str, fn() -> Check)] = &[
+    let tests: &[Test] = &[
         ("contexts_are_apart", processes::contexts_are_apart),
         ("killed_with_a_hang", processes::killed_with_a_hang),
         ("killed_idle", processes::killed_idle),
