@@ -257,7 +257,7 @@ impl Context {
             weight: arg.weight,
             vector: card.pick_vector(),
             flags: 0,
-            reserved: 0,
+            doorbell: 0,
         };
         let made: rpc::QueueCreated = self.call(Function::QueueCreate, &command)?;
         // From here on the memory is freed only after the queue was destroyed on the card.

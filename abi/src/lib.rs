@@ -13,6 +13,7 @@ mod wire;
 pub mod boot;
 pub mod event;
 pub mod ioctl;
+pub mod local;
 pub mod model;
 pub mod notifier;
 pub mod packet;

@@ -171,8 +171,9 @@ wire! {
         pub vector: u32 = 36,
         /// Zero.
         pub flags: u64 = 40,
-        /// Zero.
-        pub reserved: u64 = 48,
+        /// DMA address of the doorbell word, u64, where the host keeps it in memory of its own; 0 for the word in BAR2 that
+        /// [`QueueCreated::index`] names.
+        pub doorbell: u64 = 48,
     }
 
     /// Response of [`Function::QueueCreate`].

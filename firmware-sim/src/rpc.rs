@@ -486,11 +486,8 @@ fn host_map(core: &Core, context: &Context, body: &[u8]) -> Answer {
 }
 
 fn queue_create(core: &Arc<Core>, context: Arc<Context>, create: &rpc::QueueCreate) -> Answer {
-    if create.flags != 0 || create.reserved != 0 {
-        return refuse(
-            Status::ReservedNotZero,
-            "unknown queue flags or padding that is not zero",
-        );
+    if create.flags != 0 {
+        return refuse(Status::ReservedNotZero, "unknown queue flags");
     }
     let units = create.ring_units;
     if !units.is_power_of_two() || !(MIN_RING_UNITS..=MAX_RING_UNITS).contains(&units) {
@@ -509,10 +506,12 @@ fn queue_create(core: &Arc<Core>, context: Arc<Context>, create: &rpc::QueueCrea
     }
     let open = open_host(core)?;
     let ring_bytes = u64::from(units) * UNIT as u64;
+    let own_doorbell = create.doorbell != 0;
     let ranges = [
         (create.ring, ring_bytes),
         (create.status, STATUS_SIZE as u64),
         (create.arm, 8),
+        (create.doorbell, u64::from(own_doorbell) * 8),
     ];
     let words = |at: usize, write: bool| {
         let (address, length) = ranges[at];
@@ -524,10 +523,16 @@ fn queue_create(core: &Arc<Core>, context: Arc<Context>, create: &rpc::QueueCrea
             )
         })
     };
+    let doorbell = if own_doorbell {
+        Some(words(3, true)?)
+    } else {
+        None
+    };
     let memory = QueueMemory {
         ring: words(0, false)?,
         status: words(1, true)?,
         arm: words(2, false)?,
+        doorbell,
         ranges,
     };
     let queue = core

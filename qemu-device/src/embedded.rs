@@ -7,8 +7,10 @@ use std::any::Any;
 use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use vmlu_abi::ioctl::{DeviceInfo, UAPI_VERSION};
 use vmlu_abi::model::CardModel;
-use vmlu_abi::{pci, Status};
+use vmlu_abi::rpc::{self, Function, RpcHeader};
+use vmlu_abi::{pci, Status, Wire};
 use vmlu_firmware::firmware::Firmware;
 use vmlu_firmware::hardware::{Hardware, HostPort, HostRange};
 use vmlu_firmware::memory::shared::SharedMemory;
@@ -22,8 +24,8 @@ pub struct EmbeddedConfig {
     pub model: &'static CardModel,
     /// Chips in all; a board has `model.chips_per_board` of them, the last may have fewer.
     pub chips: u32,
-    /// Serial number of the first board; each further board has the next one.
-    pub serial: u64,
+    /// Serial numbers of the boards, in order; boards behind the last have the numbers that follow it.
+    pub serials: Vec<u64>,
     /// Whether faults may be injected.
     pub inject: bool,
 }
@@ -100,9 +102,12 @@ impl EmbeddedChip {
                 .map_err(of_memory)?;
         let (memory, doorbells) = (Arc::new(memory), Arc::new(doorbells));
         let port = Arc::new(Port::default());
-        let serial = config
-            .serial
-            .wrapping_add(u64::from(number / model.chips_per_board));
+        let board = (number / model.chips_per_board) as usize;
+        let serial = config.serials.get(board).copied().unwrap_or_else(|| {
+            let beyond = board + 1 - config.serials.len();
+            let last = config.serials.last().copied().unwrap_or_default();
+            last.wrapping_add(beyond as u64)
+        });
         let hardware = Hardware {
             model,
             chip: number % model.chips_per_board,
@@ -146,6 +151,31 @@ impl EmbeddedChip {
     /// Sends one message to the firmware and returns its answer; see `vmlu_abi::rpc`. May wait for milliseconds.
     pub fn rpc(&self, request: &[u8]) -> Vec<u8> {
         self.firmware.rpc(request)
+    }
+
+    /// As [`Self::rpc`], from a function and the body of its command to the body of the response.
+    pub fn call(&self, function: Function, context: u64, body: &[u8]) -> Result<Vec<u8>, Status> {
+        if self.firmware.is_gone() {
+            return Err(Status::DeviceLost);
+        }
+        let header = RpcHeader {
+            version: rpc::VERSION,
+            function: function as u16,
+            length: (size_of::<RpcHeader>() + body.len()) as u32,
+            context,
+            ..RpcHeader::zeroed()
+        };
+        let answer = self.rpc(&[header.as_bytes(), body].concat());
+        let head = RpcHeader::read_from(&answer).ok_or(Status::Internal)?;
+        match Status::from_raw(head.status) {
+            Some(Status::Ok) => Ok(answer[size_of::<RpcHeader>()..].to_vec()),
+            status => Err(status.unwrap_or(Status::Internal)),
+        }
+    }
+
+    /// As [`Self::call`], with a body of a known type as the answer.
+    pub fn ask<T: Wire>(&self, function: Function, context: u64, body: &[u8]) -> Result<T, Status> {
+        T::read_from(&self.call(function, context, body)?).ok_or(Status::Internal)
     }
 
     /// Tells the chip to look at a context's doorbells.
@@ -238,6 +268,27 @@ impl EmbeddedCard {
     /// The chips, in order.
     pub fn chips(&self) -> &[EmbeddedChip] {
         &self.chips
+    }
+
+    /// What a chip is. There is no bus: the address is stable, and no two chips share it.
+    pub fn device_info(&self, number: u32) -> Result<DeviceInfo, Status> {
+        let chip = self.chip(number).ok_or(Status::BadHandle)?;
+        let mut driver = [0; 32];
+        let version = concat!("v", env!("CARGO_PKG_VERSION")).as_bytes();
+        driver[..version.len()].copy_from_slice(version);
+        Ok(DeviceInfo {
+            device: number,
+            uapi_version: UAPI_VERSION,
+            pci_bus: number as u8 + 1,
+            pci_vendor_id: pci::VENDOR_ID,
+            pci_device_id: self.model.pci_device,
+            numa_node: -1,
+            vectors: pci::MAX_VECTORS,
+            alive: u32::from(!chip.firmware().is_gone()),
+            driver,
+            info: chip.ask(Function::Info, 0, &[])?,
+            ..DeviceInfo::zeroed()
+        })
     }
 
     /// The chip with this number.

@@ -1,4 +1,4 @@
-//! `mlu-server`: the chips of a machine, for a hypervisor.
+//! `mlu-server`: the chips of a machine, for a hypervisor or for the processes of this machine.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -9,7 +9,8 @@ use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use nix::sys::signal::{SigSet, Signal};
 use vmlu_abi::model::{self, CardModel};
-use vmlu_device::server::{Options, Server, CONTROL_SOCKET, MAX_CHIPS};
+use vmlu_device::local::{self, LocalServer};
+use vmlu_device::server::{state, Options, Server, CONTROL_SOCKET, MAX_CHIPS};
 
 /// The virtual MLU's device server.
 #[derive(Parser)]
@@ -23,6 +24,9 @@ struct Cli {
 enum Command {
     /// Serve chips to a hypervisor, each on a vfio-user socket chipN.sock of its own. Prints `ready` once all listen.
     VfioUser(VfioUser),
+    /// Serve chips to processes of this machine over a Unix socket, without a virtual machine and without root. Prints `ready` once it
+    /// listens. Programs use it with MLU_TRANSPORT=local:PATH.
+    Local(Local),
     /// Write the firmware image that the driver loads.
     #[command(alias = "firmware")]
     FirmwareImage(FirmwareImage),
@@ -59,6 +63,33 @@ struct VfioUser {
 }
 
 #[derive(Args)]
+struct Local {
+    /// Socket to listen on.
+    path: PathBuf,
+    /// Chips to serve.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_CHIPS)))]
+    chips: u32,
+    /// Mode of the socket, octal: 0600 for this user alone, 0666 for everybody.
+    #[arg(long, default_value = "0600", value_parser = parse_mode)]
+    mode: u32,
+    /// Card model.
+    #[arg(long, default_value = "MLU370-X8", value_parser = parse_model)]
+    model: &'static CardModel,
+    /// Serial number of a board, hexadecimal; once a board, in order.
+    #[arg(long = "board-serial", value_parser = parse_serial)]
+    board_serials: Vec<u64>,
+    /// Folder of the boards' persistent state. Without it boards have new serial numbers each time, unless --board-serial names them.
+    #[arg(long)]
+    state_dir: Option<PathBuf>,
+    /// Allow faults to be injected, by root and by the user who runs the server.
+    #[arg(long)]
+    inject: bool,
+    /// What to log: error, warn, info, debug or trace, also by module.
+    #[arg(long, default_value = "info")]
+    log: String,
+}
+
+#[derive(Args)]
 struct FirmwareImage {
     /// File to write.
     #[arg(required_unless_present = "out")]
@@ -84,6 +115,13 @@ fn parse_serial(text: &str) -> Result<u64, String> {
     })
 }
 
+fn parse_mode(text: &str) -> Result<u32, String> {
+    u32::from_str_radix(text, 8)
+        .ok()
+        .filter(|mode| *mode <= 0o777)
+        .ok_or_else(|| "a mode has up to three octal digits behind a zero, such as 0660".into())
+}
+
 fn parse_model(name: &str) -> Result<&'static CardModel, String> {
     let known = || {
         model::MODELS
@@ -102,6 +140,7 @@ fn parse_model(name: &str) -> Result<&'static CardModel, String> {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::VfioUser(options) => serve(options),
+        Command::Local(options) => serve_local(options),
         Command::FirmwareImage(options) => write_image(options),
         Command::Control(options) => control(options),
     };
@@ -114,10 +153,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(arguments: VfioUser) -> Result<()> {
-    let filter =
-        tracing_subscriber::EnvFilter::try_new(format!("vfio_user=warn,{}", arguments.log))
-            .context("understand --log; use error, warn, info, debug or trace")?;
+/// Starts logging and blocks the signals that are waited for.
+fn begin(log: &str) -> Result<SigSet> {
+    let filter = tracing_subscriber::EnvFilter::try_new(format!("vfio_user=warn,{}", log))
+        .context("understand --log; use error, warn, info, debug or trace")?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -128,7 +167,11 @@ fn serve(arguments: VfioUser) -> Result<()> {
     // Every thread inherits the mask, so that the signals wait for this one.
     let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGUSR1]);
     signals.thread_block().context("block signals")?;
+    Ok(signals)
+}
 
+fn serve(arguments: VfioUser) -> Result<()> {
+    let signals = begin(&arguments.log)?;
     let server = Server::start(&Options {
         state: arguments
             .state_dir
@@ -140,8 +183,7 @@ fn serve(arguments: VfioUser) -> Result<()> {
         inject: arguments.inject,
         msix: !arguments.msi,
     })?;
-    // Whoever started us may not read it; that is no reason to stop.
-    let _ = writeln!(std::io::stdout(), "ready").and_then(|()| std::io::stdout().flush());
+    say_ready();
 
     loop {
         match signals.wait().context("wait for signals")? {
@@ -150,6 +192,47 @@ fn serve(arguments: VfioUser) -> Result<()> {
                 tracing::info!("{signal}: shutting down");
                 server.stop();
                 // Threads that wait for their hypervisor end with the process.
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Whoever started us may not read it; that is no reason to stop.
+fn say_ready() {
+    let _ = writeln!(std::io::stdout(), "ready").and_then(|()| std::io::stdout().flush());
+}
+
+fn serve_local(arguments: Local) -> Result<()> {
+    let signals = begin(&arguments.log)?;
+    let boards = arguments.chips.div_ceil(arguments.model.chips_per_board);
+    let wanted = &arguments.board_serials;
+    let serials = match arguments.state_dir {
+        Some(folder) => state::serials(&folder, arguments.model, boards, wanted)?,
+        None => state::fresh_serials(arguments.model, boards, wanted)?,
+    };
+    let server = LocalServer::start(&local::Options {
+        path: arguments.path.clone(),
+        mode: arguments.mode,
+        chips: arguments.chips,
+        model: arguments.model,
+        serials,
+        inject: arguments.inject,
+    })
+    .with_context(|| format!("serve at {}", arguments.path.display()))?;
+    tracing::info!(
+        "{} chips of {} at {}; fault injection is {}",
+        arguments.chips,
+        arguments.model.name,
+        arguments.path.display(),
+        if arguments.inject { "on" } else { "off" },
+    );
+    say_ready();
+    loop {
+        match signals.wait().context("wait for signals")? {
+            Signal::SIGUSR1 => tracing::info!("{} connections", server.connections()),
+            signal => {
+                tracing::info!("{signal}: shutting down");
                 return Ok(());
             }
         }

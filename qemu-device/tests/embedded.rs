@@ -16,7 +16,7 @@ fn card(chips: u32) -> Arc<EmbeddedCard> {
     EmbeddedCard::new(&EmbeddedConfig {
         model: &MLU370_X8,
         chips,
-        serial: SERIAL,
+        serials: vec![SERIAL],
         inject: false,
     })
     .unwrap()

@@ -1,4 +1,4 @@
-//! Tests that are written once and run on every transport: the cases of [`suite`] run on the embedded card (`cargo test --test suite`)
-//! and, one by one, as `mlu-suite NAME` in a virtual machine (`tests/vm/suite.rs`).
+//! Tests that are written once and run on every transport: the cases of [`suite`] run on the embedded card and
+//! over a local server (`cargo test --test suite`) and, one by one, as `mlu-suite NAME` in a virtual machine (`tests/vm/suite.rs`).
 
 pub mod suite;

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
 
-use rustix::fs::{ftruncate, memfd_create, MemfdFlags};
+use rustix::fs::{fcntl_add_seals, ftruncate, memfd_create, MemfdFlags, SealFlags};
 use rustix::mm::{madvise, mmap, munmap, Advice, MapFlags, ProtFlags};
 
 use super::bytes::Bytes;
@@ -29,8 +29,10 @@ impl SharedMemory {
     pub fn new(name: &str, length: u64) -> io::Result<Self> {
         let length_usize =
             usize::try_from(length).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-        let fd = memfd_create(name, MemfdFlags::CLOEXEC)?;
+        let fd = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         ftruncate(&fd, length)?;
+        // Whoever gets the file cannot make it shorter: an access to what is not there any more would kill this process.
+        fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
         // SAFETY: a new mapping at an address that the kernel chooses aliases nothing.
         let base = unsafe {
             mmap(

@@ -41,8 +41,10 @@ pub struct QueueMemory {
     pub status: HostWords,
     /// The arm word.
     pub arm: HostWords,
-    /// DMA address and bytes of each of the three.
-    pub ranges: [(u64, u64); 3],
+    /// The doorbell, if the host keeps it; else it is a word of BAR2.
+    pub doorbell: Option<HostWords>,
+    /// DMA address and bytes of each of the four; no bytes where there is none.
+    pub ranges: [(u64, u64); 4],
 }
 
 /// What the worker that serves a queue knows of it.
@@ -71,6 +73,8 @@ pub struct Queue {
     pub context: Arc<Context>,
     /// `None` once the queue has ended.
     memory: Mutex<Option<QueueMemory>>,
+    /// Whether the doorbell is in `memory`.
+    own_doorbell: bool,
     ring_units: u64,
     vector: u32,
     life: Life,
@@ -112,11 +116,15 @@ impl Queue {
         }
         memory.status.u32(STATUS_ERROR).store(0, Ordering::Relaxed);
         memory.status.u32(STATUS_ASLEEP).store(1, Ordering::SeqCst);
+        if let Some(doorbell) = &memory.doorbell {
+            doorbell.u64(0).store(0, Ordering::SeqCst);
+        }
         let queue = Self {
             handle,
             index,
             core,
             context,
+            own_doorbell: memory.doorbell.is_some(),
             memory: Mutex::new(Some(memory)),
             ring_units: u64::from(ring_units),
             vector,
@@ -148,8 +156,18 @@ impl Queue {
         doorbell_page(self.index) + doorbell_slot(self.index)
     }
 
-    /// Units that the producer says it has written.
+    /// Units that the producer says it has written. A doorbell that went with the queue's memory says that there is nothing to do.
     pub fn doorbell(&self) -> u64 {
+        if self.own_doorbell {
+            let word = self.memory(|m| {
+                m.doorbell
+                    .as_ref()
+                    .map(|d| d.u64(0).load(Ordering::Acquire))
+            });
+            return word
+                .flatten()
+                .unwrap_or_else(|| self.consumed.load(Ordering::Relaxed));
+        }
         self.core
             .hardware
             .doorbells

@@ -374,7 +374,7 @@ impl<'a> Context<'a> {
             weight: 1,
             vector: 0,
             flags: 0,
-            reserved: 0,
+            doorbell: 0,
         }
     }
 

@@ -235,6 +235,6 @@ fn queue_memory(chip: &Chip, thread: u64) -> rpc::QueueCreate {
         weight: 1,
         vector: 0,
         flags: 0,
-        reserved: 0,
+        doorbell: 0,
     }
 }

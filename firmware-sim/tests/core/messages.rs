@@ -447,7 +447,11 @@ fn queues() {
         Status::InvalidArgument
     );
     assert_eq!(refused(&|q| q.flags = 1), Status::ReservedNotZero);
-    assert_eq!(refused(&|q| q.reserved = 1), Status::ReservedNotZero);
+    assert_eq!(refused(&|q| q.doorbell = q.arm + 4), Status::AddressFault);
+    assert_eq!(
+        refused(&|q| q.doorbell = READ_ONLY_DMA),
+        Status::AddressFault
+    );
     for bad in [0, 0x1000, u64::MAX, u64::MAX - 0xfff, BASE + (1 << 40)] {
         assert_eq!(refused(&|q| q.ring = bad), Status::AddressFault, "{bad:#x}");
         assert_eq!(
@@ -456,6 +460,13 @@ fn queues() {
             "{bad:#x}"
         );
         assert_eq!(refused(&|q| q.arm = bad), Status::AddressFault, "{bad:#x}");
+        if bad != 0 {
+            assert_eq!(
+                refused(&|q| q.doorbell = bad),
+                Status::AddressFault,
+                "{bad:#x}"
+            );
+        }
     }
     assert_eq!(refused(&|q| q.ring += 4), Status::AddressFault);
     assert_eq!(refused(&|q| q.status += 4), Status::AddressFault);

@@ -108,6 +108,16 @@ fn save(path: &Path, state: &State) -> Result<()> {
     write().with_context(|| format!("write {}", path.display()))
 }
 
+/// Serial numbers for `boards` boards that keep nothing: those that are wanted, then new ones.
+pub fn fresh_serials(model: &CardModel, boards: u32, wanted: &[u64]) -> Result<Vec<u64>> {
+    (0..boards as usize)
+        .map(|board| match wanted.get(board) {
+            Some(serial) => super::check_serial(model, *serial),
+            None => new_serial(model),
+        })
+        .collect()
+}
+
 fn new_serial(model: &CardModel) -> Result<u64> {
     let mut random = [0u8; 8];
     // Six bytes are never given in part, and come at once on a machine that is up.

@@ -31,7 +31,7 @@ pub fn split() -> (Set, Set) {
     for record in RAW.chunks_exact(PIXELS + 1) {
         let count = seen.entry(record[PIXELS]).or_default();
         *count += 1;
-        if *count % 5 == 0 {
+        if (*count).is_multiple_of(5) {
             &mut held_out
         } else {
             &mut train

@@ -3,29 +3,28 @@
 //! `MLU_CHIPS` sets how many chips there are (2, one board, if unset), `MLU_INJECT=1` allows faults to be injected.
 
 use std::collections::HashMap;
-use std::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::Duration;
 
-use vmlu_abi::event::{Event, RING_ENTRIES};
-use vmlu_abi::ioctl::{DeviceInfo, UAPI_VERSION};
+use vmlu_abi::ioctl::DeviceInfo;
 use vmlu_abi::model::MLU370_X8;
-use vmlu_abi::pci::{doorbell_page, doorbell_slot, MAX_VECTORS, VENDOR_ID};
-use vmlu_abi::queue::{ARM_NONE, STATUS_ERROR, STATUS_SIZE, STATUS_TIMELINE, UNIT};
-use vmlu_abi::rpc::{self, Function, HostPiece, Inject, Process, ProcessList, RpcHeader};
+use vmlu_abi::pci::{doorbell_page, doorbell_slot, MAX_VECTORS};
+use vmlu_abi::queue::{STATUS_SIZE, UNIT};
+use vmlu_abi::rpc::{self, Function, HostPiece, Inject, Process};
 use vmlu_abi::status::ErrorRecord;
 use vmlu_abi::telemetry::Telemetry;
 use vmlu_abi::{Status, Wire};
 use vmlu_device::embedded::{EmbeddedCard, EmbeddedChip, EmbeddedConfig};
+use vmlu_device::events::EventRings;
 
-use super::sys::{self, monotonic_ns, Mapping};
+use super::arm::{self, lock, QueueWords};
+use super::sys::{self, Mapping};
 use super::{Channel, QueueMemory, QueueProgress, Transport};
 use crate::error::{Error, Result};
 
 /// Serial number of the first embedded board, below the board ID of the model.
 const SERIAL: u64 = 0x00_2200_0000_0001;
-/// Entries of an event ring.
-const EVENTS: u32 = 64;
 /// Bytes of a page.
 const PAGE: usize = 4096;
 
@@ -37,7 +36,6 @@ pub struct Embedded {
 
 /// What a chip's interrupts wake: one signal a vector.
 struct Signals {
-    memory: Mapping,
     vectors: Vec<Signal>,
 }
 
@@ -48,39 +46,46 @@ struct Signal {
 }
 
 impl Signals {
-    fn ring_bytes() -> usize {
-        (RING_ENTRIES + EVENTS as usize * size_of::<Event>()).next_multiple_of(PAGE)
-    }
-
-    /// An interrupt: takes all events of the vector and wakes whoever waits. Waiters look at their queues themselves.
-    fn raise(&self, vector: u32) {
-        let base = vector as usize * Self::ring_bytes();
-        let produced = self.memory.word(base);
-        loop {
-            let taken = produced.load(Ordering::Acquire);
-            self.memory.word(base + 64).store(taken, Ordering::Release);
-            self.memory.word(base + 72).store(taken, Ordering::Release);
-            // The card writes `produced`, then reads the index; here it is the other way round. An event that came in between raises no
-            // interrupt, and so none after it would either.
-            fence(Ordering::SeqCst);
-            if produced.load(Ordering::Acquire) == taken {
-                break;
-            }
-        }
-        self.wake(vector);
-    }
-
+    /// Wakes whoever waits at a vector. Waiters look at their queues themselves.
     fn wake(&self, vector: u32) {
-        let Some(signal) = self.vectors.get(vector as usize) else {
-            return;
-        };
-        *lock(&signal.count) += 1;
-        signal.changed.notify_all();
+        if let Some(signal) = self.vectors.get(vector as usize) {
+            signal.wake();
+        }
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|e| e.into_inner())
+impl Signal {
+    fn wake(&self) {
+        *lock(&self.count) += 1;
+        self.changed.notify_all();
+    }
+}
+
+/// A vector of a chip, for those who wait at it.
+struct Vector<'a> {
+    signal: &'a Signal,
+    chip: &'a EmbeddedChip,
+}
+
+impl arm::Signal for Vector<'_> {
+    fn count(&self) -> u64 {
+        *lock(&self.signal.count)
+    }
+
+    fn sleep(&self, before: u64, limit: Duration) {
+        let count = lock(&self.signal.count);
+        if *count == before {
+            let _ = self.signal.changed.wait_timeout(count, limit);
+        }
+    }
+
+    fn raise(&self) {
+        self.signal.wake();
+    }
+
+    fn lost(&self) -> bool {
+        self.chip.firmware().is_gone()
+    }
 }
 
 /// The embedded card that the whole process shares.
@@ -120,41 +125,18 @@ impl Embedded {
         let config = EmbeddedConfig {
             model: &MLU370_X8,
             chips,
-            serial,
+            serials: vec![serial],
             inject,
         };
         let card = EmbeddedCard::new(&config)
             .map_err(|e| Error::new(CALL, Status::OutOfHostMemory, e.to_string()))?;
         let mut signals = Vec::new();
         for chip in card.chips() {
-            let length = Signals::ring_bytes() * MAX_VECTORS as usize;
-            let memory = Mapping::anonymous(length)
-                .map_err(|e| Error::system(CALL, "no memory for the event rings", e))?;
             let vectors = (0..MAX_VECTORS).map(|_| Signal::default()).collect();
-            let chip_signals = Arc::new(Signals { memory, vectors });
-            // SAFETY: the mapping lives in `chip_signals`, which the chip keeps until it has let go of the range; it is only accessed
-            // through atomics.
-            let address = unsafe {
-                chip.register(
-                    chip_signals.memory.start(),
-                    length,
-                    true,
-                    chip_signals.clone(),
-                )
-            }
-            .map_err(|e| Error::new(CALL, Status::Internal, format!("{e:?}")))?;
-            for vector in 0..MAX_VECTORS {
-                let address = address + u64::from(vector) * Signals::ring_bytes() as u64;
-                let ring = rpc::EventRing {
-                    address,
-                    entries: EVENTS,
-                    vector,
-                    flags: 0,
-                };
-                call::<_, ()>(chip, CALL, Function::EventRing, 0, &ring)?;
-            }
-            let hook = chip_signals.clone();
-            chip.set_interrupt_hook(Some(Arc::new(move |vector| hook.raise(vector))));
+            let chip_signals = Arc::new(Signals { vectors });
+            let woken = chip_signals.clone();
+            EventRings::attach(chip, Box::new(move |vector, _, _| woken.wake(vector)))
+                .map_err(|e| Error::system(CALL, "cannot set the event rings", e))?;
             signals.push(chip_signals);
         }
         Ok(Arc::new(Self { card, signals }))
@@ -171,25 +153,10 @@ impl Embedded {
     }
 
     fn device_info(&self, device: u32) -> Result<DeviceInfo> {
-        let chip = self.chip("read device information", device)?;
-        let info: rpc::Info = call(chip, "read device information", Function::Info, 0, &())?;
-        let mut driver = [0; 32];
-        let version = concat!("v", env!("CARGO_PKG_VERSION")).as_bytes();
-        driver[..version.len()].copy_from_slice(version);
-        Ok(DeviceInfo {
-            device,
-            uapi_version: UAPI_VERSION,
-            // There is no bus: a stable address that no two chips share.
-            pci_bus: device as u8 + 1,
-            pci_vendor_id: VENDOR_ID,
-            pci_device_id: self.card.model().pci_device,
-            numa_node: -1,
-            vectors: MAX_VECTORS,
-            alive: u32::from(!chip.firmware().is_gone()),
-            driver,
-            info,
-            ..DeviceInfo::zeroed()
-        })
+        const CALL: &str = "read device information";
+        self.chip(CALL, device)?;
+        let info = self.card.device_info(device);
+        info.map_err(|status| refused(CALL, Function::Info, status))
     }
 }
 
@@ -213,34 +180,16 @@ fn call_bytes(
     context: u64,
     body: &[u8],
 ) -> Result<Vec<u8>> {
-    if chip.firmware().is_gone() {
-        return Err(Error::new(name, Status::DeviceLost, "the chip is lost"));
-    }
-    let header = RpcHeader {
-        version: rpc::VERSION,
-        function: function as u16,
-        length: (size_of::<RpcHeader>() + body.len()) as u32,
-        sequence: 0,
-        context,
-        status: 0,
-        reserved: 0,
+    chip.call(function, context, body)
+        .map_err(|status| refused(name, function, status))
+}
+
+fn refused(name: &'static str, function: Function, status: Status) -> Error {
+    let text = match status {
+        Status::DeviceLost => "the chip is lost".into(),
+        _ => format!("the firmware refused {function:?}"),
     };
-    let answer = chip.rpc(&[header.as_bytes(), body].concat());
-    let head = RpcHeader::read_from(&answer)
-        .ok_or_else(|| Error::new(name, Status::Internal, "the firmware's answer is too short"))?;
-    match Status::from_raw(head.status) {
-        Some(Status::Ok) => Ok(answer[size_of::<RpcHeader>()..].to_vec()),
-        Some(status) => Err(Error::new(
-            name,
-            status,
-            format!("the firmware refused {function:?}"),
-        )),
-        None => Err(Error::new(
-            name,
-            Status::Internal,
-            format!("the firmware answered with status {}", head.status),
-        )),
-    }
+    Error::new(name, status, text)
 }
 
 impl Transport for Embedded {
@@ -268,30 +217,11 @@ impl Transport for Embedded {
 
     fn processes(&self, device: u32) -> Result<Vec<Process>> {
         let chip = self.chip("list processes", device)?;
-        let mut list = Vec::new();
-        loop {
-            let wanted = rpc::Processes {
-                start: list.len() as u32,
-                reserved: 0,
-            };
-            let answer = call_bytes(
-                chip,
-                "list processes",
-                Function::Processes,
-                0,
-                wanted.as_bytes(),
-            )?;
-            let head = ProcessList::read_from(&answer).unwrap_or_else(ProcessList::zeroed);
-            let entries = answer.get(size_of::<ProcessList>()..).unwrap_or_default();
-            list.extend(
-                entries
-                    .chunks_exact(size_of::<Process>())
-                    .filter_map(Process::read_from),
-            );
-            if head.count == 0 || list.len() >= head.total as usize {
-                return Ok(list);
-            }
-        }
+        super::all_processes(|start| {
+            let wanted = rpc::Processes { start, reserved: 0 };
+            let function = Function::Processes;
+            call_bytes(chip, "list processes", function, 0, wanted.as_bytes())
+        })
     }
 
     fn inject(&self, device: u32, inject: &Inject) -> Result<()> {
@@ -358,69 +288,27 @@ struct EmbeddedChannel {
 
 /// A queue's memory: ring, status page and arm page, in this order.
 struct QueueState {
-    memory: Arc<Mapping>,
-    ring_bytes: usize,
+    words: QueueWords,
     vector: u32,
-    /// Values that are waited for.
-    wanted: Mutex<Vec<u64>>,
-    destroyed: std::sync::atomic::AtomicBool,
-}
-
-impl QueueState {
-    fn timeline(&self) -> u64 {
-        self.memory
-            .word(self.ring_bytes + STATUS_TIMELINE)
-            .load(Ordering::Acquire)
-    }
-
-    fn error(&self) -> u32 {
-        self.memory
-            .word(self.ring_bytes + STATUS_ERROR)
-            .load(Ordering::Acquire) as u32
-    }
-
-    fn arm_word(&self) -> &AtomicU64 {
-        self.memory.word(self.ring_bytes + STATUS_SIZE)
-    }
-
-    /// Adds a wanted value; the card tells when the smallest that is not reached yet is.
-    fn want(&self, value: u64, signals: &Signals) {
-        let mut wanted = lock(&self.wanted);
-        wanted.push(value);
-        self.arm(&wanted, signals);
-    }
-
-    fn unwant(&self, value: u64, signals: &Signals) {
-        let mut wanted = lock(&self.wanted);
-        if let Some(at) = wanted.iter().position(|v| *v == value) {
-            wanted.swap_remove(at);
-        }
-        self.arm(&wanted, signals);
-    }
-
-    /// Arms the smallest value that is not reached. If one is reached while it is being armed, the card may not tell: so we do.
-    fn arm(&self, wanted: &[u64], signals: &Signals) {
-        loop {
-            let timeline = self.timeline();
-            let next = wanted
-                .iter()
-                .copied()
-                .filter(|v| *v > timeline)
-                .min()
-                .unwrap_or(ARM_NONE);
-            self.arm_word().store(next, Ordering::Release);
-            fence(Ordering::SeqCst);
-            if self.timeline() < next {
-                return;
-            }
-            signals.wake(self.vector);
-        }
-    }
 }
 
 impl EmbeddedChannel {
     fn chip(&self) -> &EmbeddedChip {
         &self.card.chips()[self.device as usize]
+    }
+
+    fn vector(&self, vector: u32) -> Vector<'_> {
+        Vector {
+            signal: &self.signals.vectors[vector as usize],
+            chip: self.chip(),
+        }
+    }
+
+    /// Takes a queue's memory from the chip.
+    fn unregister(&self, queue: &QueueState) {
+        let memory = queue.words.memory();
+        self.chip()
+            .unregister(memory.start() as u64, memory.len() as u64);
     }
 
     fn call<C: Wire, R: Wire>(
@@ -561,9 +449,7 @@ impl Channel for EmbeddedChannel {
             )
         })?;
         let memory = Arc::new(memory);
-        memory
-            .word(ring_bytes + STATUS_SIZE)
-            .store(ARM_NONE, Ordering::Relaxed);
+        let words = QueueWords::new(memory.clone(), ring_bytes, ring_bytes + STATUS_SIZE);
         // SAFETY: the chip keeps the mapping until it has let go of the range; it is only accessed through atomics and raw copies.
         let address = unsafe {
             self.chip()
@@ -580,7 +466,7 @@ impl Channel for EmbeddedChannel {
             weight,
             vector,
             flags: 0,
-            reserved: 0,
+            doorbell: 0,
         };
         let created: rpc::QueueCreated = match self.call(CALL, Function::QueueCreate, &create) {
             Ok(created) => created,
@@ -601,13 +487,7 @@ impl Channel for EmbeddedChannel {
             doorbell: doorbell.as_ptr(),
             status: memory.start().wrapping_add(ring_bytes),
         };
-        let state = QueueState {
-            memory,
-            ring_bytes,
-            vector,
-            wanted: Mutex::default(),
-            destroyed: false.into(),
-        };
+        let state = QueueState { words, vector };
         lock(&self.queues).insert(created.queue, Arc::new(state));
         Ok(shared)
     }
@@ -623,54 +503,15 @@ impl Channel for EmbeddedChannel {
         };
         let destroyed =
             self.call::<_, ()>(CALL, Function::QueueDestroy, &rpc::QueueDestroy { queue });
-        state.destroyed.store(true, Ordering::SeqCst);
-        self.signals.wake(state.vector);
-        self.chip()
-            .unregister(state.memory.start() as u64, state.memory.len() as u64);
+        state.words.destroy(&self.vector(state.vector));
+        self.unregister(&state);
         destroyed
     }
 
     fn queue_wait(&self, queue: u64, value: u64, deadline_ns: u64) -> Result<QueueProgress> {
-        const CALL: &str = "wait for a queue";
-        let state = self.find(CALL, queue)?;
-        let signal = &self.signals.vectors[state.vector as usize];
-        state.want(value, &self.signals);
-        let result = loop {
-            let before = *lock(&signal.count);
-            let progress = QueueProgress {
-                timeline: state.timeline(),
-                error: state.error(),
-            };
-            if progress.timeline >= value || progress.error != 0 {
-                break Ok(progress);
-            }
-            if state.destroyed.load(Ordering::SeqCst) {
-                break Err(Error::new(
-                    CALL,
-                    Status::QueueDestroyed,
-                    format!("queue {queue:#x} was destroyed meanwhile"),
-                ));
-            }
-            if self.chip().firmware().is_gone() {
-                break Err(Error::new(CALL, Status::DeviceLost, "the chip is lost"));
-            }
-            let now = monotonic_ns();
-            if now >= deadline_ns {
-                let text = format!(
-                    "queue {queue:#x} is at {}, not at {value}",
-                    progress.timeline
-                );
-                break Err(Error::new(CALL, Status::Timeout, text));
-            }
-            // Bounded, so that the loss of the chip is noticed.
-            let limit = Duration::from_nanos((deadline_ns - now).min(250_000_000));
-            let count = lock(&signal.count);
-            if *count == before {
-                let _ = signal.changed.wait_timeout(count, limit);
-            }
-        };
-        state.unwant(value, &self.signals);
-        result
+        let state = self.find("wait for a queue", queue)?;
+        let vector = self.vector(state.vector);
+        state.words.wait(&vector, queue, value, deadline_ns)
     }
 
     fn queue_error(&self, queue: u64, clear: bool) -> Result<ErrorRecord> {
@@ -691,8 +532,7 @@ impl Drop for EmbeddedChannel {
     fn drop(&mut self) {
         let _ = self.call::<_, ()>("close a context", Function::ContextDestroy, &());
         for (_, state) in lock(&self.queues).drain() {
-            self.chip()
-                .unregister(state.memory.start() as u64, state.memory.len() as u64);
+            self.unregister(&state);
         }
         for (va, length) in lock(&self.host).drain() {
             self.chip().unregister(va, length as u64);

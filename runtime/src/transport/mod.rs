@@ -1,16 +1,21 @@
 //! The ways to reach cards: embedded in this process, a local server's socket, or the kernel driver. One trait, one hot path: a queue's
 //! ring, doorbell and status page are memory on all of them.
 
+mod arm;
+mod bell;
 pub mod embedded;
 pub mod kernel;
+pub mod local;
+mod socket;
 pub(crate) mod sys;
 
 use std::sync::Arc;
 
 use vmlu_abi::ioctl::DeviceInfo;
-use vmlu_abi::rpc::{Inject, Process};
+use vmlu_abi::rpc::{Inject, Process, ProcessList};
 use vmlu_abi::status::ErrorRecord;
 use vmlu_abi::telemetry::Telemetry;
+use vmlu_abi::Wire;
 
 use crate::error::{Error, Result};
 
@@ -116,10 +121,30 @@ pub fn choose() -> Result<Arc<dyn Transport>> {
         "" if kernel::present() => Ok(kernel::Kernel::open()?),
         "" | "embedded" => embedded::shared(),
         "kernel" => Ok(kernel::Kernel::open()?),
-        other => Err(Error::new(
-            "choose a transport",
-            vmlu_abi::Status::NotSupported,
-            format!("MLU_TRANSPORT={other} is not one of embedded, kernel; unset it to take what is there"),
-        )),
+        other => match other.strip_prefix("local:") {
+            Some(path) if !path.is_empty() => Ok(local::Local::open(path)?),
+            _ => Err(Error::new(
+                "choose a transport",
+                vmlu_abi::Status::NotSupported,
+                format!("MLU_TRANSPORT={other} is not one of embedded, kernel, local:PATH; unset it to take what is there"),
+            )),
+        },
+    }
+}
+
+/// All contexts of a chip, by answers of `rpc::Function::Processes`, each from an index on.
+fn all_processes(mut ask: impl FnMut(u32) -> Result<Vec<u8>>) -> Result<Vec<Process>> {
+    let mut list = Vec::new();
+    loop {
+        let answer = ask(list.len() as u32)?;
+        let head = ProcessList::read_from(&answer).unwrap_or_else(ProcessList::zeroed);
+        let entries = answer.get(size_of::<ProcessList>()..).unwrap_or_default();
+        let entries = entries
+            .chunks_exact(size_of::<Process>())
+            .filter_map(Process::read_from);
+        list.extend(entries);
+        if head.count == 0 || list.len() >= head.total as usize {
+            return Ok(list);
+        }
     }
 }

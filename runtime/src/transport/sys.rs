@@ -214,6 +214,11 @@ pub(super) fn map_over_reserved(
     }
 }
 
+/// Bytes of a file.
+pub(super) fn file_length(fd: BorrowedFd<'_>) -> Option<u64> {
+    u64::try_from(rustix::fs::fstat(fd).ok()?.st_size).ok()
+}
+
 /// Turns a range that [`map_over_reserved`] filled back into reserved address space.
 pub(super) fn reserve_again(va: u64, length: usize) -> io::Result<()> {
     // SAFETY: the range is one that `map_over_reserved` mapped; its owner has given it up, so that no access to it is left.

@@ -146,7 +146,7 @@ pub(super) fn refusals(bench: &Bench) -> Check {
         Status::InvalidArgument,
     );
     refused(
-        channel.memory_alloc(u64::MAX & !0xffff_ffff, u64::MAX),
+        channel.memory_alloc(!0xffff_ffff, u64::MAX),
         Status::InvalidArgument,
     );
     refused(

@@ -8,7 +8,7 @@ use crate::info::Section;
 /// Monitor of MLU cards: without a command, a table of the cards and of the processes that use them.
 ///
 /// Exit status: 0 if all went well, 1 if there is no device or the card does not exist, 2 if the command line is wrong.
-/// The cards are those of the kernel driver (/dev/mluctl), or of the transport that MLU_TRANSPORT names: embedded or kernel.
+/// The cards are those of the kernel driver (/dev/mluctl), or of the transport that MLU_TRANSPORT names: embedded, kernel or local:PATH.
 #[derive(Debug, Parser)]
 #[command(name = "cnmon", version, args_conflicts_with_subcommands = true)]
 pub(crate) struct Cli {

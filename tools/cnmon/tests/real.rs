@@ -1,8 +1,12 @@
 //! The real program on a real card, the embedded one, and without any.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
+
+use vmlu::abi::model::MLU370_X8;
+use vmlu_device::local::{LocalServer, Options};
 
 fn run(transport: &str, folder: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_cnmon"))
@@ -137,4 +141,66 @@ fn it_starts_fast() {
     let best = times.min().unwrap();
     // 10 ms on an idle machine; the limit leaves room for a loaded one.
     assert!(best < Duration::from_millis(50), "{best:?}");
+}
+
+/// Says that this program is to hold memory, not to test.
+const HOLD: &str = "CNMON_TEST_HOLD";
+
+/// Another process with 32 MiB of device memory: this program again, at the test below.
+fn holder(transport: &str) -> Child {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "processes_of_a_local_server", "--nocapture"])
+        .env("MLU_TRANSPORT", transport)
+        .env(HOLD, "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let said = BufReader::new(child.stdout.as_mut().unwrap()).lines();
+    assert!(said.map_while(Result::ok).any(|line| line == "held"));
+    child
+}
+
+#[test]
+fn processes_of_a_local_server() {
+    if std::env::var_os(HOLD).is_some() {
+        let context = vmlu::Context::open(0).unwrap();
+        let _memory = context.alloc(32 << 20).unwrap();
+        println!("\nheld");
+        let _ = std::io::stdin().read_line(&mut String::new());
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let server = LocalServer::start(&Options {
+        path: folder.path().join("mlu"),
+        mode: 0o600,
+        chips: 2,
+        model: &MLU370_X8,
+        serials: vec![u64::from(MLU370_X8.board_id) << 56 | 1],
+        inject: false,
+    })
+    .unwrap();
+    let transport = format!("local:{}", server.path().display());
+    let mut children = [holder(&transport), holder(&transport)];
+    let out = run(&transport, folder.path(), &[]);
+    assert!(out.status.success() && out.stderr.is_empty(), "{out:?}");
+    let text = String::from_utf8(out.stdout).unwrap();
+    for child in &mut children {
+        let pid = child.id().to_string();
+        let line = text
+            .lines()
+            .find(|line| line.split_whitespace().any(|word| word == pid))
+            .unwrap_or_else(|| panic!("process {pid} is not listed: {text}"));
+        assert!(line.contains(" 32 MiB"), "{line}");
+        drop(child.stdin.take());
+        child.wait().unwrap();
+    }
+    let text = String::from_utf8(run(&transport, folder.path(), &[]).stdout).unwrap();
+    assert!(text.contains("No running processes found"), "{text}");
+
+    drop(server);
+    let out = run(&transport, folder.path(), &[]);
+    let text = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(1), "{text}");
+    assert!(text.contains("mlu-server local"), "{text}");
 }
