@@ -1,0 +1,5 @@
+//! Measurements, on the card that this process reaches. `cargo xtask bench` runs them on every transport and prints them.
+
+pub mod floors;
+pub mod queues;
+pub mod row;

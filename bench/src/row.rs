@@ -1,0 +1,68 @@
+//! A figure: what was measured, beside its floor and its goal, all of the same run.
+
+use serde::{Deserialize, Serialize};
+
+/// One figure.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Row {
+    /// Name of the bench.
+    pub bench: String,
+    /// What was measured.
+    pub name: String,
+    /// Transport.
+    pub transport: String,
+    /// Median of the runs.
+    pub value: f64,
+    /// Unit of `value`, `floor` and `goal`.
+    pub unit: String,
+    /// What the hardware allows at best, measured in the same run.
+    pub floor: Option<f64>,
+    /// What others reach.
+    pub peer: Option<f64>,
+    /// The goal: at most this for times, at least this for rates.
+    pub goal: Option<f64>,
+    /// Whether the goal is met; nothing where there is none.
+    pub ok: Option<bool>,
+}
+
+/// Which side of the goal is good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Better {
+    /// Times.
+    Lower,
+    /// Rates.
+    Higher,
+}
+
+impl Row {
+    /// A figure without floor and goal.
+    pub fn new(bench: &str, transport: &str, name: &str, value: f64, unit: &str) -> Self {
+        Self {
+            bench: bench.to_owned(),
+            name: name.to_owned(),
+            transport: transport.to_owned(),
+            value,
+            unit: unit.to_owned(),
+            floor: None,
+            peer: None,
+            goal: None,
+            ok: None,
+        }
+    }
+
+    /// With a floor, if it could be measured.
+    pub fn floor(mut self, floor: f64) -> Self {
+        self.floor = floor.is_finite().then_some(floor);
+        self
+    }
+
+    /// With a goal.
+    pub fn goal(mut self, better: Better, goal: f64) -> Self {
+        self.goal = Some(goal);
+        self.ok = Some(match better {
+            Better::Lower => self.value <= goal,
+            Better::Higher => self.value >= goal,
+        });
+        self
+    }
+}
