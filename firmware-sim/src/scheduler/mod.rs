@@ -13,6 +13,7 @@ mod parallel;
 mod ticker;
 mod worker;
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, Weak};
@@ -59,6 +60,17 @@ struct Shared {
     cores: Vec<Weak<Core>>,
     /// Workers in all, temporary ones included.
     alive: usize,
+}
+
+thread_local! {
+    /// Whether this thread sleeps between the kicks that it passes on.
+    static PASSES_KICKS_ON: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Says that this thread does nothing but pass on kicks and messages of others, and sleeps in between: whom it wakes runs best where it
+/// ran itself.
+pub fn this_thread_passes_kicks_on() {
+    PASSES_KICKS_ON.set(true);
 }
 
 impl Scheduler {
@@ -184,13 +196,15 @@ impl Scheduler {
     }
 
     /// Wakes a parked worker, if there is one: not one of this thread's core if it can be helped, since it would wait for this thread.
+    /// A thread that only passes kicks on is about to sleep, so its core is the one that is free.
     fn wake_one(&self, shared: &mut Shared) {
         let here = Some(rustix::thread::sched_getcpu());
-        let elsewhere = shared
+        let free = PASSES_KICKS_ON.get();
+        let fits = shared
             .parked
             .iter()
-            .rposition(|w| self.seats[*w].core != here);
-        if let Some(at) = elsewhere.or_else(|| shared.parked.len().checked_sub(1)) {
+            .rposition(|w| (self.seats[*w].core == here) == free);
+        if let Some(at) = fits.or_else(|| shared.parked.len().checked_sub(1)) {
             let worker = shared.parked.swap_remove(at);
             self.parked.store(shared.parked.len(), Ordering::SeqCst);
             self.seats[worker].wake.notify_one();

@@ -4,8 +4,11 @@ use std::process::ExitCode;
 
 use vmlu_firmware::image;
 
+/// Makes an image.
+type Make = fn() -> Vec<u8>;
+
 /// What can be wrong with an image, and how it gets so. Offsets: `docs/hardware.md`, the firmware image.
-const DAMAGE: &[(&str, fn() -> Vec<u8>)] = &[
+const DAMAGE: &[(&str, Make)] = &[
     ("magic", || flipped(0)),
     ("header-length", || flipped(8)),
     ("api", || image::build_with(*image::SERVED.end() + 1, b"")),

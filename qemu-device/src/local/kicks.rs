@@ -74,6 +74,7 @@ impl Kicks {
 
     /// Passes kicks on until [`Self::stop`].
     pub fn run(&self, card: &EmbeddedCard, bells: &[Arc<Bells>]) {
+        vmlu_firmware::scheduler::this_thread_passes_kicks_on();
         let mut space = [MaybeUninit::<epoll::Event>::uninit(); 64];
         loop {
             let idle = self.contexts.load(Ordering::SeqCst) == 0;

@@ -63,7 +63,10 @@ impl Served {
         };
         let thread = std::thread::Builder::new()
             .name(format!("mlu{number}"))
-            .spawn(move || serving.run())?;
+            .spawn(move || {
+                vmlu_firmware::scheduler::this_thread_passes_kicks_on();
+                serving.run();
+            })?;
         Ok(Self {
             card,
             path: path.to_owned(),
