@@ -52,6 +52,8 @@ pub fn run(args: Args) -> Result<i32> {
     if args.lint {
         sum.add(lint()?);
     }
+    // Some tests run the project's programs and examples, which `cargo test` alone does not make.
+    cargo::build()?;
     let filter: Vec<&str> = args.filter.as_deref().into_iter().collect();
     let workspace = ["--workspace", "--lib", "--bins", "--examples", "--tests"];
     let mut plain = vec!["test", "--release", "--no-fail-fast"];
