@@ -1,7 +1,7 @@
 //! One chip as a PCI function, whatever carries the accesses to it: registers, configuration space, interrupts, guest memory, boot and reset.
 //!
 //! Everything that comes in here may come from a hostile guest: any offset, length and value is answered, nothing panics, and no call waits
-//! for the firmware longer than a boot (some 20 ms) or a reset (50 ms at most) takes.
+//! for the firmware longer than a boot (some 20 ms) or a reset (milliseconds; about 1 s at most) takes.
 
 pub mod config;
 pub mod dma;
