@@ -30,6 +30,8 @@ pub const TELEMETRY: u32 = read_write::<TelemetryRead>(0x03);
 pub const PROCESSES: u32 = read_write::<ProcessesRead>(0x04);
 /// `/dev/mluctl`: [`InjectFault`]; CAP_SYS_ADMIN.
 pub const INJECT: u32 = read_write::<InjectFault>(0x05);
+/// `/dev/mluctl`, `/dev/mlu*`: [`Subscribe`].
+pub const SUBSCRIBE: u32 = read_write::<Subscribe>(0x06);
 
 /// `/dev/mlu*`: [`MemAlloc`].
 pub const MEM_ALLOC: u32 = read_write::<MemAlloc>(0x10);
@@ -50,6 +52,24 @@ pub const QUEUE_DESTROY: u32 = read_write::<QueueDestroy>(0x21);
 pub const QUEUE_WAIT: u32 = read_write::<QueueWait>(0x22);
 /// `/dev/mlu*`: [`QueueErrorRead`].
 pub const QUEUE_ERROR: u32 = read_write::<QueueErrorRead>(0x23);
+/// `/dev/mlu*`: [`QueueArm`].
+pub const QUEUE_ARM: u32 = read_write::<QueueArm>(0x24);
+
+/// `/dev/mlu*`: [`GraphImage`].
+pub const GRAPH_CREATE: u32 = read_write::<GraphImage>(0x30);
+/// `/dev/mlu*`: [`GraphDestroy`].
+pub const GRAPH_DESTROY: u32 = read_write::<GraphDestroy>(0x31);
+/// `/dev/mlu*`: [`GraphImage`], of a graph that exists.
+pub const GRAPH_UPDATE: u32 = read_write::<GraphImage>(0x32);
+
+/// `/dev/mlu*`: [`TimelineExport`].
+pub const TIMELINE_EXPORT: u32 = read_write::<TimelineExport>(0x38);
+/// `/dev/mlu*`: [`TimelineImport`].
+pub const TIMELINE_IMPORT: u32 = read_write::<TimelineImport>(0x39);
+/// `/dev/mlu*`: [`TimelineRelease`].
+pub const TIMELINE_RELEASE: u32 = read_write::<TimelineRelease>(0x3a);
+/// `/dev/mlu*`: [`TimelineRead`].
+pub const TIMELINE_READ: u32 = read_write::<TimelineRead>(0x3b);
 
 wire! {
     /// What a chip is and where it sits.
@@ -186,7 +206,7 @@ wire! {
         pub priority: u32 = 4,
         /// In: share within the priority, 1 to 1024.
         pub weight: u32 = 8,
-        /// Zero.
+        /// In: `queue::FLAG_*`; unknown bits are refused. A host timeline has no ring to map.
         pub flags: u32 = 12,
         /// Out: handle of the queue; also names its timeline in packets.
         pub queue: u64 = 16,
@@ -230,6 +250,110 @@ wire! {
         pub flags: u32 = 36,
     }
 
+    /// Asks to be told once a queue's timeline has reached a value, or the queue fails or ends: at once if it is so already.
+    pub struct QueueArm : 48 {
+        /// In.
+        pub queue: u64 = 0,
+        /// In: timeline value.
+        pub value: u64 = 8,
+        /// In: an eventfd to signal; -1 for an [`EventRecord`] of kind `Timeline` or `QueueError` to read from this file, which becomes
+        /// readable.
+        pub fd: i32 = 16,
+        /// Zero.
+        pub flags: u32 = 20,
+        /// In: comes back in [`EventRecord::data`].
+        pub data: u64 = 24,
+        /// Zero.
+        pub reserved: [u64; 2] = 32,
+    }
+
+    /// Chooses the card events that this file reads; those of all chips on `/dev/mluctl`.
+    pub struct Subscribe : 16 {
+        /// In: bit `1 << kind` for each `event::EventKind` that is wanted; `Xid` may be asked for by everybody. 0 ends it.
+        pub kinds: u64 = 0,
+        /// Zero.
+        pub flags: u64 = 8,
+    }
+
+    /// What `read` on a file gives, one or several whole records; the file is readable (`POLLIN`) while there are some. Each file keeps
+    /// [`MAX_RECORDS`] of them; the oldest go first, and the next record that is read tells how many.
+    pub struct EventRecord : 48 {
+        /// An `event::EventKind`.
+        pub kind: u32 = 0,
+        /// Number of the chip.
+        pub device: u32 = 4,
+        /// Queue (its handle) or context that the kind names; otherwise 0.
+        pub object: u64 = 8,
+        /// What the kind says: of `Timeline` the timeline, of `QueueError` a status code, of `Xid` the xid.
+        pub value: u64 = 16,
+        /// What [`QueueArm::data`] said; otherwise 0.
+        pub data: u64 = 24,
+        /// CLOCK_MONOTONIC time at which the driver took it, ns.
+        pub time_ns: u64 = 32,
+        /// Records that were lost before this one.
+        pub lost: u32 = 40,
+        /// Zero.
+        pub reserved: u32 = 44,
+    }
+
+    /// Makes a graph, or gives one another image.
+    pub struct GraphImage : 32 {
+        /// Out of `GRAPH_CREATE`, in of `GRAPH_UPDATE`: handle of the graph.
+        pub graph: u64 = 0,
+        /// In: device virtual address of the image, see `graph::GraphHead`.
+        pub address: u64 = 8,
+        /// In: bytes.
+        pub length: u64 = 16,
+        /// Zero.
+        pub flags: u64 = 24,
+    }
+
+    /// Destroys a graph.
+    pub struct GraphDestroy : 16 {
+        /// In.
+        pub graph: u64 = 0,
+        /// Zero.
+        pub flags: u64 = 8,
+    }
+
+    /// Gives a token with which others can wait for a queue's timeline.
+    pub struct TimelineExport : 48 {
+        /// In: queue.
+        pub queue: u64 = 0,
+        /// Zero.
+        pub flags: u64 = 8,
+        /// Out.
+        pub token: super::rpc::TimelineToken = 16,
+    }
+
+    /// Makes a timeline of another context, on this chip or another, one that packets of this context can wait for.
+    pub struct TimelineImport : 48 {
+        /// In.
+        pub token: super::rpc::TimelineToken = 0,
+        /// Out: handle for `packet::Wait`.
+        pub timeline: u64 = 32,
+        /// Zero.
+        pub flags: u64 = 40,
+    }
+
+    /// Gives an imported timeline up.
+    pub struct TimelineRelease : 16 {
+        /// In.
+        pub timeline: u64 = 0,
+        /// Zero.
+        pub flags: u64 = 8,
+    }
+
+    /// Reads a queue's or an imported timeline.
+    pub struct TimelineRead : 32 {
+        /// In: handle.
+        pub timeline: u64 = 0,
+        /// Zero.
+        pub flags: u64 = 8,
+        /// Out.
+        pub state: super::rpc::TimelineState = 16,
+    }
+
     /// Reads, and clears if asked, a queue's error.
     pub struct QueueErrorRead : 240 {
         /// In.
@@ -242,6 +366,9 @@ wire! {
         pub record: super::status::ErrorRecord = 16,
     }
 }
+
+/// Records that a file keeps for its reader.
+pub const MAX_RECORDS: usize = 256;
 
 /// Names of the device nodes: one a chip.
 pub const NODE: &str = "mlu";

@@ -12,6 +12,7 @@ mod wire;
 
 pub mod boot;
 pub mod event;
+pub mod graph;
 pub mod ioctl;
 pub mod local;
 pub mod model;

@@ -94,7 +94,7 @@ wire! {
         pub priority: u32 = 4,
         /// Share within the priority, 1 to 1024.
         pub weight: u32 = 8,
-        /// Zero.
+        /// `queue::FLAG_*`; unknown bits are refused.
         pub flags: u32 = 12,
     }
 
@@ -167,4 +167,18 @@ operations! {
     QueueDestroy = 24,
     /// `rpc::QueueError`; a `status::ErrorRecord`.
     QueueError = 25,
+    /// `rpc::GraphImage`; `rpc::Graph`.
+    GraphCreate = 26,
+    /// `rpc::Graph`; no reply body.
+    GraphDestroy = 27,
+    /// `rpc::GraphImage`; no reply body.
+    GraphUpdate = 28,
+    /// `rpc::Timeline`; `rpc::TimelineToken`.
+    TimelineExport = 29,
+    /// `rpc::TimelineToken`; `rpc::Timeline`.
+    TimelineImport = 30,
+    /// `rpc::Timeline`; no reply body.
+    TimelineRelease = 31,
+    /// `rpc::Timeline`; `rpc::TimelineState`.
+    TimelineRead = 32,
 }

@@ -63,9 +63,32 @@ wire! {
         pub reserved: u32 = 12,
     }
 
-    /// Body of [`op::WAIT`]: the queue goes on once another queue's timeline has reached a value.
+    /// Body of [`op::COPY_STRIDED`]: a box of rows. Row `y` of slice `z` begins at `z * slice + y * pitch` behind each address. All that
+    /// the box spans on a side lies in one allocation. Rows that overlap have undefined contents.
+    pub struct CopyStrided : 72 {
+        /// Device virtual address of the first row to write.
+        pub dst: u64 = 0,
+        /// Device virtual address of the first row to read.
+        pub src: u64 = 8,
+        /// Bytes of a row.
+        pub width: u64 = 16,
+        /// Rows of a slice.
+        pub height: u64 = 24,
+        /// Slices.
+        pub depth: u64 = 32,
+        /// Bytes from a row to the next where it is written, at least `width` if there are several.
+        pub dst_pitch: u64 = 40,
+        /// Bytes from a slice to the next where it is written, at least `height * dst_pitch` if there are several.
+        pub dst_slice: u64 = 48,
+        /// Bytes from a row to the next where it is read.
+        pub src_pitch: u64 = 56,
+        /// Bytes from a slice to the next where it is read.
+        pub src_slice: u64 = 64,
+    }
+
+    /// Body of [`op::WAIT`]: the queue goes on once another timeline has reached a value.
     pub struct Wait : 16 {
-        /// Queue, as `rpc::QueueCreated::queue` gave it; of the same context.
+        /// Queue or host timeline of the same context, as `rpc::QueueCreated::queue` gave it, or an imported timeline.
         pub queue: u64 = 0,
         /// Timeline value to wait for.
         pub value: u64 = 8,
@@ -77,6 +100,17 @@ wire! {
         pub index: u32 = 0,
         /// What the notifier's `value` becomes.
         pub value: u32 = 4,
+    }
+
+    /// Body of [`op::GRAPH_LAUNCH`]; `parameters` values of 8 bytes follow. Runs the graph's commands in order; the timeline advances by
+    /// one when the last has ended.
+    pub struct GraphLaunch : 16 {
+        /// Graph, as `rpc::GraphCreated::graph` gave it.
+        pub graph: u64 = 0,
+        /// Parameters that follow: as many as the graph has.
+        pub parameters: u32 = 8,
+        /// Zero.
+        pub reserved: u32 = 12,
     }
 }
 
@@ -104,10 +138,14 @@ pub mod op {
     pub const FILL: u16 = 0x0101;
     /// [`super::WriteInline`].
     pub const WRITE: u16 = 0x0102;
+    /// [`super::CopyStrided`].
+    pub const COPY_STRIDED: u16 = 0x0103;
     /// [`super::Wait`].
     pub const WAIT: u16 = 0x0200;
     /// [`super::Notify`].
     pub const NOTIFY: u16 = 0x0201;
+    /// [`super::GraphLaunch`] and its parameters.
+    pub const GRAPH_LAUNCH: u16 = 0x6000;
 }
 
 /// Opcode ranges, first and last. An opcode of a range without a definition is refused as unknown.

@@ -20,6 +20,14 @@ pub const STATUS_ASLEEP: usize = 192;
 /// Bytes of a status page.
 pub const STATUS_SIZE: usize = 4096;
 
+/// Flag of `QueueCreate`: a **host timeline**. It has no ring (`ring`, `ring_units` are 0): its doorbell is its timeline, so that whoever
+/// writes the doorbell advances it, to any greater value, and queues of the card wait for it like for any other.
+pub const FLAG_HOST_TIMELINE: u64 = 1 << 0;
+/// Set in the handle of a timeline that was imported; see `rpc::Function::TimelineImport`.
+pub const IMPORTED: u64 = 1 << 63;
+/// Most timelines that a context has imported at a time.
+pub const MAX_IMPORTS: usize = 4096;
+
 /// Value of an arm word on which nobody waits.
 pub const ARM_NONE: u64 = u64::MAX;
 

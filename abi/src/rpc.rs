@@ -169,7 +169,7 @@ wire! {
         pub weight: u32 = 32,
         /// Vector for the queue's events.
         pub vector: u32 = 36,
-        /// Zero.
+        /// `queue::FLAG_*`; unknown bits are refused.
         pub flags: u64 = 40,
         /// DMA address of the doorbell word, u64, where the host keeps it in memory of its own; 0 for the word in BAR2 that
         /// [`QueueCreated::index`] names.
@@ -273,6 +273,52 @@ wire! {
         pub reserved1: u64 = 88,
     }
 
+    /// Command of [`Function::GraphCreate`] and, with a graph, of [`Function::GraphUpdate`]: the image of a graph, see `graph::GraphHead`.
+    pub struct GraphImage : 24 {
+        /// Graph whose image this becomes; zero for a new one.
+        pub graph: u64 = 0,
+        /// Device virtual address of the image in the context's memory; the card copies it.
+        pub address: u64 = 8,
+        /// Bytes.
+        pub length: u64 = 16,
+    }
+
+    /// Response of [`Function::GraphCreate`]; command of [`Function::GraphDestroy`].
+    pub struct Graph : 8 {
+        /// Handle of the graph.
+        pub graph: u64 = 0,
+    }
+
+    /// Response of [`Function::TimelineExport`]; command of [`Function::TimelineImport`]. Whoever has it may wait for the timeline, and
+    /// nothing else.
+    pub struct TimelineToken : 32 {
+        /// Random, so that it cannot be guessed.
+        pub secret: [u8; 16] = 0,
+        /// Serial number of the board whose chip has the queue.
+        pub serial: u64 = 16,
+        /// Index of the chip on its board.
+        pub chip: u32 = 24,
+        /// Zero.
+        pub reserved: u32 = 28,
+    }
+
+    /// Command of [`Function::TimelineExport`] (a queue), [`Function::TimelineRelease`] and [`Function::TimelineRead`] (an imported
+    /// timeline, for the latter also a queue); response of [`Function::TimelineImport`].
+    pub struct Timeline : 8 {
+        /// Handle.
+        pub timeline: u64 = 0,
+    }
+
+    /// Response of [`Function::TimelineRead`].
+    pub struct TimelineState : 16 {
+        /// The timeline's value.
+        pub value: u64 = 0,
+        /// `status::Status` code of its queue; `QueueDestroyed` once that has ended.
+        pub error: u32 = 8,
+        /// Zero.
+        pub reserved: u32 = 12,
+    }
+
     /// Command of [`Function::Inject`]; see [`Fault`].
     pub struct Inject : 48 {
         /// A [`Fault`].
@@ -312,6 +358,10 @@ pub const MAX_PROCESSES: usize =
 pub mod feature {
     /// [`super::Function::Inject`] is allowed.
     pub const INJECT: u64 = 1 << 0;
+    /// Before a queue falls asleep the card passes a barrier over all threads of this machine that are registered for it
+    /// (`MEMBARRIER_CMD_GLOBAL_EXPEDITED`): a producer on the same kernel needs no fence between doorbell and `asleep`. Means nothing to
+    /// producers inside a virtual machine.
+    pub const BARRIER: u64 = 1 << 1;
 }
 
 /// What a message asks for.
@@ -352,6 +402,20 @@ pub enum Function {
     Inject = 16,
     /// No command body; [`Info`]-independent self-test of the message path: the response has no body either.
     Ping = 17,
+    /// [`GraphImage`]; [`Graph`].
+    GraphCreate = 18,
+    /// [`Graph`]; no response body. Launches that have begun end.
+    GraphDestroy = 19,
+    /// [`GraphImage`]; no response body. Launches that begin from here on run the new image, which has as many parameters as the old one.
+    GraphUpdate = 20,
+    /// [`Timeline`]; [`TimelineToken`]. A queue keeps its token.
+    TimelineExport = 21,
+    /// [`TimelineToken`]; [`Timeline`]: a handle for `packet::Wait` in this context, on this chip or another of the same server.
+    TimelineImport = 22,
+    /// [`Timeline`]; no response body.
+    TimelineRelease = 23,
+    /// [`Timeline`]; [`TimelineState`].
+    TimelineRead = 24,
 }
 
 impl Function {
@@ -375,6 +439,13 @@ impl Function {
             15 => Self::Processes,
             16 => Self::Inject,
             17 => Self::Ping,
+            18 => Self::GraphCreate,
+            19 => Self::GraphDestroy,
+            20 => Self::GraphUpdate,
+            21 => Self::TimelineExport,
+            22 => Self::TimelineImport,
+            23 => Self::TimelineRelease,
+            24 => Self::TimelineRead,
             _ => return None,
         })
     }

@@ -227,7 +227,16 @@ fn packets_and_types() {
     macro_rules! opcodes {
         ($($name:ident),*) => { [ $( format!("| {:#06x} | `{}` |", op::$name, stringify!($name)) ),* ] };
     }
-    contains_rows(opcodes![NOP, COPY, FILL, WRITE, WAIT, NOTIFY]);
+    contains_rows(opcodes![
+        NOP,
+        COPY,
+        FILL,
+        WRITE,
+        COPY_STRIDED,
+        WAIT,
+        NOTIFY,
+        GRAPH_LAUNCH
+    ]);
     use packet::range::*;
     let ranges = [
         CONTROL, COPY, SYNC, OPERATOR, COLLECTIVE, LAUNCH, GRAPH, TRACE, TEST,

@@ -190,6 +190,13 @@ fn dispatch(core: &Arc<Core>, version: &[u8; 32], header: &RpcHeader, request: &
         Function::Telemetry => exact::<()>(body).map(|()| core.update().as_bytes().to_vec()),
         Function::Processes => processes(core, &exact(body)?),
         Function::Inject => inject(core, &exact(body)?),
+        Function::GraphCreate
+        | Function::GraphDestroy
+        | Function::GraphUpdate
+        | Function::TimelineExport
+        | Function::TimelineImport
+        | Function::TimelineRelease
+        | Function::TimelineRead => refuse(Status::NotSupported, "not served yet"),
     }
 }
 

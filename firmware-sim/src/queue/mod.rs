@@ -13,6 +13,7 @@ pub mod copy;
 mod errors;
 mod life;
 mod serve;
+mod step;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};

@@ -165,6 +165,19 @@ impl Guest<'_> {
             Operation::MemoryFree => plain(self.context()?.pass(Function::MemoryFree, body)?),
             Operation::NotifierPool => plain(self.context()?.pass(Function::NotifierPool, body)?),
             Operation::QueueError => plain(self.context()?.pass(Function::QueueError, body)?),
+            Operation::GraphCreate => plain(self.context()?.pass(Function::GraphCreate, body)?),
+            Operation::GraphDestroy => plain(self.context()?.pass(Function::GraphDestroy, body)?),
+            Operation::GraphUpdate => plain(self.context()?.pass(Function::GraphUpdate, body)?),
+            Operation::TimelineExport => {
+                plain(self.context()?.pass(Function::TimelineExport, body)?)
+            }
+            Operation::TimelineImport => {
+                plain(self.context()?.pass(Function::TimelineImport, body)?)
+            }
+            Operation::TimelineRelease => {
+                plain(self.context()?.pass(Function::TimelineRelease, body)?)
+            }
+            Operation::TimelineRead => plain(self.context()?.pass(Function::TimelineRead, body)?),
             Operation::HostAlloc => {
                 let alloc: HostAlloc = exact(body)?;
                 let fd = self.context()?.host_alloc(&alloc)?;

@@ -1,0 +1,257 @@
+//! One packet of a queue: fetched, run, its end shown to the host.
+
+use std::sync::atomic::{fence, Ordering};
+use std::sync::Arc;
+
+use vmlu_abi::event::EventKind;
+use vmlu_abi::packet::{self, PacketHeader};
+use vmlu_abi::queue::{ARM_NONE, MAX_PACKET_UNITS, STATUS_CONSUMED, STATUS_TIMELINE, UNIT};
+use vmlu_abi::status::{ErrorRecord, RULE_TEXT};
+use vmlu_abi::{Status, Wire};
+
+use super::command::{self, Outcome};
+use super::{lock, Cursor, Queue, QueueMemory, State};
+use crate::kernels::env::Fault;
+
+/// How a packet ended.
+pub(super) enum Step {
+    /// Nothing more in the ring.
+    Empty,
+    /// One packet is done, well or not. `long`: it may have taken a while.
+    Done { long: bool },
+    /// The packet waits for another queue.
+    Blocked,
+    /// The queue is stopped for good.
+    Stopped,
+}
+
+/// A packet's head, as found in the ring.
+enum Fetched {
+    /// The packet stands in the cursor's copy.
+    Packet(PacketHeader),
+    /// Its head says that it has this many units, which cannot be.
+    Damaged(u64),
+    /// The queue has ended.
+    Gone,
+}
+
+impl Queue {
+    /// Takes the next packet through.
+    pub(super) fn step(self: &Arc<Self>, cursor: &mut Cursor) -> Step {
+        let doorbell = self.doorbell();
+        let available = doorbell.wrapping_sub(cursor.consumed);
+        if available == 0 {
+            return Step::Empty;
+        }
+        let consumed = cursor.consumed;
+        let framing = |text: String| {
+            self.fail(
+                self.record(
+                    consumed,
+                    &PacketHeader::zeroed(),
+                    &Fault::new(Status::FramingError, text),
+                ),
+                true,
+            );
+            Step::Stopped
+        };
+        if available > self.ring_units {
+            let ring = self.ring_units;
+            return framing(format!("the doorbell says {doorbell} units, {consumed} were consumed and the ring has {ring}"));
+        }
+        let header = match self.fetch(consumed, available, &mut cursor.packet) {
+            Fetched::Packet(header) => header,
+            Fetched::Damaged(units) => {
+                return framing(format!(
+                    "a packet of {units} units at {consumed} where {available} were written"
+                ))
+            }
+            Fetched::Gone => return Step::Stopped,
+        };
+        let units = u64::from(header.units);
+        let body = header.units as usize * UNIT;
+
+        let error = self.error.load(Ordering::SeqCst);
+        if error != 0 || consumed < self.cancel_until.load(Ordering::SeqCst) {
+            self.core
+                .live
+                .counters
+                .packets_failed
+                .fetch_add(1, Ordering::Relaxed);
+            if header.opcode == packet::op::NOTIFY {
+                let status = Status::from_raw(error)
+                    .filter(|s| *s != Status::Ok)
+                    .unwrap_or(Status::Cancelled);
+                let _ = command::notify_cancelled(
+                    self,
+                    &header,
+                    &cursor.packet[size_of::<PacketHeader>()..body],
+                    cursor.busy_ns,
+                    status,
+                );
+            }
+            // With the errors locked, so that who clears the error either counts this packet or sees it counted.
+            let timeline = {
+                let mut errors = lock(&self.errors);
+                errors.cancel(self.timeline() + 1);
+                self.advance(cursor, units)
+            };
+            self.publish(cursor, timeline);
+            return Step::Done { long: false };
+        }
+        let outcome = command::run(
+            self,
+            &header,
+            &cursor.packet[size_of::<PacketHeader>()..body],
+            cursor.busy_ns,
+            cursor.waited,
+        );
+        match outcome {
+            Ok(Outcome::Done { device_ns }) => {
+                cursor.busy_ns = cursor.busy_ns.wrapping_add(device_ns);
+                self.core.clock.advance(device_ns);
+                self.core
+                    .live
+                    .counters
+                    .packets
+                    .fetch_add(1, Ordering::Relaxed);
+                self.context.packets.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(Outcome::Wait { queue, value }) => {
+                cursor.waited = true;
+                self.life.leave(State::Blocked);
+                queue.wake_at(value, self);
+                fence(Ordering::SeqCst);
+                let ready = queue.timeline() >= value || queue.is_dead() || self.is_cancelled();
+                // Ready after all: go on with it, unless a waker has taken the queue already.
+                return if ready && self.change(State::Blocked, State::Running) {
+                    Step::Done { long: false }
+                } else {
+                    Step::Blocked
+                };
+            }
+            Err(fault) => {
+                self.core
+                    .live
+                    .counters
+                    .packets_failed
+                    .fetch_add(1, Ordering::Relaxed);
+                if self.is_cancelled() || self.core.is_gone() {
+                    // The timeline stays: who waits for this command sees that the queue has ended before it.
+                    return Step::Stopped;
+                }
+                self.fail(self.record(consumed, &header, &fault), false);
+            }
+        }
+        let timeline = self.advance(cursor, units);
+        self.publish(cursor, timeline);
+        Step::Done {
+            long: header.opcode >= packet::range::COPY.0
+                && !in_range(header.opcode, packet::range::SYNC),
+        }
+    }
+
+    /// Copies the packet at a position out of the ring, once: its head, then as many units as that says.
+    fn fetch(
+        &self,
+        position: u64,
+        available: u64,
+        to: &mut [u8; MAX_PACKET_UNITS * UNIT],
+    ) -> Fetched {
+        let fetched = self.memory(|memory| {
+            self.copy_units(memory, position, 1, &mut to[..]);
+            let header = PacketHeader::read_from(&to[..])?;
+            let units = u64::from(header.units);
+            if units == 0 || units > MAX_PACKET_UNITS as u64 || units > available {
+                return Some(Fetched::Damaged(units));
+            }
+            if units > 1 {
+                self.copy_units(memory, position.wrapping_add(1), units - 1, &mut to[UNIT..]);
+            }
+            Some(Fetched::Packet(header))
+        });
+        fetched.flatten().unwrap_or(Fetched::Gone)
+    }
+
+    fn copy_units(&self, memory: &QueueMemory, position: u64, units: u64, to: &mut [u8]) {
+        let ring = memory.ring.bytes();
+        let at = (position % self.ring_units) as usize;
+        let first = (units as usize).min(self.ring_units as usize - at);
+        let copy = |from: usize, to: &mut [u8]| {
+            if let Some(part) = ring.slice(from, to.len()) {
+                part.copy_to(to);
+            }
+        };
+        let (head, tail) = to[..units as usize * UNIT].split_at_mut(first * UNIT);
+        copy(at * UNIT, head);
+        copy(0, tail);
+    }
+
+    /// Advances over a packet; the timeline's new value, which [`Queue::publish`] then shows the host.
+    fn advance(&self, cursor: &mut Cursor, units: u64) -> u64 {
+        cursor.consumed = cursor.consumed.wrapping_add(units);
+        cursor.waited = false;
+        self.consumed.store(cursor.consumed, Ordering::Relaxed);
+        let timeline = self.timeline.load(Ordering::Relaxed) + 1;
+        self.timeline.store(timeline, Ordering::Release);
+        timeline
+    }
+
+    /// Shows how far the queue has come, and tells who waits for it.
+    fn publish(&self, cursor: &mut Cursor, timeline: u64) {
+        let arm = self.memory(|memory| {
+            memory
+                .status
+                .u64(STATUS_CONSUMED)
+                .store(cursor.consumed, Ordering::Release);
+            memory
+                .status
+                .u64(STATUS_TIMELINE)
+                .store(timeline, Ordering::Release);
+            fence(Ordering::SeqCst);
+            memory.arm.u64(0).load(Ordering::Acquire)
+        });
+        let arm = arm.unwrap_or(ARM_NONE);
+        if arm != ARM_NONE && timeline >= arm && cursor.signalled != arm {
+            cursor.signalled = arm;
+            self.core
+                .events
+                .post(self.vector, EventKind::Timeline, self.index, timeline);
+        }
+        fence(Ordering::SeqCst);
+        if self.has_dependents.load(Ordering::SeqCst) {
+            self.wake_dependents(false);
+        }
+    }
+
+    pub(super) fn record(&self, offset: u64, header: &PacketHeader, fault: &Fault) -> ErrorRecord {
+        let mut rule = [0; RULE_TEXT];
+        let mut end = fault.rule.len().min(RULE_TEXT - 1);
+        while !fault.rule.is_char_boundary(end) {
+            end -= 1;
+        }
+        rule[..end].copy_from_slice(&fault.rule.as_bytes()[..end]);
+        let (nearest, nearest_length) = self.context.nearest(fault.address);
+        ErrorRecord {
+            status: fault.status.raw(),
+            xid: fault.status.xid() as u32,
+            context: self.context.handle,
+            queue: self.handle,
+            value: self.timeline() + 1,
+            offset,
+            correlation: header.correlation,
+            opcode: header.opcode,
+            operand: fault.operand,
+            address: fault.address,
+            nearest,
+            nearest_length,
+            device_ns: self.core.clock.now(),
+            rule,
+            ..ErrorRecord::zeroed()
+        }
+    }
+}
+
+fn in_range(opcode: u16, range: (u16, u16)) -> bool {
+    (range.0..=range.1).contains(&opcode)
+}
