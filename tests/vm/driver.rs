@@ -106,8 +106,8 @@ except OSError as e: print(errno.errorcode[e.errno], flush=True)
 
 fn unload_during_work(lab: &Lab) -> Result<()> {
     let vm = lab.vm()?;
-    put(&vm, "uapi.py", UAPI)?;
-    put(&vm, "work.py", WORK)?;
+    put(vm, "uapi.py", UAPI)?;
+    put(vm, "work.py", WORK)?;
     let script = r#"
         python3 /mlu/out/work.py > /tmp/work.log 2>&1 & work=$!
         for i in $(seq 50); do grep -q working /tmp/work.log && break; sleep 0.1; done
@@ -131,9 +131,23 @@ fn unload_during_work(lab: &Lab) -> Result<()> {
 
 /// Every waiter gets its error within a second, calls fail at once, and the module can be unloaded.
 fn server_killed(lab: &Lab) -> Result<()> {
-    let vm = lab.boot(&Config::default())?;
-    put(&vm, "uapi.py", UAPI)?;
-    put(&vm, "work.py", WORK)?;
+    /// What QEMU 11.1 says when a message was half sent as its server died: it sets an error twice, and ends itself. Rare, and nothing
+    /// that the guest, the driver or the server could keep from happening.
+    const QEMU_BUG: &str = "error_setv: Assertion";
+    for _ in 0..3 {
+        let vm = lab.boot(&Config::default())?;
+        let result = kill_server(&vm);
+        let said = std::fs::read_to_string(vm.logs().join("qemu.log")).unwrap_or_default();
+        if result.is_ok() || !said.contains(QEMU_BUG) {
+            return result;
+        }
+    }
+    bail!("QEMU ended itself three times when its server died: {QEMU_BUG}")
+}
+
+fn kill_server(vm: &Vm) -> Result<()> {
+    put(vm, "uapi.py", UAPI)?;
+    put(vm, "work.py", WORK)?;
     let script = r#"
         python3 /mlu/out/work.py & work=$!
         wait $work
