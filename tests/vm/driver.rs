@@ -106,8 +106,8 @@ except OSError as e: print(errno.errorcode[e.errno], flush=True)
 
 fn unload_during_work(lab: &Lab) -> Result<()> {
     let vm = lab.vm()?;
-    put(vm, "uapi.py", UAPI)?;
-    put(vm, "work.py", WORK)?;
+    put(&vm, "uapi.py", UAPI)?;
+    put(&vm, "work.py", WORK)?;
     let script = r#"
         python3 /mlu/out/work.py > /tmp/work.log 2>&1 & work=$!
         for i in $(seq 50); do grep -q working /tmp/work.log && break; sleep 0.1; done
