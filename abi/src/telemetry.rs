@@ -67,7 +67,8 @@ wire! {
         pub queues: u32 = 172,
         /// Packets completed.
         pub packets: u64 = 176,
-        /// Packets that failed or were cancelled.
+        /// Packets that failed or were cancelled, also by the end of their queue: what was submitted to queues that are idle or gone is in
+        /// `packets` or here.
         pub packets_failed: u64 = 184,
         /// Bytes that copies moved from the host.
         pub bytes_from_host: u64 = 192,

@@ -25,7 +25,8 @@ enum Command {
     /// Serve chips to a hypervisor, each on a vfio-user socket chipN.sock of its own. Prints `ready` once all listen.
     VfioUser(VfioUser),
     /// Serve chips to processes of this machine over a Unix socket, without a virtual machine and without root. Prints `ready` once it
-    /// listens. Programs use it with MLU_TRANSPORT=local:PATH.
+    /// listens. Programs use it with MLU_TRANSPORT=local:PATH. `mlu-server local PATH` is the same.
+    #[command(long_flag = "local")]
     Local(Local),
     /// Write the firmware image that the driver loads.
     #[command(alias = "firmware")]
@@ -260,4 +261,25 @@ fn control(arguments: Control) -> Result<()> {
         serde_json::from_str::<serde_json::Value>(&answer).is_ok_and(|value| value["ok"] == true);
     anyhow::ensure!(ok, "do what was asked; see the answer");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn local_is_a_command_and_an_option() {
+        for spelling in ["--local", "local"] {
+            let line = ["mlu-server", spelling, "/run/mlu", "--chips", "16"];
+            let Ok(Cli {
+                command: Command::Local(local),
+            }) = Cli::try_parse_from(line)
+            else {
+                panic!("{spelling} is not taken");
+            };
+            assert_eq!(local.path, PathBuf::from("/run/mlu"));
+            assert_eq!(local.chips, 16);
+        }
+        assert!(Cli::try_parse_from(["mlu-server", "--local"]).is_err());
+    }
 }

@@ -11,6 +11,7 @@
 pub mod command;
 pub mod copy;
 mod errors;
+mod left;
 mod life;
 mod serve;
 mod step;
@@ -31,6 +32,7 @@ use crate::memory::words::HostWords;
 use crate::scheduler::Scheduler;
 
 use errors::Errors;
+use left::Left;
 pub use life::State;
 use life::{Life, Producer, Rest};
 
@@ -95,6 +97,8 @@ pub struct Queue {
     dependents: Mutex<Vec<(u64, Weak<Queue>)>>,
     /// Wall time at which it last had work, ns.
     last_work: AtomicU64,
+    /// What was in the ring when the memory was taken out.
+    left: Mutex<Option<Left>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -146,6 +150,7 @@ impl Queue {
             has_dependents: AtomicBool::new(false),
             dependents: Mutex::new(Vec::new()),
             last_work: AtomicU64::new(0),
+            left: Mutex::new(None),
         };
         if let Some(word) = queue.core.hardware.doorbells.word(queue.doorbell_offset()) {
             word.store(0, Ordering::SeqCst);
@@ -355,6 +360,9 @@ impl Queue {
     pub fn cancel(&self) {
         self.cancel.store(true, Ordering::SeqCst);
         let memory = lock(&self.memory).take();
+        if let Some(memory) = &memory {
+            *lock(&self.left) = Some(self.left_in(memory));
+        }
         drop(memory);
     }
 
@@ -373,6 +381,7 @@ impl Queue {
             }
             std::thread::sleep(Duration::from_micros(20));
         };
+        self.count_left();
         self.wake_dependents(true);
         Scheduler::get().forget(self);
         stopped

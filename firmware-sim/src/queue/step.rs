@@ -131,15 +131,16 @@ impl Queue {
                 };
             }
             Err(fault) => {
+                if self.is_cancelled() || self.core.is_gone() {
+                    // The timeline stays: who waits for this command sees that the queue has ended before it. It is counted with what is
+                    // left in the ring.
+                    return Step::Stopped;
+                }
                 self.core
                     .live
                     .counters
                     .packets_failed
                     .fetch_add(1, Ordering::Relaxed);
-                if self.is_cancelled() || self.core.is_gone() {
-                    // The timeline stays: who waits for this command sees that the queue has ended before it.
-                    return Step::Stopped;
-                }
                 self.fail(self.record(consumed, &header, &fault), false);
             }
         }

@@ -77,9 +77,9 @@ impl Connection {
         let socket = new().map_err(|e| {
             let hint = match e {
                 Errno::NOENT | Errno::CONNREFUSED => {
-                    "; is the server running (`mlu-server local PATH`)?"
+                    "; is the server running (`mlu-server --local PATH`)?"
                 }
-                Errno::ACCESS => "; its owner can share it (`mlu-server local --mode 0666`)",
+                Errno::ACCESS => "; its owner can share it (`mlu-server --local PATH --mode 0666`)",
                 _ => "",
             };
             let what = format!("no connection to {}{hint}", path.display());

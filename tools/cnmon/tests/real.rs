@@ -202,5 +202,5 @@ fn processes_of_a_local_server() {
     let out = run(&transport, folder.path(), &[]);
     let text = String::from_utf8_lossy(&out.stderr).into_owned();
     assert_eq!(out.status.code(), Some(1), "{text}");
-    assert!(text.contains("mlu-server local"), "{text}");
+    assert!(text.contains("mlu-server --local"), "{text}");
 }

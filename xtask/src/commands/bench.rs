@@ -114,7 +114,7 @@ impl Drop for Running {
 fn with_server<T>(program: &Path, work: impl FnOnce(&str) -> Result<T>) -> Result<T> {
     let socket = std::env::temp_dir().join(format!("vmlu-bench-{}.sock", std::process::id()));
     let mut command = Command::new(program);
-    command.arg("local").arg(&socket).args(["--log", "error"]);
+    command.arg("--local").arg(&socket).args(["--log", "error"]);
     let child = command.stdout(Stdio::piped()).stdin(Stdio::null()).spawn();
     let mut server = Running(child.context("cannot start mlu-server")?);
     let mut line = String::new();
@@ -127,7 +127,7 @@ fn with_server<T>(program: &Path, work: impl FnOnce(&str) -> Result<T>) -> Resul
         Err(problem(
             "start a local server",
             format!("it said `{}`", line.trim()),
-            format!("try `{} local {}`", program.display(), socket.display()),
+            format!("try `{} --local {}`", program.display(), socket.display()),
         ))
     };
     drop(server);
