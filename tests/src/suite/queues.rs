@@ -40,9 +40,10 @@ pub(super) fn ring_wraps(bench: &Bench) -> Check {
     Ok(())
 }
 
+/// As many as a chip must have at least.
 pub(super) fn many_queues(bench: &Bench) -> Check {
     let context = bench.context()?;
-    let queues: Vec<_> = (0..64)
+    let queues: Vec<_> = (0..1024)
         .map(|_| context.queue_with(128, 3, 1))
         .collect::<Result<_, _>>()?;
     for _ in 0..20 {
