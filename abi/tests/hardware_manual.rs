@@ -207,6 +207,8 @@ fn messages_events_and_faults() {
             grouped(rpc::COMMANDS as u64),
             grouped(rpc::RESPONSES as u64),
             format!("({})", rpc::MAX_PIECES),
+            format!("{} imports", grouped(queue::MAX_IMPORTS as u64)),
+            format!("bit {} of such a handle", queue::IMPORTED.trailing_zeros()),
         ],
     );
     contains(

@@ -6,13 +6,15 @@ use std::time::Instant;
 
 use vmlu_abi::event::EventKind;
 use vmlu_abi::notifier::Notifier;
+use vmlu_abi::queue::{IMPORTED, MAX_IMPORTS};
 use vmlu_abi::{Status, Wire};
 
 use crate::core::Core;
 use crate::hardware::HostRange;
 use crate::kernels::env::Fault;
 use crate::memory::space::{PieceCharge, Segment, Space, REVOKE_LIMIT};
-use crate::queue::Queue;
+use crate::queue::{Queue, Timeline};
+use crate::table::Table;
 
 /// Who opened a context.
 #[derive(Clone, Copy, Debug)]
@@ -95,6 +97,8 @@ pub struct Context {
     queues: Mutex<Queues>,
     notifiers: RwLock<Option<NotifierPool>>,
     pending: Mutex<Vec<PendingMap>>,
+    /// Timelines of others that its queues may wait for.
+    imports: Mutex<Table<Arc<Timeline>>>,
     /// Wall time for which its queues were served, ns.
     pub busy_ns: AtomicU64,
     /// Packets completed.
@@ -111,6 +115,7 @@ impl Context {
             queues: Mutex::default(),
             notifiers: RwLock::new(None),
             pending: Mutex::default(),
+            imports: Mutex::new(Table::new(MAX_IMPORTS as u32)),
             busy_ns: AtomicU64::new(0),
             packets: AtomicU64::new(0),
         }
@@ -179,6 +184,43 @@ impl Context {
             .unwrap_or_else(|e| e.into_inner())
             .remove(queue.handle);
         stopped
+    }
+
+    fn imports(&self) -> MutexGuard<'_, Table<Arc<Timeline>>> {
+        self.imports.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Lets its queues wait for a timeline; the handle for it, `None` if there are [`MAX_IMPORTS`] of them.
+    pub fn import(&self, timeline: Arc<Timeline>) -> Option<u64> {
+        let mut handle = 0;
+        self.imports().insert(|h| {
+            handle = h | IMPORTED;
+            timeline
+        })?;
+        Some(handle)
+    }
+
+    /// Gives an imported timeline up; waits for it end with an error. `false` if the handle names none.
+    pub fn release_import(&self, core: &Core, handle: u64) -> bool {
+        if handle & IMPORTED == 0 {
+            return false;
+        }
+        let Some(timeline) = self.imports().remove(handle & !IMPORTED) else {
+            return false;
+        };
+        timeline.release(self.handle, core);
+        true
+    }
+
+    /// The timeline of one of its queues, or one that it has imported.
+    pub fn find_timeline(&self, core: &Core, handle: u64) -> Option<Arc<Timeline>> {
+        if handle & IMPORTED != 0 {
+            let timeline = self.imports().get(handle & !IMPORTED)?;
+            return Some(Arc::clone(&timeline));
+        }
+        core.find_queue(handle)
+            .filter(|q| q.context.handle == self.handle)
+            .map(|q| q.shared_timeline().clone())
     }
 
     /// The mappings that are being put together.
@@ -324,6 +366,7 @@ impl Context {
         }
         *self.notifiers.write().unwrap_or_else(|e| e.into_inner()) = None;
         self.pending().clear();
+        *self.imports() = Table::new(0);
         let retired = self.retire(core, &segments, deadline);
         if retired.is_err() {
             // Nobody gets what is still in use; device memory goes back to the heap once it is not.

@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+/// Largest generation: the top bit of a handle is kept for `queue::IMPORTED`.
+const MAX_GENERATION: u32 = u32::MAX >> 1;
+
 /// The table.
 pub struct Table<T> {
     slots: Vec<(u32, Option<Arc<T>>)>,
@@ -40,7 +43,7 @@ impl<T> Table<T> {
             None => return None,
         };
         let slot = &mut self.slots[index];
-        slot.0 = slot.0.wrapping_add(1).max(1);
+        slot.0 = (slot.0.wrapping_add(1) & MAX_GENERATION).max(1);
         let object = Arc::new(make(u64::from(slot.0) << 32 | index as u64));
         slot.1 = Some(object.clone());
         self.live += 1;

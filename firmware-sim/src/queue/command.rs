@@ -12,7 +12,7 @@ use vmlu_abi::packet::{
 use vmlu_abi::rpc;
 use vmlu_abi::{Status, Wire};
 
-use super::{copy, Queue};
+use super::{copy, Queue, Timeline};
 use crate::clock::{cost_ns, wall_ns};
 use crate::inject::Hit;
 use crate::kernels;
@@ -28,10 +28,10 @@ pub enum Outcome {
         /// Device time that it took, ns.
         device_ns: u64,
     },
-    /// It waits for another queue's timeline.
+    /// It waits for another timeline.
     Wait {
-        /// That queue.
-        queue: Arc<Queue>,
+        /// That timeline.
+        timeline: Arc<Timeline>,
         /// The value.
         value: u64,
     },
@@ -207,35 +207,33 @@ fn wait(queue: &Arc<Queue>, wait: &packet::Wait, waited: bool) -> Result<Outcome
     } else {
         Status::BadHandle
     };
-    let target = queue
-        .core
-        .find_queue(wait.queue)
-        .filter(|t| t.context.handle == queue.context.handle);
+    let target = queue.context.find_timeline(&queue.core, wait.queue);
     let Some(target) = target else {
         let text = format!(
-            "wait: the queue {:#x} does not exist in this context",
+            "wait: the timeline {:#x} does not exist in this context",
             wait.queue
         );
         return Err(Fault::new(gone, text));
     };
-    if target.timeline() < wait.value {
-        if target.handle == queue.handle {
+    // The end first: a value that is read after it is the last one.
+    let ended = target.has_ended();
+    let value = target.value();
+    if value < wait.value {
+        if Arc::ptr_eq(&target, queue.shared_timeline()) {
             return Err(Fault::new(
                 Status::InvalidArgument,
                 format!("wait: the queue waits for its own value {}", wait.value),
             ));
         }
-        if target.is_dead() {
+        if ended {
             let text = format!(
-                "wait: the queue {:#x} has ended at {}, before the value {}",
-                wait.queue,
-                target.timeline(),
-                wait.value
+                "wait: the queue {:#x} has ended at {value}, before the value {}",
+                wait.queue, wait.value
             );
             return Err(Fault::new(Status::Dependency, text));
         }
         return Ok(Outcome::Wait {
-            queue: target,
+            timeline: target,
             value: wait.value,
         });
     }

@@ -41,11 +41,14 @@ impl Queue {
         if available > self.ring_units {
             return left;
         }
+        let Some(ring) = &memory.ring else {
+            return left;
+        };
         let mut at = 0;
         let mut head = [0; size_of::<PacketHeader>()];
         while at < available {
             let unit = (position.wrapping_add(at) % self.ring_units) as usize;
-            let Some(bytes) = memory.ring.bytes().slice(unit * UNIT, head.len()) else {
+            let Some(bytes) = ring.bytes().slice(unit * UNIT, head.len()) else {
                 break;
             };
             bytes.copy_to(&mut head);

@@ -15,9 +15,10 @@ mod left;
 mod life;
 mod serve;
 mod step;
+mod timeline;
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use vmlu_abi::event::EventKind;
@@ -31,15 +32,15 @@ use crate::core::Core;
 use crate::memory::words::HostWords;
 use crate::scheduler::Scheduler;
 
-use errors::Errors;
 use left::Left;
 pub use life::State;
 use life::{Life, Producer, Rest};
+pub use timeline::Timeline;
 
 /// Host memory of a queue, with the DMA ranges it came from.
 pub struct QueueMemory {
-    /// The ring.
-    pub ring: HostWords,
+    /// The ring; a host timeline has none.
+    pub ring: Option<HostWords>,
     /// The status page.
     pub status: HostWords,
     /// The arm word.
@@ -78,23 +79,18 @@ pub struct Queue {
     memory: Mutex<Option<QueueMemory>>,
     /// Whether the doorbell is in `memory`.
     own_doorbell: bool,
+    /// 0: a host timeline, whose doorbell is its timeline.
     ring_units: u64,
     vector: u32,
     life: Life,
     cursor: Mutex<Cursor>,
     /// Units consumed, as the cursor has it.
     consumed: AtomicU64,
-    timeline: AtomicU64,
+    timeline: Arc<Timeline>,
     /// Commands are to stop.
     cancel: AtomicBool,
-    /// Status code of the error that stands; changes with `errors` locked.
-    error: AtomicU32,
-    errors: Mutex<Errors>,
     /// Up to this position packets are cancelled.
     cancel_until: AtomicU64,
-    has_dependents: AtomicBool,
-    /// Queues that wait for a value of this one's timeline, each at most once.
-    dependents: Mutex<Vec<(u64, Weak<Queue>)>>,
     /// Wall time at which it last had work, ns.
     last_work: AtomicU64,
     /// What was in the ring when the memory was taken out.
@@ -124,6 +120,7 @@ impl Queue {
         if let Some(doorbell) = &memory.doorbell {
             doorbell.u64(0).store(0, Ordering::SeqCst);
         }
+        let timeline = Arc::new(Timeline::new(core.hardware.serial, core.hardware.chip));
         let queue = Self {
             handle,
             index,
@@ -142,13 +139,9 @@ impl Queue {
                 packet: Box::new([0; 4096]),
             }),
             consumed: AtomicU64::new(0),
-            timeline: AtomicU64::new(0),
+            timeline,
             cancel: AtomicBool::new(false),
-            error: AtomicU32::new(0),
-            errors: Mutex::default(),
             cancel_until: AtomicU64::new(0),
-            has_dependents: AtomicBool::new(false),
-            dependents: Mutex::new(Vec::new()),
             last_work: AtomicU64::new(0),
             left: Mutex::new(None),
         };
@@ -198,7 +191,12 @@ impl Queue {
 
     /// Packets completed.
     pub fn timeline(&self) -> u64 {
-        self.timeline.load(Ordering::Acquire)
+        self.timeline.value()
+    }
+
+    /// Its timeline, for those who wait for it.
+    pub fn shared_timeline(&self) -> &Arc<Timeline> {
+        &self.timeline
     }
 
     /// Vector of its events.
@@ -238,7 +236,7 @@ impl Queue {
 
     /// The error, and the record that explains it. With `clear`, packets written until now are still cancelled, later ones run.
     pub fn take_error(&self, clear: bool) -> ErrorRecord {
-        let mut errors = lock(&self.errors);
+        let mut errors = lock(&self.timeline.errors);
         let Some(record) = errors.record() else {
             return ErrorRecord::zeroed();
         };
@@ -250,23 +248,18 @@ impl Queue {
                 .saturating_add(self.ring_units);
             self.cancel_until
                 .store(self.doorbell().min(end), Ordering::SeqCst);
-            self.error.store(0, Ordering::SeqCst);
+            self.timeline.error.store(0, Ordering::SeqCst);
             self.memory(|m| m.status.u32(STATUS_ERROR).store(0, Ordering::SeqCst));
         }
         record
     }
 
-    /// Whether a wait for `value` ends with an error, because the packet it waits for was taken by one.
-    fn failed_at(&self, value: u64) -> bool {
-        lock(&self.errors).took(value)
-    }
-
     /// Puts the queue into error, for good if `stopped`. Visible before the timeline advances over the packet.
     fn fail(&self, record: ErrorRecord, stopped: bool) {
         {
-            let mut errors = lock(&self.errors);
-            errors.begin(self.timeline() + 1, record, stopped);
-            self.error.store(record.status, Ordering::SeqCst);
+            let mut errors = lock(&self.timeline.errors);
+            errors.begin(self.timeline().saturating_add(1), record, stopped);
+            self.timeline.error.store(record.status, Ordering::SeqCst);
             self.memory(|m| {
                 m.status
                     .u32(STATUS_ERROR)
@@ -307,10 +300,6 @@ impl Queue {
         );
     }
 
-    fn is_dead(&self) -> bool {
-        self.state() == State::Dead || self.cancel.load(Ordering::SeqCst)
-    }
-
     /// Whether a DMA range touches the queue's memory.
     pub fn touches(&self, address: u64, length: u64) -> bool {
         let end = address.saturating_add(length);
@@ -322,43 +311,10 @@ impl Queue {
         .unwrap_or(false)
     }
 
-    /// Has `waiter` looked at again once the timeline has reached `value`, or the queue has ended.
-    fn wake_at(&self, value: u64, waiter: &Arc<Self>) {
-        let mut dependents = lock(&self.dependents);
-        // A queue waits for one value at a time; what is left of earlier waits, and of queues that are gone, goes here.
-        dependents.retain(|(_, queue)| {
-            queue.strong_count() > 0 && !std::ptr::eq(queue.as_ptr(), Arc::as_ptr(waiter))
-        });
-        dependents.push((value, Arc::downgrade(waiter)));
-        self.has_dependents.store(true, Ordering::SeqCst);
-    }
-
-    /// Queues that waited for this one look again.
-    fn wake_dependents(&self, all: bool) {
-        let timeline = self.timeline();
-        let mut woken = Vec::new();
-        {
-            let mut dependents = lock(&self.dependents);
-            dependents.retain(|(value, queue)| {
-                let due = all || *value <= timeline;
-                if due {
-                    woken.extend(queue.upgrade());
-                }
-                !due
-            });
-            self.has_dependents
-                .store(!dependents.is_empty(), Ordering::SeqCst);
-        }
-        for queue in woken {
-            if queue.change(State::Blocked, State::Ready) {
-                Scheduler::get().ready(queue);
-            }
-        }
-    }
-
     /// Tells its commands to stop, and lets go of its host memory; `destroy` follows. Waits for nothing.
     pub fn cancel(&self) {
         self.cancel.store(true, Ordering::SeqCst);
+        self.timeline.destroy();
         let memory = lock(&self.memory).take();
         if let Some(memory) = &memory {
             *lock(&self.left) = Some(self.left_in(memory));
@@ -382,7 +338,7 @@ impl Queue {
             std::thread::sleep(Duration::from_micros(20));
         };
         self.count_left();
-        self.wake_dependents(true);
+        self.timeline.wake_dependents(true);
         Scheduler::get().forget(self);
         stopped
     }

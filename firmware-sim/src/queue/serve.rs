@@ -81,8 +81,9 @@ impl Queue {
                 scheduler.hot(self);
             }
             _ => {
+                self.timeline.stop();
                 self.life.leave(State::Dead);
-                self.wake_dependents(true);
+                self.timeline.wake_dependents(true);
             }
         }
     }

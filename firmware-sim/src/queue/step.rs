@@ -55,6 +55,9 @@ impl Queue {
             );
             Step::Stopped
         };
+        if self.ring_units == 0 {
+            return self.follow_host(cursor, doorbell);
+        }
         if available > self.ring_units {
             let ring = self.ring_units;
             return framing(format!("the doorbell says {doorbell} units, {consumed} were consumed and the ring has {ring}"));
@@ -71,7 +74,7 @@ impl Queue {
         let units = u64::from(header.units);
         let body = header.units as usize * UNIT;
 
-        let error = self.error.load(Ordering::SeqCst);
+        let error = self.timeline.error.load(Ordering::SeqCst);
         if error != 0 || consumed < self.cancel_until.load(Ordering::SeqCst) {
             self.core
                 .live
@@ -92,7 +95,7 @@ impl Queue {
             }
             // With the errors locked, so that who clears the error either counts this packet or sees it counted.
             let timeline = {
-                let mut errors = lock(&self.errors);
+                let mut errors = lock(&self.timeline.errors);
                 errors.cancel(self.timeline() + 1);
                 self.advance(cursor, units)
             };
@@ -117,12 +120,13 @@ impl Queue {
                     .fetch_add(1, Ordering::Relaxed);
                 self.context.packets.fetch_add(1, Ordering::Relaxed);
             }
-            Ok(Outcome::Wait { queue, value }) => {
+            Ok(Outcome::Wait { timeline, value }) => {
                 cursor.waited = true;
                 self.life.leave(State::Blocked);
-                queue.wake_at(value, self);
+                timeline.wake_at(value, self);
                 fence(Ordering::SeqCst);
-                let ready = queue.timeline() >= value || queue.is_dead() || self.is_cancelled();
+                let ready =
+                    timeline.value() >= value || timeline.has_ended() || self.is_cancelled();
                 // Ready after all: go on with it, unless a waker has taken the queue already.
                 return if ready && self.change(State::Blocked, State::Running) {
                     Step::Done { long: false }
@@ -152,6 +156,27 @@ impl Queue {
         }
     }
 
+    /// Advances a host timeline to what its producer says.
+    fn follow_host(&self, cursor: &mut Cursor, doorbell: u64) -> Step {
+        if doorbell < cursor.consumed {
+            let text = format!(
+                "a host timeline went back from {} to {doorbell}",
+                cursor.consumed
+            );
+            let fault = Fault::new(Status::FramingError, text);
+            self.fail(
+                self.record(cursor.consumed, &PacketHeader::zeroed(), &fault),
+                true,
+            );
+            return Step::Stopped;
+        }
+        cursor.consumed = doorbell;
+        self.consumed.store(doorbell, Ordering::Relaxed);
+        self.timeline.value.store(doorbell, Ordering::Release);
+        self.publish(cursor, doorbell);
+        Step::Done { long: false }
+    }
+
     /// Copies the packet at a position out of the ring, once: its head, then as many units as that says.
     fn fetch(
         &self,
@@ -175,7 +200,9 @@ impl Queue {
     }
 
     fn copy_units(&self, memory: &QueueMemory, position: u64, units: u64, to: &mut [u8]) {
-        let ring = memory.ring.bytes();
+        let Some(ring) = memory.ring.as_ref().map(|r| r.bytes()) else {
+            return;
+        };
         let at = (position % self.ring_units) as usize;
         let first = (units as usize).min(self.ring_units as usize - at);
         let copy = |from: usize, to: &mut [u8]| {
@@ -193,8 +220,8 @@ impl Queue {
         cursor.consumed = cursor.consumed.wrapping_add(units);
         cursor.waited = false;
         self.consumed.store(cursor.consumed, Ordering::Relaxed);
-        let timeline = self.timeline.load(Ordering::Relaxed) + 1;
-        self.timeline.store(timeline, Ordering::Release);
+        let timeline = self.timeline.value.load(Ordering::Relaxed) + 1;
+        self.timeline.value.store(timeline, Ordering::Release);
         timeline
     }
 
@@ -220,8 +247,8 @@ impl Queue {
                 .post(self.vector, EventKind::Timeline, self.index, timeline);
         }
         fence(Ordering::SeqCst);
-        if self.has_dependents.load(Ordering::SeqCst) {
-            self.wake_dependents(false);
+        if self.timeline.has_dependents.load(Ordering::SeqCst) {
+            self.timeline.wake_dependents(false);
         }
     }
 
@@ -238,7 +265,7 @@ impl Queue {
             xid: fault.status.xid() as u32,
             context: self.context.handle,
             queue: self.handle,
-            value: self.timeline() + 1,
+            value: self.timeline().saturating_add(1),
             offset,
             correlation: header.correlation,
             opcode: header.opcode,

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use vmlu_abi::model::MLU370_X8;
 use vmlu_abi::packet::{self, op, PacketHeader};
 use vmlu_abi::queue::{
-    ARM_NONE, STATUS_ASLEEP, STATUS_CONSUMED, STATUS_ERROR, STATUS_SIZE, STATUS_TIMELINE, UNIT,
+    ARM_NONE, FLAG_HOST_TIMELINE, STATUS_ASLEEP, STATUS_CONSUMED, STATUS_ERROR, STATUS_SIZE,
+    STATUS_TIMELINE, UNIT,
 };
 use vmlu_abi::rpc::{self, Fault, Function, RpcHeader};
 use vmlu_abi::status::ErrorRecord;
@@ -80,6 +81,11 @@ impl Chip {
     }
 
     pub fn with(device: u64, inject: bool) -> Self {
+        Self::at(0, device, inject)
+    }
+
+    /// A chip at an index of the board.
+    pub fn at(chip: u32, device: u64, inject: bool) -> Self {
         let arena = Arc::new(SharedMemory::new("host", ARENA).unwrap());
         let host = Arc::new(Host {
             keep: arena.clone(),
@@ -92,7 +98,7 @@ impl Chip {
         let doorbells = Arc::new(SharedMemory::new("doorbells", pci::BAR_DOORBELL_SIZE).unwrap());
         let hardware = Hardware {
             model: &MLU370_X8,
-            chip: 0,
+            chip,
             serial: 0x54_0001,
             memory: memory.clone(),
             doorbells: doorbells.clone(),
@@ -380,6 +386,39 @@ impl<'a> Context<'a> {
 
     pub fn queue(&self) -> Queue<'a> {
         self.queue_of(self.queue_memory(1024))
+    }
+
+    /// A host timeline.
+    pub fn host_timeline(&self) -> Queue<'a> {
+        self.queue_of(self.host_timeline_memory())
+    }
+
+    pub fn host_timeline_memory(&self) -> rpc::QueueCreate {
+        rpc::QueueCreate {
+            ring: 0,
+            ring_units: 0,
+            flags: FLAG_HOST_TIMELINE,
+            ..self.queue_memory(128)
+        }
+    }
+
+    pub fn export(&self, queue: u64) -> Answer<rpc::TimelineToken> {
+        self.call(Function::TimelineExport, &rpc::Timeline { timeline: queue })
+    }
+
+    pub fn import(&self, token: rpc::TimelineToken) -> Answer<u64> {
+        self.call(Function::TimelineImport, &token)
+            .map(|t: rpc::Timeline| t.timeline)
+    }
+
+    pub fn release(&self, timeline: u64) -> Answer<()> {
+        self.call(Function::TimelineRelease, &rpc::Timeline { timeline })
+    }
+
+    /// Value and error of a timeline.
+    pub fn read(&self, timeline: u64) -> Answer<(u64, Status)> {
+        self.call(Function::TimelineRead, &rpc::Timeline { timeline })
+            .map(|s: rpc::TimelineState| (s.value, Status::from_raw(s.error).unwrap()))
     }
 
     pub fn queue_of(&self, create: rpc::QueueCreate) -> Queue<'a> {

@@ -61,6 +61,13 @@ fn every_body_has_its_length() {
         (Function::Processes, size_of::<rpc::Processes>()),
         (Function::Inject, size_of::<rpc::Inject>()),
         (Function::Ping, 0),
+        (Function::GraphCreate, size_of::<rpc::GraphImage>()),
+        (Function::GraphDestroy, size_of::<rpc::Graph>()),
+        (Function::GraphUpdate, size_of::<rpc::GraphImage>()),
+        (Function::TimelineExport, size_of::<rpc::Timeline>()),
+        (Function::TimelineImport, size_of::<rpc::TimelineToken>()),
+        (Function::TimelineRelease, size_of::<rpc::Timeline>()),
+        (Function::TimelineRead, size_of::<rpc::Timeline>()),
     ];
     for (function, length) in bodies {
         for wrong in [length.wrapping_sub(1), length + 1] {
@@ -446,7 +453,8 @@ fn queues() {
         refused(&|q| q.vector = pci::MAX_VECTORS),
         Status::InvalidArgument
     );
-    assert_eq!(refused(&|q| q.flags = 1), Status::ReservedNotZero);
+    assert_eq!(refused(&|q| q.flags = 2), Status::ReservedNotZero);
+    assert_eq!(refused(&|q| q.flags = 1), Status::InvalidArgument);
     assert_eq!(refused(&|q| q.doorbell = q.arm + 4), Status::AddressFault);
     assert_eq!(
         refused(&|q| q.doorbell = READ_ONLY_DMA),

@@ -1,0 +1,157 @@
+//! The chip itself: what it is, who uses it, its event rings, telemetry and faults.
+
+use std::sync::atomic::Ordering;
+
+use vmlu_abi::pci::{MAX_CONTEXTS, MAX_QUEUES, PAGE_SIZE};
+use vmlu_abi::rpc::{self, feature, Fault, MAX_PROCESSES, VERSION};
+use vmlu_abi::{Status, Wire};
+
+use super::{host, open_host, refuse, Answer, Refusal};
+use crate::core::Core;
+use crate::memory::heap::GRANULE;
+
+fn padded<const N: usize>(text: &str) -> [u8; N] {
+    let mut bytes = [0; N];
+    let length = text.len().min(N);
+    bytes[..length].copy_from_slice(&text.as_bytes()[..length]);
+    bytes
+}
+
+pub(super) fn info(core: &Core, version: &[u8; 32]) -> Vec<u8> {
+    let hardware = &core.hardware;
+    let model = hardware.model;
+    // The vendor's layout: the board's serial number first, the chip's number last.
+    let mut uuid = [0; 16];
+    uuid[..8].copy_from_slice(&hardware.serial.to_be_bytes());
+    uuid[15] = hardware.chip as u8;
+    rpc::Info {
+        api_version: u32::from(VERSION),
+        model: model.id,
+        chip: hardware.chip,
+        chips_per_board: model.chips_per_board,
+        serial: hardware.serial,
+        memory_bytes: model.memory_bytes,
+        memory_available: core.heap().total(),
+        clusters: model.clusters,
+        cores_per_cluster: model.cores_per_cluster,
+        max_queues: MAX_QUEUES,
+        max_contexts: MAX_CONTEXTS,
+        name: padded(model.name),
+        firmware: *version,
+        uuid,
+        features: if hardware.inject { feature::INJECT } else { 0 },
+        granule: GRANULE,
+        reserved: [0; 13],
+    }
+    .as_bytes()
+    .to_vec()
+}
+
+pub(super) fn event_ring(core: &Core, ring: &rpc::EventRing) -> Answer {
+    if ring.flags != 0 {
+        return refuse(Status::ReservedNotZero, "unknown event ring flags");
+    }
+    let open = open_host(core)?;
+    let place = if ring.address == 0 {
+        None
+    } else {
+        let Some(length) = crate::events::Events::ring_length(ring.entries) else {
+            return refuse(
+                Status::InvalidArgument,
+                format!("an event ring of {} entries", ring.entries),
+            );
+        };
+        Some((host(core, &open, ring.address, length, true)?, ring.entries))
+    };
+    let set = core.events.set(ring.vector, ring.address, place);
+    set.map_err(|s| Refusal(s, format!("the event ring of vector {}", ring.vector)))?;
+    Ok(Vec::new())
+}
+
+pub(super) fn telemetry_page(core: &Core, page: &rpc::TelemetryPage) -> Answer {
+    {
+        let open = open_host(core)?;
+        let range = match page.address {
+            0 => None,
+            address => Some(host(core, &open, address, PAGE_SIZE, true)?),
+        };
+        core.live
+            .set_page(page.address, range)
+            .map_err(|s| Refusal(s, "the telemetry page".into()))?;
+    }
+    core.update();
+    Ok(Vec::new())
+}
+
+pub(super) fn processes(core: &Core, wanted: &rpc::Processes) -> Answer {
+    if wanted.reserved != 0 {
+        return refuse(Status::ReservedNotZero, "padding is not zero");
+    }
+    let contexts = core
+        .contexts
+        .read()
+        .unwrap_or_else(|e| e.into_inner())
+        .all();
+    let list: Vec<rpc::Process> = contexts
+        .iter()
+        .skip(wanted.start as usize)
+        .take(MAX_PROCESSES)
+        .map(|context| {
+            let (memory, host_memory) = context.space().totals();
+            rpc::Process {
+                context: context.handle,
+                pid: context.owner.pid,
+                uid: context.owner.uid,
+                memory,
+                host_memory,
+                busy_ns: context.busy_ns.load(Ordering::Relaxed),
+                packets: context.packets.load(Ordering::Relaxed),
+                queues: context.queue_count(),
+                reserved: 0,
+                comm: context.owner.comm,
+                reserved1: 0,
+            }
+        })
+        .collect();
+    let mut body = rpc::ProcessList {
+        count: list.len() as u32,
+        total: contexts.len() as u32,
+    }
+    .as_bytes()
+    .to_vec();
+    list.iter()
+        .for_each(|p| body.extend_from_slice(p.as_bytes()));
+    Ok(body)
+}
+
+pub(super) fn inject(core: &Core, inject: &rpc::Inject) -> Answer {
+    if !core.hardware.inject {
+        return refuse(
+            Status::NotPermitted,
+            "fault injection is off: start the server with it",
+        );
+    }
+    if inject.reserved != 0 || inject.reserved1 != 0 {
+        return refuse(Status::ReservedNotZero, "padding is not zero");
+    }
+    let Some(fault) = Fault::from_raw(inject.fault) else {
+        return refuse(Status::InvalidArgument, format!("fault {}", inject.fault));
+    };
+    match fault {
+        Fault::AllOnes if inject.count > 0 => core.vanish(),
+        Fault::EccCorrected => {
+            core.live
+                .counters
+                .ecc_corrected
+                .fetch_add(inject.value, Ordering::Relaxed);
+        }
+        _ if !core.injector.set(fault, *inject) => {
+            return refuse(
+                Status::OutOfResources,
+                "too many faults wait for their victims",
+            )
+        }
+        _ => {}
+    }
+    Ok(Vec::new())
+}

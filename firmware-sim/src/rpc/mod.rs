@@ -1,0 +1,209 @@
+//! RPC: each function checked, done, answered. See `docs/hardware.md`, section 5.
+
+mod chip;
+mod context;
+mod memory;
+mod queue;
+mod timeline;
+
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::Arc;
+
+use vmlu_abi::rpc::{Function, RpcHeader, MAX_MESSAGE, VERSION};
+use vmlu_abi::{Status, Wire};
+
+use crate::context::Context;
+use crate::core::{Core, HostAccess};
+use crate::hardware::HostRange;
+use crate::memory::space::SpaceError;
+use crate::queue::Queue;
+
+/// Why a request was refused: the code for the caller, the sentence for the log.
+struct Refusal(Status, String);
+
+type Answer = Result<Vec<u8>, Refusal>;
+
+impl From<(Status, String)> for Refusal {
+    fn from((status, text): (Status, String)) -> Self {
+        Self(status, text)
+    }
+}
+
+impl From<SpaceError> for Refusal {
+    fn from(error: SpaceError) -> Self {
+        Self(error.status, error.text)
+    }
+}
+
+fn refuse<T>(status: Status, text: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal(status, text.into()))
+}
+
+/// Serves one message.
+pub fn serve(core: &Arc<Core>, version: &[u8; 32], request: &[u8]) -> Vec<u8> {
+    let header = RpcHeader::read_from(request).unwrap_or_else(RpcHeader::zeroed);
+    let answer = catch_unwind(AssertUnwindSafe(|| {
+        dispatch(core, version, &header, request)
+    }));
+    let (status, body) = match answer {
+        Ok(Ok(body)) => (Status::Ok, body),
+        Ok(Err(Refusal(status, text))) => {
+            if let Some(suppressed) = core.log.allow() {
+                tracing::info!(
+                    chip = core.hardware.chip,
+                    function = header.function,
+                    suppressed,
+                    "refused: {}: {text}",
+                    status.name()
+                );
+            }
+            (status, Vec::new())
+        }
+        Err(_) => {
+            tracing::error!(
+                chip = core.hardware.chip,
+                function = header.function,
+                "bug: the firmware panicked while it served a message"
+            );
+            (Status::Internal, Vec::new())
+        }
+    };
+    let answer = RpcHeader {
+        version: VERSION,
+        function: header.function,
+        length: (size_of::<RpcHeader>() + body.len()) as u32,
+        sequence: header.sequence,
+        context: header.context,
+        status: status.raw(),
+        reserved: 0,
+    };
+    [answer.as_bytes(), &body].concat()
+}
+
+fn dispatch(core: &Arc<Core>, version: &[u8; 32], header: &RpcHeader, request: &[u8]) -> Answer {
+    if request.len() < size_of::<RpcHeader>()
+        || request.len() > MAX_MESSAGE
+        || header.length as usize != request.len()
+    {
+        return refuse(
+            Status::BadLength,
+            format!(
+                "{} bytes came, the header says {}",
+                request.len(),
+                header.length
+            ),
+        );
+    }
+    if header.version != VERSION {
+        return refuse(
+            Status::VersionMismatch,
+            format!("version {}, {VERSION} is served", header.version),
+        );
+    }
+    if header.status != 0 || header.reserved != 0 {
+        return refuse(
+            Status::ReservedNotZero,
+            "the header's status or padding is not zero",
+        );
+    }
+    let Some(function) = Function::from_raw(header.function) else {
+        return refuse(
+            Status::UnknownFunction,
+            format!("function {}", header.function),
+        );
+    };
+    if core.is_gone() {
+        return refuse(Status::DeviceLost, "the chip is as good as pulled out");
+    }
+    let body = &request[size_of::<RpcHeader>()..];
+    let context = || match core.find_context(header.context) {
+        Some(context) => Ok(context),
+        None => refuse(
+            Status::BadHandle,
+            format!("there is no context {:#x}", header.context),
+        ),
+    };
+    match function {
+        Function::Info => exact::<()>(body).map(|()| chip::info(core, version)),
+        Function::Ping => exact::<()>(body).map(|()| Vec::new()),
+        Function::ContextCreate => context::create(core, &exact(body)?),
+        Function::ContextDestroy => {
+            exact::<()>(body)?;
+            context::destroy(core, &*context()?)
+        }
+        Function::MemoryAlloc => memory::alloc(core, &*context()?, &exact(body)?),
+        Function::MemoryFree => memory::free(core, &*context()?, &exact(body)?, true),
+        Function::HostUnmap => memory::free(core, &*context()?, &exact(body)?, false),
+        Function::HostMap => memory::host_map(core, &*context()?, body),
+        Function::QueueCreate => queue::create(core, context()?, &exact(body)?),
+        Function::QueueDestroy => queue::destroy(core, &*context()?, &exact(body)?),
+        Function::QueueError => queue::error(core, &*context()?, &exact(body)?),
+        Function::NotifierPool => context::notifier_pool(&*context()?, &exact(body)?),
+        Function::EventRing => chip::event_ring(core, &exact(body)?),
+        Function::TelemetryPage => chip::telemetry_page(core, &exact(body)?),
+        Function::Telemetry => exact::<()>(body).map(|()| core.update().as_bytes().to_vec()),
+        Function::Processes => chip::processes(core, &exact(body)?),
+        Function::Inject => chip::inject(core, &exact(body)?),
+        Function::GraphCreate | Function::GraphUpdate => {
+            exact::<vmlu_abi::rpc::GraphImage>(body)?;
+            refuse(Status::NotSupported, "not served yet")
+        }
+        Function::GraphDestroy => {
+            exact::<vmlu_abi::rpc::Graph>(body)?;
+            refuse(Status::NotSupported, "not served yet")
+        }
+        Function::TimelineExport => timeline::export(core, &*context()?, &exact(body)?),
+        Function::TimelineImport => timeline::import(&*context()?, &exact(body)?),
+        Function::TimelineRelease => timeline::release(core, &*context()?, &exact(body)?),
+        Function::TimelineRead => timeline::read(core, &*context()?, &exact(body)?),
+    }
+}
+
+fn exact<T: Wire>(body: &[u8]) -> Result<T, Refusal> {
+    match T::read_from(body) {
+        Some(value) if body.len() == size_of::<T>() => Ok(value),
+        _ => refuse(
+            Status::BadLength,
+            format!(
+                "a body of {} bytes, the function defines {}",
+                body.len(),
+                size_of::<T>()
+            ),
+        ),
+    }
+}
+
+/// Begins to use DMA addresses; what they lead to is published before this is dropped.
+fn open_host(core: &Core) -> Result<HostAccess<'_>, Refusal> {
+    core.open_host()
+        .ok_or_else(|| Refusal(Status::DeviceReset, "the firmware is shut down".into()))
+}
+
+fn host(
+    core: &Core,
+    _open: &HostAccess<'_>,
+    address: u64,
+    length: u64,
+    write: bool,
+) -> Result<HostRange, Refusal> {
+    let range = core.hardware.host.translate(address, length, write);
+    range.ok_or_else(|| {
+        Refusal(
+            Status::AddressFault,
+            format!("the host has no memory at {address:#x} + {length:#x}"),
+        )
+    })
+}
+
+fn own_queue(core: &Core, context: &Context, handle: u64) -> Result<Arc<Queue>, Refusal> {
+    match core
+        .find_queue(handle)
+        .filter(|q| q.context.handle == context.handle)
+    {
+        Some(queue) => Ok(queue),
+        None => refuse(
+            Status::BadHandle,
+            format!("there is no queue {handle:#x} in this context"),
+        ),
+    }
+}
