@@ -14,14 +14,20 @@ mod server;
 
 type Outcome = Result<String, Box<dyn std::error::Error>>;
 
+/// A test and its name.
+type Test = (&'static str, fn(&Options) -> Outcome);
+
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let tests: [(&str, fn(&Options) -> Outcome); 2] = [("embedded", embedded), ("local", local)];
+    let tests: [Test; 2] = [("embedded", embedded), ("local", local)];
     let trials = tests.map(|(name, run)| {
         Trial::test(format!("{name}::stress"), move || {
             let options = Options::from_environment();
             match run(&options) {
-                Ok(line) => Ok(println!("{name}, seed {}: {line}", options.seed)),
+                Ok(line) => {
+                    println!("{name}, seed {}: {line}", options.seed);
+                    Ok(())
+                }
                 Err(error) => Err(format!("MLU_STRESS_SEED={}: {error}", options.seed).into()),
             }
         })

@@ -15,7 +15,7 @@ pub const LIVES: usize = 8192;
 #[derive(Debug, Default)]
 #[repr(C)]
 pub struct Life {
-    /// Packets that it was about to submit, or submitted.
+    /// Packets that it was about to submit, or submitted. What it was about to submit is one burst: the card sees all of it or nothing.
     pub intended: AtomicU64,
     /// Packets that it submitted.
     pub submitted: AtomicU64,
@@ -120,6 +120,14 @@ pub struct Sums {
 }
 
 impl Record {
+    /// Bursts that their owners may have shown to the card or not when they were killed: how many packets each has.
+    pub fn open_bursts(&self) -> Vec<u64> {
+        let open = self.lives().iter().map(|life| {
+            life.intended.load(Ordering::SeqCst) - life.submitted.load(Ordering::SeqCst)
+        });
+        open.filter(|packets| *packets > 0).collect()
+    }
+
     /// Adds all lives up.
     pub fn sums(&self) -> Sums {
         let mut sums = Sums::default();

@@ -54,15 +54,15 @@ impl Slot {
         if count == 0 {
             return 0;
         }
-        life.intended.fetch_add(count as u64, Ordering::SeqCst);
-        for (opcode, body) in &commands[..count] {
-            self.producer.write(*opcode, body);
-            if each {
-                self.producer.publish();
+        for burst in commands[..count].chunks(if each { 1 } else { count }) {
+            let packets = burst.len() as u64;
+            life.intended.fetch_add(packets, Ordering::SeqCst);
+            for (opcode, body) in burst {
+                self.producer.write(*opcode, body);
             }
+            self.producer.publish();
+            life.submitted.fetch_add(packets, Ordering::SeqCst);
         }
-        self.producer.publish();
-        life.submitted.fetch_add(count as u64, Ordering::SeqCst);
         count
     }
 
