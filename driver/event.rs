@@ -137,7 +137,7 @@ impl VectorHandler {
                 );
             }
             // New kinds are for newer drivers.
-            Some(EventKind::Xid) | None => {}
+            Some(EventKind::Xid | EventKind::Link) | None => {}
         }
     }
 

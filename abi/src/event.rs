@@ -55,6 +55,8 @@ pub enum EventKind {
     Rpc = 4,
     /// A command failed. `object`: context index; `value`: an xid, see `status::Xid`. On vector 0.
     Xid = 5,
+    /// A port's state changed. `object`: port; `value`: a `link::PortState`. On vector 0.
+    Link = 6,
 }
 
 impl EventKind {
@@ -66,6 +68,7 @@ impl EventKind {
             3 => Some(Self::ContextStopped),
             4 => Some(Self::Rpc),
             5 => Some(Self::Xid),
+            6 => Some(Self::Link),
             _ => None,
         }
     }

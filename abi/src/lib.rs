@@ -14,6 +14,7 @@ pub mod boot;
 pub mod event;
 pub mod graph;
 pub mod ioctl;
+pub mod link;
 pub mod local;
 pub mod model;
 pub mod notifier;

@@ -1,6 +1,7 @@
 //! `docs/hardware.md` says the same as the definitions: each name and number stands in it, in the row that is checked here.
 
 use vmlu_abi::event::EventKind;
+use vmlu_abi::link::PortState;
 use vmlu_abi::packet::{self, op};
 use vmlu_abi::regs::{self, CardState};
 use vmlu_abi::rpc::{Fault, Function};
@@ -65,7 +66,7 @@ fn sections_are_those_that_the_code_cites() {
         .lines()
         .filter(|line| line.starts_with("## "))
         .collect();
-    assert_eq!(titles.len(), 15);
+    assert_eq!(titles.len(), 16);
     for (i, title) in titles.iter().enumerate() {
         assert!(title.starts_with(&format!("## {} ", i + 1)), "{title}");
     }
@@ -199,6 +200,11 @@ fn messages_events_and_faults() {
         (0..1024)
             .filter_map(Fault::from_raw)
             .map(|f| format!("| {} | `{f:?}` |", f as u32)),
+    );
+    contains_rows(
+        (0..64)
+            .filter_map(PortState::from_raw)
+            .map(|s| format!("| {} | `{s:?}` |", s as u32)),
     );
     contains(
         5,

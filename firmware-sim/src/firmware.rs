@@ -23,6 +23,10 @@ impl Firmware {
     pub fn boot(hardware: Hardware, image: &[u8]) -> Result<Arc<Self>, Status> {
         let header = image::check(image, hardware.model)?;
         let core = Arc::new(Core::new(hardware));
+        core.hardware
+            .place
+            .fabric
+            .attach(core.hardware.place.number, &core);
         Scheduler::get().register(&core);
         Ok(Arc::new(Self {
             core,

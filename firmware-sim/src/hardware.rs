@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use vmlu_abi::model::CardModel;
 
+use crate::fabric::Place;
 use crate::memory::shared::SharedMemory;
 
 /// Contiguous host memory behind a DMA address.
@@ -50,4 +51,6 @@ pub struct Hardware {
     pub host: Arc<dyn HostPort>,
     /// Whether faults may be injected.
     pub inject: bool,
+    /// Its place among the chips of its server.
+    pub place: Place,
 }

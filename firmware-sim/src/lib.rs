@@ -7,6 +7,7 @@ pub mod clock;
 pub mod context;
 pub mod core;
 pub mod events;
+pub mod fabric;
 pub mod firmware;
 pub mod hardware;
 pub mod image;

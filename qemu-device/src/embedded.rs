@@ -11,6 +11,8 @@ use vmlu_abi::ioctl::{DeviceInfo, UAPI_VERSION};
 use vmlu_abi::model::CardModel;
 use vmlu_abi::rpc::{self, Function, RpcHeader};
 use vmlu_abi::{pci, Status, Wire};
+use vmlu_firmware::fabric::topology::{Topology, GROUP};
+use vmlu_firmware::fabric::{Fabric, Place};
 use vmlu_firmware::firmware::Firmware;
 use vmlu_firmware::hardware::{Hardware, HostPort, HostRange};
 use vmlu_firmware::memory::shared::SharedMemory;
@@ -28,6 +30,20 @@ pub struct EmbeddedConfig {
     pub serials: Vec<u64>,
     /// Whether faults may be injected.
     pub inject: bool,
+    /// What is linked with what; by default all chips of each four boards.
+    pub topology: Option<Topology>,
+}
+
+impl EmbeddedConfig {
+    /// Serial number of a board.
+    fn serial(&self, board: u32) -> u64 {
+        let board = board as usize;
+        self.serials.get(board).copied().unwrap_or_else(|| {
+            let beyond = board + 1 - self.serials.len();
+            let last = self.serials.last().copied().unwrap_or_default();
+            last.wrapping_add(beyond as u64)
+        })
+    }
 }
 
 /// Why an embedded card could not be made.
@@ -92,7 +108,12 @@ pub struct EmbeddedChip {
 }
 
 impl EmbeddedChip {
-    fn new(config: &EmbeddedConfig, number: u32, image: &[u8]) -> Result<Self, EmbeddedError> {
+    fn new(
+        config: &EmbeddedConfig,
+        number: u32,
+        image: &[u8],
+        fabric: &Arc<Fabric>,
+    ) -> Result<Self, EmbeddedError> {
         let model = config.model;
         let of_memory = |error| EmbeddedError::Memory(number, error);
         let memory = SharedMemory::new(&format!("mlu{number}-memory"), model.memory_bytes)
@@ -102,12 +123,7 @@ impl EmbeddedChip {
                 .map_err(of_memory)?;
         let (memory, doorbells) = (Arc::new(memory), Arc::new(doorbells));
         let port = Arc::new(Port::default());
-        let board = (number / model.chips_per_board) as usize;
-        let serial = config.serials.get(board).copied().unwrap_or_else(|| {
-            let beyond = board + 1 - config.serials.len();
-            let last = config.serials.last().copied().unwrap_or_default();
-            last.wrapping_add(beyond as u64)
-        });
+        let serial = config.serial(number / model.chips_per_board);
         let hardware = Hardware {
             model,
             chip: number % model.chips_per_board,
@@ -116,6 +132,10 @@ impl EmbeddedChip {
             doorbells: doorbells.clone(),
             host: port.clone(),
             inject: config.inject,
+            place: Place {
+                fabric: fabric.clone(),
+                number: number as usize,
+            },
         };
         let firmware = Firmware::boot(hardware, image)
             .map_err(|status| EmbeddedError::Boot(number, status))?;
@@ -251,8 +271,15 @@ impl EmbeddedCard {
     /// Makes the chips and boots their firmware. Device memory takes host memory only as it is used.
     pub fn new(config: &EmbeddedConfig) -> Result<Arc<Self>, EmbeddedError> {
         let image = vmlu_firmware::image::build();
+        let boards = config.chips.div_ceil(config.model.chips_per_board);
+        let serials: Vec<u64> = (0..boards).map(|board| config.serial(board)).collect();
+        let topology = match &config.topology {
+            Some(topology) => topology.clone(),
+            None => Topology::groups(config.model, boards, GROUP),
+        };
+        let fabric = Fabric::new(config.model, &topology, &serials);
         let chips = (0..config.chips)
-            .map(|number| EmbeddedChip::new(config, number, &image))
+            .map(|number| EmbeddedChip::new(config, number, &image, &fabric))
             .collect::<Result<_, _>>()?;
         Ok(Arc::new(Self {
             model: config.model,

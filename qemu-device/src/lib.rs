@@ -12,5 +12,6 @@ pub mod local;
 mod lock;
 #[cfg(feature = "vfio-user")]
 pub mod server;
+pub mod topology;
 #[cfg(feature = "vfio-user")]
 pub mod vfio;

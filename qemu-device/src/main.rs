@@ -11,6 +11,7 @@ use nix::sys::signal::{SigSet, Signal};
 use vmlu_abi::model::{self, CardModel};
 use vmlu_device::local::{self, LocalServer};
 use vmlu_device::server::{state, Options, Server, CONTROL_SOCKET, MAX_CHIPS};
+use vmlu_firmware::fabric::topology::Topology;
 
 /// The virtual MLU's device server.
 #[derive(Parser)]
@@ -52,6 +53,9 @@ struct VfioUser {
     /// Folder of the boards' persistent state [default: DIR/state].
     #[arg(long)]
     state_dir: Option<PathBuf>,
+    /// File that says what is linked with what; by default all chips of each four boards are.
+    #[arg(long)]
+    topology: Option<PathBuf>,
     /// Allow faults to be injected.
     #[arg(long)]
     inject: bool,
@@ -82,6 +86,9 @@ struct Local {
     /// Folder of the boards' persistent state. Without it boards have new serial numbers each time, unless --board-serial names them.
     #[arg(long)]
     state_dir: Option<PathBuf>,
+    /// File that says what is linked with what; by default all chips of each four boards are.
+    #[arg(long)]
+    topology: Option<PathBuf>,
     /// Allow faults to be injected, by root and by the user who runs the server.
     #[arg(long)]
     inject: bool,
@@ -173,7 +180,9 @@ fn begin(log: &str) -> Result<SigSet> {
 
 fn serve(arguments: VfioUser) -> Result<()> {
     let signals = begin(&arguments.log)?;
+    let topology = topology(&arguments.topology, arguments.model, arguments.chips)?;
     let server = Server::start(&Options {
+        topology,
         state: arguments
             .state_dir
             .unwrap_or_else(|| arguments.dir.join("state")),
@@ -199,6 +208,21 @@ fn serve(arguments: VfioUser) -> Result<()> {
     }
 }
 
+/// The topology of a file, if one was named.
+fn topology(
+    file: &Option<PathBuf>,
+    model: &'static CardModel,
+    chips: u32,
+) -> Result<Option<Topology>> {
+    let read = |file: &PathBuf| {
+        let text = std::fs::read_to_string(file)
+            .with_context(|| format!("read the topology {}", file.display()))?;
+        vmlu_device::topology::parse(&text, model, chips)
+            .map_err(|error| anyhow::anyhow!("{}:{error}", file.display()))
+    };
+    file.as_ref().map(read).transpose()
+}
+
 /// Whoever started us may not read it; that is no reason to stop.
 fn say_ready() {
     let _ = writeln!(std::io::stdout(), "ready").and_then(|()| std::io::stdout().flush());
@@ -212,7 +236,9 @@ fn serve_local(arguments: Local) -> Result<()> {
         Some(folder) => state::serials(&folder, arguments.model, boards, wanted)?,
         None => state::fresh_serials(arguments.model, boards, wanted)?,
     };
+    let topology = topology(&arguments.topology, arguments.model, arguments.chips)?;
     let server = LocalServer::start(&local::Options {
+        topology,
         path: arguments.path.clone(),
         mode: arguments.mode,
         chips: arguments.chips,

@@ -14,6 +14,7 @@ const SERIAL: u64 = 0x5400_0000_0000_0010;
 
 fn card(chips: u32) -> Arc<EmbeddedCard> {
     EmbeddedCard::new(&EmbeddedConfig {
+        topology: None,
         model: &MLU370_X8,
         chips,
         serials: vec![SERIAL],

@@ -5,6 +5,7 @@ use vmlu_abi::model::MLU370_X8;
 use vmlu_abi::regs::CardState;
 use vmlu_abi::{pci, regs};
 use vmlu_device::card::{Card, Identity, ResetCause};
+use vmlu_firmware::fabric::Fabric;
 
 /// Offsets worth trying: near registers, borders, and anything.
 fn offset() -> impl Strategy<Value = u64> {
@@ -28,6 +29,7 @@ fn card() -> std::sync::Arc<Card> {
         serial: 0x5400_0000_0000_0001,
         inject: false,
         msix: true,
+        fabric: Fabric::alone(&MLU370_X8, 0x5400_0000_0000_0001, 0).fabric,
     })
     .unwrap()
 }

@@ -8,6 +8,7 @@ use vmlu_device::local::Options;
 /// A server at a path, with so many chips, in which faults may be injected.
 pub fn options(path: &Path, chips: u32) -> Options {
     Options {
+        topology: None,
         path: path.to_owned(),
         mode: 0o600,
         chips,

@@ -17,7 +17,6 @@ mod digits;
 mod driver;
 mod lab;
 mod setup;
-mod stress;
 
 use lab::{Case, Lab};
 
@@ -27,7 +26,6 @@ const FILES: &[(&str, &[Case])] = &[
     ("digits", digits::CASES),
     ("driver", driver::CASES),
     ("setup", setup::CASES),
-    ("stress", stress::CASES),
 ];
 
 fn main() -> ExitCode {

@@ -15,6 +15,7 @@ use vmlu_abi::rpc::{self, Fault, Function, RpcHeader};
 use vmlu_abi::status::ErrorRecord;
 use vmlu_abi::telemetry::Telemetry;
 use vmlu_abi::{pci, Status, Wire};
+use vmlu_firmware::fabric::Fabric;
 use vmlu_firmware::hardware::{Hardware, HostPort, HostRange};
 use vmlu_firmware::memory::shared::SharedMemory;
 use vmlu_firmware::Firmware;
@@ -104,6 +105,7 @@ impl Chip {
             doorbells: doorbells.clone(),
             host: host.clone(),
             inject,
+            place: Fabric::alone(&MLU370_X8, 0x54_0001, 0),
         };
         let firmware = Firmware::boot(hardware, &vmlu_firmware::image::build()).unwrap();
         Self {

@@ -19,6 +19,7 @@ use std::time::Instant;
 use vmlu_abi::model::CardModel;
 use vmlu_abi::regs::CardState;
 use vmlu_abi::{pci, Status};
+use vmlu_firmware::fabric::{Fabric, Place};
 use vmlu_firmware::firmware::Firmware;
 use vmlu_firmware::hardware::{Hardware, HostPort, HostRange};
 use vmlu_firmware::memory::shared::SharedMemory;
@@ -31,9 +32,9 @@ use self::service::Service;
 use crate::lock::{lock, read, write};
 
 /// Which chip a [`Card`] is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 pub struct Identity {
-    /// Number of the chip in this server; only for logs.
+    /// Number of the chip in this server.
     pub number: u32,
     /// Card model.
     pub model: &'static CardModel,
@@ -45,6 +46,8 @@ pub struct Identity {
     pub inject: bool,
     /// Whether MSI-X is offered beside MSI.
     pub msix: bool,
+    /// The fabric of the server.
+    pub fabric: Arc<Fabric>,
 }
 
 /// What a reset came from.
@@ -171,7 +174,7 @@ impl Card {
         let doorbells =
             SharedMemory::new(&format!("mlu{number}-doorbells"), pci::BAR_DOORBELL_SIZE)?;
         Ok(Arc::new(Self {
-            identity,
+            identity: identity.clone(),
             memory: Arc::new(memory),
             doorbells: Arc::new(doorbells),
             dma: Arc::new(DmaMap::new()),
@@ -407,6 +410,7 @@ impl Card {
             chip,
             serial,
             inject,
+            ref fabric,
             ..
         } = self.identity;
         let port = Arc::new(Port {
@@ -422,6 +426,10 @@ impl Card {
             doorbells: self.doorbells.clone(),
             host: port.clone(),
             inject,
+            place: Place {
+                fabric: fabric.clone(),
+                number: number as usize,
+            },
         };
         let firmware = catch_unwind(AssertUnwindSafe(|| Firmware::boot(hardware, &image)))
             .map_err(|_| Status::Internal)??;

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use rustix::net::{accept_with, shutdown, Shutdown, SocketFlags};
 use vmlu_abi::model::CardModel;
+use vmlu_firmware::fabric::topology::Topology;
 
 use crate::embedded::{EmbeddedCard, EmbeddedConfig};
 use crate::lock::lock;
@@ -50,6 +51,8 @@ pub struct Options {
     pub serials: Vec<u64>,
     /// Whether faults may be injected.
     pub inject: bool,
+    /// What is linked with what; by default all chips of each four boards.
+    pub topology: Option<Topology>,
 }
 
 /// What the threads of a server share.
@@ -109,6 +112,7 @@ impl LocalServer {
             chips: options.chips,
             serials: options.serials.clone(),
             inject: options.inject,
+            topology: options.topology.clone(),
         })
         .map_err(|e| io::Error::other(e.to_string()))?;
         let bells = card

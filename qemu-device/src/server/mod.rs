@@ -13,6 +13,8 @@ use anyhow::{bail, Context, Result};
 use rustix::fs::{flock, FlockOperation};
 use vmlu_abi::model::CardModel;
 use vmlu_abi::pci;
+use vmlu_firmware::fabric::topology::{Topology, GROUP};
+use vmlu_firmware::fabric::Fabric;
 
 use crate::card::{Card, Identity};
 use crate::vfio::door::Door;
@@ -38,6 +40,8 @@ pub struct Options {
     pub inject: bool,
     /// Whether MSI-X is offered beside MSI. QEMU 11.1 dies when it unplugs a chip with MSI-X.
     pub msix: bool,
+    /// What is linked with what; by default all chips of each four boards.
+    pub topology: Option<Topology>,
 }
 
 /// Name of a chip's socket in the server's folder.
@@ -72,6 +76,11 @@ impl Server {
         let boards = options.chips.div_ceil(per_board);
         let serials = state::serials(&options.state, options.model, boards, &options.serials)?;
 
+        let topology = match &options.topology {
+            Some(topology) => topology.clone(),
+            None => Topology::groups(options.model, boards, GROUP),
+        };
+        let fabric = Fabric::new(options.model, &topology, &serials);
         let door = Door::open().context("start the watch on the sockets")?;
         let mut chips = Vec::new();
         for number in 0..options.chips {
@@ -82,6 +91,7 @@ impl Server {
                 serial: serials[(number / per_board) as usize],
                 inject: options.inject,
                 msix: options.msix,
+                fabric: fabric.clone(),
             };
             let path = folder.join(socket_name(number));
             let card = Card::new(identity)

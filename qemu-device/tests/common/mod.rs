@@ -73,6 +73,7 @@ impl Drop for Host {
 
 pub fn options(folder: &Path, chips: u32, inject: bool) -> Options {
     Options {
+        topology: None,
         folder: folder.to_owned(),
         state: folder.join("state"),
         chips,

@@ -1,8 +1,10 @@
 //! The embedded transport: chips inside this process, the default where there is no driver.
 //!
-//! `MLU_CHIPS` sets how many chips there are (2, one board, if unset), `MLU_INJECT=1` allows faults to be injected.
+//! `MLU_CHIPS` sets how many chips there are (2, one board, if unset), `MLU_INJECT=1` allows faults to be injected,
+//! `MLU_TOPOLOGY` names a file that says what is linked with what.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::Duration;
@@ -17,6 +19,7 @@ use vmlu_abi::telemetry::Telemetry;
 use vmlu_abi::{Status, Wire};
 use vmlu_device::embedded::{EmbeddedCard, EmbeddedChip, EmbeddedConfig};
 use vmlu_device::events::EventRings;
+use vmlu_device::topology::Topology;
 
 use super::arm::{self, lock, QueueWords};
 use super::sys::{self, Mapping};
@@ -117,6 +120,23 @@ pub fn shared() -> Result<Arc<dyn Transport>> {
     Ok(card)
 }
 
+/// What `MLU_TOPOLOGY` says is linked with what, if it is set: the name of a file, see `vmlu_device::topology`.
+fn topology(chips: u32) -> Result<Option<Topology>> {
+    let Some(file) = std::env::var_os("MLU_TOPOLOGY").filter(|f| !f.is_empty()) else {
+        return Ok(None);
+    };
+    let file = Path::new(&file);
+    let wrong = |text: String| {
+        let text = format!("MLU_TOPOLOGY: {}: {text}", file.display());
+        Error::new("start the embedded card", Status::InvalidArgument, text)
+    };
+    let text = std::fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?;
+    let topology = vmlu_device::topology::parse(&text, &MLU370_X8, chips);
+    topology
+        .map(Some)
+        .map_err(|error| wrong(format!("line {error}")))
+}
+
 impl Embedded {
     /// A card of its own with this many chips.
     pub fn new(chips: u32, inject: bool) -> Result<Arc<Self>> {
@@ -127,6 +147,7 @@ impl Embedded {
             chips,
             serials: vec![serial],
             inject,
+            topology: topology(chips)?,
         };
         let card = EmbeddedCard::new(&config)
             .map_err(|e| Error::new(CALL, Status::OutOfHostMemory, e.to_string()))?;
