@@ -17,6 +17,7 @@ mod digits;
 mod driver;
 mod lab;
 mod setup;
+mod stress;
 
 use lab::{Case, Lab};
 
@@ -26,6 +27,7 @@ const FILES: &[(&str, &[Case])] = &[
     ("digits", digits::CASES),
     ("driver", driver::CASES),
     ("setup", setup::CASES),
+    ("stress", stress::CASES),
 ];
 
 fn main() -> ExitCode {
