@@ -8,6 +8,7 @@
 //!
 //! Lock order: cursor, errors, then any one of memory, dependents, the tables of the core, an event ring, the scheduler's list.
 
+mod burst;
 pub mod command;
 pub mod copy;
 mod errors;
@@ -61,6 +62,8 @@ struct Cursor {
     busy_ns: u64,
     /// Whether the packet at the cursor was found waiting before.
     waited: bool,
+    /// Whether the last packet was an empty command, so that the next may be one too.
+    empty: bool,
     /// Private copy of a packet.
     packet: Box<[u8; 4096]>,
 }
@@ -136,6 +139,7 @@ impl Queue {
                 signalled: u64::MAX,
                 busy_ns: 0,
                 waited: false,
+                empty: false,
                 packet: Box::new([0; 4096]),
             }),
             consumed: AtomicU64::new(0),
@@ -172,6 +176,14 @@ impl Queue {
             .doorbells
             .word(self.doorbell_offset())
             .map_or(0, |w| w.load(Ordering::Acquire))
+    }
+
+    /// The same for who has the queue's memory locked.
+    fn doorbell_in(&self, memory: &QueueMemory) -> u64 {
+        match &memory.doorbell {
+            Some(word) => word.u64(0).load(Ordering::Acquire),
+            None => self.doorbell(),
+        }
     }
 
     /// Accesses the queue's host memory; `None` if the queue has ended.

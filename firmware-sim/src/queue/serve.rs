@@ -7,6 +7,7 @@ use std::sync::Arc;
 use vmlu_abi::packet::PacketHeader;
 use vmlu_abi::{Status, Wire};
 
+use super::burst::{self, Burst};
 use super::step::Step;
 use super::{lock, Queue, State};
 use crate::clock::wall_ns;
@@ -16,7 +17,7 @@ use crate::scheduler::Scheduler;
 /// For how long a worker stays with one queue while others have work, ns.
 const QUANTUM_NS: u64 = 1_000_000;
 /// Short packets between two looks at the time.
-const BATCH: u32 = 16;
+const BATCH: u64 = 16;
 
 /// The chip has work as long as this lives.
 struct Busy<'a> {
@@ -97,14 +98,31 @@ impl Queue {
             if self.is_cancelled() || self.core.is_gone() {
                 break State::Dead;
             }
-            match self.step(&mut cursor) {
+            let burst = if cursor.empty {
+                self.burst(&mut cursor)
+            } else {
+                Burst::Other
+            };
+            let step = match burst {
+                Burst::Ran(count) => {
+                    short += count;
+                    Step::Done { long: false }
+                }
+                Burst::Empty => Step::Empty,
+                Burst::Other => {
+                    short += burst::RUN / BATCH;
+                    self.step(&mut cursor)
+                }
+            };
+            match step {
                 Step::Empty => break State::Hot,
                 Step::Blocked => break State::Blocked,
                 Step::Stopped => break State::Dead,
-                Step::Done { long: true } => short = 0,
-                Step::Done { long: false } => short = (short + 1) % BATCH,
+                Step::Done { long: true } => short = burst::RUN,
+                Step::Done { long: false } => {}
             }
-            if short == 0 {
+            if short >= burst::RUN {
+                short = 0;
                 let now = wall_ns();
                 if now.saturating_sub(slice) > QUANTUM_NS {
                     scheduler.gather();

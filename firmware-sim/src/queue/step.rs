@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use vmlu_abi::event::EventKind;
 use vmlu_abi::packet::{self, PacketHeader};
-use vmlu_abi::queue::{ARM_NONE, MAX_PACKET_UNITS, STATUS_CONSUMED, STATUS_TIMELINE, UNIT};
+use vmlu_abi::queue::{ARM_NONE, MAX_PACKET_UNITS, UNIT};
 use vmlu_abi::status::{ErrorRecord, RULE_TEXT};
 use vmlu_abi::{Status, Wire};
 
+use super::burst::show;
 use super::command::{self, Outcome};
 use super::{lock, Cursor, Queue, QueueMemory, State};
 use crate::kernels::env::Fault;
@@ -73,6 +74,7 @@ impl Queue {
         };
         let units = u64::from(header.units);
         let body = header.units as usize * UNIT;
+        cursor.empty = header.opcode == packet::op::NOP;
 
         let error = self.timeline.error.load(Ordering::SeqCst);
         if error != 0 || consumed < self.cancel_until.load(Ordering::SeqCst) {
@@ -227,26 +229,30 @@ impl Queue {
 
     /// Shows how far the queue has come, and tells who waits for it.
     fn publish(&self, cursor: &mut Cursor, timeline: u64) {
-        let arm = self.memory(|memory| {
-            memory
-                .status
-                .u64(STATUS_CONSUMED)
-                .store(cursor.consumed, Ordering::Release);
-            memory
-                .status
-                .u64(STATUS_TIMELINE)
-                .store(timeline, Ordering::Release);
+        let consumed = cursor.consumed;
+        let arm = self.memory(|memory| show(memory, consumed, timeline));
+        let arm = arm.unwrap_or_else(|| {
+            // Nothing was shown; queues that wait are still told.
             fence(Ordering::SeqCst);
-            memory.arm.u64(0).load(Ordering::Acquire)
+            ARM_NONE
         });
-        let arm = arm.unwrap_or(ARM_NONE);
+        self.signal(cursor, timeline, arm);
+    }
+
+    /// Whether somebody is to be told of a value that was shown, by the arm word that was read after it.
+    pub(super) fn is_awaited(&self, cursor: &Cursor, timeline: u64, arm: u64) -> bool {
+        (arm != ARM_NONE && timeline >= arm && cursor.signalled != arm)
+            || self.timeline.has_dependents.load(Ordering::SeqCst)
+    }
+
+    /// Tells who waits for a value that was shown.
+    pub(super) fn signal(&self, cursor: &mut Cursor, timeline: u64, arm: u64) {
         if arm != ARM_NONE && timeline >= arm && cursor.signalled != arm {
             cursor.signalled = arm;
             self.core
                 .events
                 .post(self.vector, EventKind::Timeline, self.index, timeline);
         }
-        fence(Ordering::SeqCst);
         if self.timeline.has_dependents.load(Ordering::SeqCst) {
             self.timeline.wake_dependents(false);
         }
