@@ -319,6 +319,72 @@ wire! {
         pub reserved: u32 = 12,
     }
 
+    /// Response of [`Function::MemoryExport`]; part of the command of [`Function::MemoryImport`]. Whoever has it may map the allocation.
+    pub struct MemoryToken : 40 {
+        /// Random, so that it cannot be guessed.
+        pub secret: [u8; 16] = 0,
+        /// Serial number of the board whose chip has the memory.
+        pub serial: u64 = 16,
+        /// Index of the chip on its board.
+        pub chip: u32 = 24,
+        /// Zero.
+        pub reserved: u32 = 28,
+        /// Bytes of the allocation.
+        pub length: u64 = 32,
+    }
+
+    /// Command of [`Function::MemoryImport`]: maps an allocation of another context, on this chip or one that this chip has a way to.
+    pub struct MemoryImport : 56 {
+        /// Device virtual address at which it appears, a multiple of the granule.
+        pub va: u64 = 0,
+        /// [`ACCESS_READ`] and [`ACCESS_WRITE`]: what this chip may do.
+        pub access: u32 = 8,
+        /// Zero.
+        pub flags: u32 = 12,
+        /// What the owner gave.
+        pub token: MemoryToken = 16,
+    }
+
+    /// Command of [`Function::PeerPath`].
+    pub struct Peer : 16 {
+        /// Serial number of the peer's board.
+        pub serial: u64 = 0,
+        /// Index of the peer on its board.
+        pub chip: u32 = 8,
+        /// Zero.
+        pub reserved: u32 = 12,
+    }
+
+    /// Response of [`Function::PeerPath`].
+    pub struct PeerWay : 16 {
+        /// A `link::PeerPath`.
+        pub path: u32 = 0,
+        /// Zero.
+        pub reserved: u32 = 4,
+        /// Bytes/s in one direction; 0 if there is no way.
+        pub rate: u64 = 8,
+    }
+
+    /// Response of [`Function::LinkPorts`]; `count` `link::Port`s follow.
+    pub struct PortList : 8 {
+        /// Entries that follow.
+        pub count: u32 = 0,
+        /// Zero.
+        pub reserved: u32 = 4,
+    }
+
+    /// Command of [`Function::LinkControl`]; needs fault injection to be allowed.
+    pub struct LinkControl : 32 {
+        /// Port of this chip; the port at the other end changes with it.
+        pub port: u32 = 0,
+        /// A [`LinkAction`].
+        pub action: u32 = 4,
+        /// What the action defines.
+        pub value: u64 = 8,
+        /// Zero.
+        pub reserved: [u64; 2] = 16,
+    }
+
     /// Command of [`Function::Inject`]; see [`Fault`].
     pub struct Inject : 48 {
         /// A [`Fault`].
@@ -416,6 +482,16 @@ pub enum Function {
     TimelineRelease = 23,
     /// [`Timeline`]; [`TimelineState`].
     TimelineRead = 24,
+    /// [`MemoryFree`], naming an allocation by its start; [`MemoryToken`]. An allocation keeps its token.
+    MemoryExport = 25,
+    /// [`MemoryImport`]; no response body. [`Function::MemoryFree`] takes the mapping away again. It dies with the allocation.
+    MemoryImport = 26,
+    /// [`Peer`]; [`PeerWay`].
+    PeerPath = 27,
+    /// No command body; [`PortList`] and ports.
+    LinkPorts = 28,
+    /// [`LinkControl`]; no response body.
+    LinkControl = 29,
 }
 
 impl Function {
@@ -446,6 +522,56 @@ impl Function {
             22 => Self::TimelineImport,
             23 => Self::TimelineRelease,
             24 => Self::TimelineRead,
+            25 => Self::MemoryExport,
+            26 => Self::MemoryImport,
+            27 => Self::PeerPath,
+            28 => Self::LinkPorts,
+            29 => Self::LinkControl,
+            _ => return None,
+        })
+    }
+}
+
+/// What [`Function::LinkControl`] does to a link or a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum LinkAction {
+    /// The link goes down.
+    Down = 1,
+    /// It comes up with all lanes.
+    Up = 2,
+    /// It runs on `value` lanes.
+    Degrade = 3,
+    /// `value` packets are sent again.
+    Replay = 4,
+    /// `value` CRC errors of the 24-bit sum.
+    Crc24 = 5,
+    /// `value` CRC errors of the 32-bit sum.
+    Crc32 = 6,
+    /// `value` double-bit errors.
+    EccDouble = 7,
+    /// `value` corrected errors.
+    Corrected = 8,
+    /// `value` uncorrected errors.
+    Uncorrected = 9,
+    /// `value` refused accesses.
+    Illegal = 10,
+}
+
+impl LinkAction {
+    /// The action that a raw number names, if it names one.
+    pub const fn from_raw(value: u32) -> Option<Self> {
+        Some(match value {
+            1 => Self::Down,
+            2 => Self::Up,
+            3 => Self::Degrade,
+            4 => Self::Replay,
+            5 => Self::Crc24,
+            6 => Self::Crc32,
+            7 => Self::EccDouble,
+            8 => Self::Corrected,
+            9 => Self::Uncorrected,
+            10 => Self::Illegal,
             _ => return None,
         })
     }

@@ -105,6 +105,8 @@ statuses! {
     Dependency = 52, 125, 632006, "a queue that the command waited for failed";
     /// A fault that was asked for through fault injection.
     Injected = 53, 5, 632006, "an injected fault";
+    /// Command: the link to the memory that it uses is down.
+    LinkDown = 54, 67, 632006, "the link to a peer's memory is down";
 
     /// Queue: the ring or doorbell is damaged; the queue is stopped for good.
     FramingError = 64, 84, 100060, "the queue's ring or doorbell is damaged";
@@ -164,6 +166,7 @@ impl Status {
         match self {
             Self::OperandFault | Self::AddressFault | Self::IndexOutOfRange => Xid::IllegalAccess,
             Self::EccUncorrected => Xid::Ecc,
+            Self::LinkDown => Xid::MluLink,
             Self::Watchdog | Self::KernelPanic => Xid::Halt,
             _ => Xid::Software,
         }

@@ -92,6 +92,7 @@ fn status_table() {
         22 => "22 EINVAL".to_owned(),
         28 => "28 ENOSPC".to_owned(),
         43 => "43 EIDRM".to_owned(),
+        67 => "67 ENOLINK".to_owned(),
         71 => "71 EPROTO".to_owned(),
         74 => "74 EBADMSG".to_owned(),
         77 => "77 EBADFD".to_owned(),

@@ -373,7 +373,7 @@ impl Context {
             let mut space = self.space_mut();
             let left: Vec<Arc<Segment>> =
                 segments.into_iter().filter(|s| space.remove(s)).collect();
-            let device = left.iter().all(|s| s.device_range().is_some());
+            let device = left.iter().all(|s| !s.is_host());
             core.quarantine(left);
             return if device { Ok(()) } else { retired };
         }

@@ -20,5 +20,6 @@ mod rpc;
 pub mod scheduler;
 pub mod table;
 pub mod telemetry;
+mod token;
 
 pub use firmware::Firmware;

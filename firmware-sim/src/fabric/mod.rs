@@ -52,6 +52,15 @@ pub struct LinkDown {
     pub port: Option<u32>,
 }
 
+impl std::fmt::Display for LinkDown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.port {
+            Some(port) => write!(f, "the link of port {port} is down"),
+            None => write!(f, "this chip has no way to that one"),
+        }
+    }
+}
+
 impl Fabric {
     /// The fabric of a topology, of which every cable was found right; `serials` gives each board's serial number.
     pub fn new(model: &'static CardModel, topology: &Topology, serials: &[u64]) -> Arc<Self> {

@@ -2,6 +2,8 @@
 
 pub mod bytes;
 pub mod heap;
+pub mod peer;
+pub mod segment;
 pub mod shared;
 pub mod space;
 pub mod words;

@@ -1,270 +1,11 @@
 //! A context's address space: a sorted table of segments.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use vmlu_abi::Status;
 
-use crate::hardware::HostRange;
-use crate::memory::bytes::Bytes;
-use crate::memory::heap::Range;
-use crate::memory::shared::SharedMemory;
-
-/// How long commands get to stop once they are told to. They look each millisecond, so the wait ends within a few; but on a host with too
-/// much to do a worker may be off its core for tens of them, and taking memory from under it is worse than waiting. Well below the 5 s
-/// after which a hypervisor gives a device up.
-pub const REVOKE_LIMIT: Duration = Duration::from_secs(1);
-
-/// Where a segment's bytes are.
-enum Backing {
-    /// Device memory.
-    Device {
-        memory: Arc<SharedMemory>,
-        range: Range,
-    },
-    /// Host memory in pieces, sorted by their offset in the segment.
-    Host {
-        pieces: Vec<Piece>,
-        writable: bool,
-        _charge: PieceCharge,
-    },
-}
-
-struct Piece {
-    offset: u64,
-    address: u64,
-    range: HostRange,
-}
-
-/// Pieces that are counted against a chip's limit as long as this lives.
-pub struct PieceCharge {
-    counter: Arc<AtomicU64>,
-    pieces: u64,
-}
-
-impl PieceCharge {
-    /// Nothing yet, counted in `counter`.
-    pub fn new(counter: Arc<AtomicU64>) -> Self {
-        Self { counter, pieces: 0 }
-    }
-
-    /// Counts one more piece; `false` if the chip has `limit` of them.
-    pub fn add(&mut self, limit: u64) -> bool {
-        let added = self
-            .counter
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| {
-                (n < limit).then_some(n + 1)
-            })
-            .is_ok();
-        self.pieces += u64::from(added);
-        added
-    }
-}
-
-impl Drop for PieceCharge {
-    fn drop(&mut self) {
-        self.counter.fetch_sub(self.pieces, Ordering::Relaxed);
-    }
-}
-
-/// A mapped range of a context's address space.
-pub struct Segment {
-    /// Device virtual address.
-    pub va: u64,
-    /// Bytes.
-    pub length: u64,
-    /// Number of the allocation.
-    pub allocation: u64,
-    backing: Backing,
-    revoked: AtomicBool,
-    /// Commands that use it.
-    users: AtomicUsize,
-}
-
-/// A command's hold on a segment: its memory stays the context's until this is dropped.
-pub struct SegmentUse(Arc<Segment>);
-
-impl SegmentUse {
-    /// The segment.
-    pub fn segment(&self) -> &Arc<Segment> {
-        &self.0
-    }
-}
-
-impl std::ops::Deref for SegmentUse {
-    type Target = Segment;
-
-    fn deref(&self) -> &Segment {
-        &self.0
-    }
-}
-
-impl Drop for SegmentUse {
-    fn drop(&mut self) {
-        self.0.users.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-impl Segment {
-    /// A segment of device memory.
-    pub fn device(
-        va: u64,
-        length: u64,
-        allocation: u64,
-        memory: Arc<SharedMemory>,
-        range: Range,
-    ) -> Self {
-        Self::new(va, length, allocation, Backing::Device { memory, range })
-    }
-
-    fn new(va: u64, length: u64, allocation: u64, backing: Backing) -> Self {
-        Self {
-            va,
-            length,
-            allocation,
-            backing,
-            revoked: AtomicBool::new(false),
-            users: AtomicUsize::new(0),
-        }
-    }
-
-    /// A segment of host memory: pieces in order, with their DMA addresses.
-    pub fn host(
-        va: u64,
-        length: u64,
-        allocation: u64,
-        ranges: Vec<(u64, HostRange)>,
-        writable: bool,
-        charge: PieceCharge,
-    ) -> Self {
-        let mut offset = 0;
-        let pieces = ranges
-            .into_iter()
-            .map(|(address, range)| {
-                let piece = Piece {
-                    offset,
-                    address,
-                    range,
-                };
-                offset += piece.range.length as u64;
-                piece
-            })
-            .collect();
-        Self::new(
-            va,
-            length,
-            allocation,
-            Backing::Host {
-                pieces,
-                writable,
-                _charge: charge,
-            },
-        )
-    }
-
-    /// The device memory that backs the segment; `None` for host memory.
-    pub fn device_range(&self) -> Option<Range> {
-        match &self.backing {
-            Backing::Device { range, .. } => Some(*range),
-            Backing::Host { .. } => None,
-        }
-    }
-
-    /// Whether the card may write the segment.
-    pub fn writable(&self) -> bool {
-        match &self.backing {
-            Backing::Device { .. } => true,
-            Backing::Host { writable, .. } => *writable,
-        }
-    }
-
-    /// Whether a DMA range touches the segment's host memory.
-    pub fn touches(&self, address: u64, length: u64) -> bool {
-        match &self.backing {
-            Backing::Device { .. } => false,
-            Backing::Host { pieces, .. } => {
-                let end = address.saturating_add(length);
-                pieces.iter().any(|p| {
-                    p.address < end && address < p.address.saturating_add(p.range.length as u64)
-                })
-            }
-        }
-    }
-
-    /// Whether the commands that use the segment are to stop.
-    pub fn is_revoked(&self) -> bool {
-        self.revoked.load(Ordering::Relaxed)
-    }
-
-    /// The longest contiguous run of bytes from an offset on, at most `length`; the offset lies within the segment.
-    pub fn run(&self, offset: u64, length: u64) -> Option<Bytes<'_>> {
-        let length = length.min(self.length.checked_sub(offset)?);
-        match &self.backing {
-            Backing::Device { memory, range } => memory.bytes(range.offset + offset, length),
-            Backing::Host {
-                pieces, writable, ..
-            } => {
-                let at = pieces
-                    .partition_point(|p| p.offset <= offset)
-                    .checked_sub(1)?;
-                let piece = &pieces[at];
-                let within = offset - piece.offset;
-                let run = length.min((piece.range.length as u64).checked_sub(within)?);
-                // SAFETY: `within + run` lies in the piece, whose mapping `range.keep` holds as long as the segment; nobody makes
-                // references to it.
-                Some(unsafe {
-                    Bytes::new(
-                        piece.range.pointer.add(within as usize),
-                        run as usize,
-                        *writable,
-                    )
-                })
-            }
-        }
-    }
-
-    /// Begins to use the segment, unless it is revoked. `address` is for the refusal.
-    pub fn hold(self: &Arc<Self>, address: u64) -> Result<SegmentUse, SpaceError> {
-        // Counted first, then looked: either this sees the revocation, or `is_used` sees this.
-        self.users.fetch_add(1, Ordering::SeqCst);
-        let held = SegmentUse(self.clone());
-        if self.revoked.load(Ordering::SeqCst) {
-            let text = format!(
-                "{address:#x} is in the allocation {:#x} + {:#x}, which is being freed",
-                self.va, self.length
-            );
-            return Err(SpaceError {
-                status: Status::OperandFault,
-                text,
-                nearest: (self.va, self.length),
-            });
-        }
-        Ok(held)
-    }
-
-    /// Whether commands use the segment.
-    pub fn is_used(&self) -> bool {
-        self.users.load(Ordering::SeqCst) > 0
-    }
-
-    /// Tells the segment's users to stop, and lets nobody use it from here on.
-    pub fn revoke(&self) {
-        self.revoked.store(true, Ordering::SeqCst);
-    }
-
-    /// Waits until nobody uses the segment: `false` if somebody does at `deadline`.
-    pub fn wait_unused(&self, deadline: Instant) -> bool {
-        while self.is_used() {
-            if Instant::now() > deadline {
-                return false;
-            }
-            std::thread::sleep(Duration::from_micros(20));
-        }
-        true
-    }
-}
+pub use super::segment::{PieceCharge, Segment, SegmentUse, REVOKE_LIMIT};
 
 /// Why an address range was refused.
 #[derive(Debug, PartialEq, Eq)]
@@ -331,7 +72,7 @@ impl Space {
     pub fn at(&self, va: u64, device: bool) -> Option<Arc<Segment>> {
         self.segments
             .get(&va)
-            .filter(|s| s.device_range().is_some() == device)
+            .filter(|s| s.is_host() != device)
             .cloned()
     }
 
@@ -373,7 +114,9 @@ impl Space {
             .values()
             .fold((0, 0), |(device, host), s| match s.device_range() {
                 Some(range) => (device + range.length, host),
-                None => (device, host + s.length),
+                None if s.is_host() => (device, host + s.length),
+                // Charged to its owner.
+                None => (device, host),
             })
     }
 
@@ -439,7 +182,12 @@ impl Space {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::{Duration, Instant};
+
     use super::*;
+    use crate::memory::heap::Range;
+    use crate::memory::shared::SharedMemory;
 
     fn space() -> (Space, Arc<SharedMemory>) {
         let memory = Arc::new(SharedMemory::new("test", 1 << 20).unwrap());

@@ -378,6 +378,7 @@ impl<'a> Command<'a> {
             .and_then(|s| s.hold(address))
         {
             Ok(held) => {
+                held.count(length, access == Access::Write);
                 let segment = held.segment().clone();
                 self.held().push(held);
                 Ok(segment)
@@ -457,8 +458,9 @@ impl Env for Command<'_> {
         if self.queue.core.is_gone() {
             return Err(self.stop(Status::DeviceLost));
         }
-        if self.held().iter().any(|s| s.is_revoked()) {
-            return Err(self.stop(Status::AddressFault));
+        let stopped = self.held().iter().find_map(|s| s.stopped());
+        if let Some(reason) = stopped {
+            return Err(self.stop(reason));
         }
         let now = wall_ns();
         if now > self.deadline.load(Ordering::Relaxed) {

@@ -9,7 +9,6 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
-use rustix::rand::{getrandom, GetRandomFlags};
 use vmlu_abi::rpc::{TimelineState, TimelineToken};
 use vmlu_abi::Status;
 
@@ -17,8 +16,7 @@ use super::errors::Errors;
 use super::{lock, Queue, State};
 use crate::core::Core;
 use crate::scheduler::Scheduler;
-
-type Secret = [u8; 16];
+use crate::token::{self, Secret};
 
 /// The exported timelines of this process.
 fn registry() -> &'static Mutex<HashMap<Secret, Weak<Timeline>>> {
@@ -108,15 +106,7 @@ impl Timeline {
 
     /// The token, the same each time. `BadHandle` if the queue is being destroyed.
     pub fn export(self: &Arc<Self>) -> Result<TimelineToken, Status> {
-        let mut fresh = Secret::default();
-        let mut filled = 0;
-        while filled < fresh.len() {
-            match getrandom(&mut fresh[filled..], GetRandomFlags::empty()) {
-                Ok(count) => filled += count,
-                Err(rustix::io::Errno::INTR) => {}
-                Err(_) => return Err(Status::OutOfHostMemory),
-            }
-        }
+        let fresh = token::fresh()?;
         let mut registry = lock(registry());
         // Looked at with the registry locked: who destroys the queue later finds the secret.
         if self.destroyed.load(Ordering::SeqCst) {

@@ -3,6 +3,7 @@
 mod chip;
 mod context;
 mod memory;
+mod peer;
 mod queue;
 mod timeline;
 
@@ -156,6 +157,11 @@ fn dispatch(core: &Arc<Core>, version: &[u8; 32], header: &RpcHeader, request: &
         Function::TimelineImport => timeline::import(&*context()?, &exact(body)?),
         Function::TimelineRelease => timeline::release(core, &*context()?, &exact(body)?),
         Function::TimelineRead => timeline::read(core, &*context()?, &exact(body)?),
+        Function::MemoryExport => peer::export(core, &*context()?, &exact(body)?),
+        Function::MemoryImport => peer::import(core, &*context()?, &exact(body)?),
+        Function::PeerPath => peer::path(core, &exact(body)?),
+        Function::LinkPorts => exact::<()>(body).map(|()| peer::ports(core)),
+        Function::LinkControl => peer::control(core, &exact(body)?),
     }
 }
 

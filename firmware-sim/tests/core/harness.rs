@@ -15,7 +15,8 @@ use vmlu_abi::rpc::{self, Fault, Function, RpcHeader};
 use vmlu_abi::status::ErrorRecord;
 use vmlu_abi::telemetry::Telemetry;
 use vmlu_abi::{pci, Status, Wire};
-use vmlu_firmware::fabric::Fabric;
+use vmlu_firmware::fabric::topology::Topology;
+use vmlu_firmware::fabric::{Fabric, Place};
 use vmlu_firmware::hardware::{Hardware, HostPort, HostRange};
 use vmlu_firmware::memory::shared::SharedMemory;
 use vmlu_firmware::Firmware;
@@ -74,6 +75,9 @@ pub struct Chip {
     pub doorbells: Arc<SharedMemory>,
 }
 
+/// Serial number of the first board.
+pub const SERIAL: u64 = 0x54_0001;
+
 pub type Answer<T> = Result<T, Status>;
 
 impl Chip {
@@ -87,6 +91,36 @@ impl Chip {
 
     /// A chip at an index of the board.
     pub fn at(chip: u32, device: u64, inject: bool) -> Self {
+        Self::of(
+            device,
+            inject,
+            Fabric::alone(&MLU370_X8, SERIAL, chip),
+            chip,
+            SERIAL,
+        )
+    }
+
+    /// The chips of boards, linked in groups of so many boards, with PCIe between the groups.
+    pub fn linked(boards: u32, group: u32) -> Vec<Self> {
+        let topology = Topology::groups(&MLU370_X8, boards, group);
+        let serials: Vec<u64> = (0..u64::from(boards)).map(|b| SERIAL + b).collect();
+        let fabric = Fabric::new(&MLU370_X8, &topology, &serials);
+        let chips = topology.places.iter().enumerate();
+        chips
+            .map(|(number, place)| {
+                let fabric = fabric.clone();
+                Self::of(
+                    64 << 20,
+                    true,
+                    Place { fabric, number },
+                    place.chip,
+                    serials[place.board as usize],
+                )
+            })
+            .collect()
+    }
+
+    fn of(device: u64, inject: bool, place: Place, chip: u32, serial: u64) -> Self {
         let arena = Arc::new(SharedMemory::new("host", ARENA).unwrap());
         let host = Arc::new(Host {
             keep: arena.clone(),
@@ -100,12 +134,12 @@ impl Chip {
         let hardware = Hardware {
             model: &MLU370_X8,
             chip,
-            serial: 0x54_0001,
+            serial,
             memory: memory.clone(),
             doorbells: doorbells.clone(),
             host: host.clone(),
             inject,
-            place: Fabric::alone(&MLU370_X8, 0x54_0001, 0),
+            place,
         };
         let firmware = Firmware::boot(hardware, &vmlu_firmware::image::build()).unwrap();
         Self {

@@ -9,6 +9,7 @@ mod host_timelines;
 mod isolation;
 mod messages;
 mod packets;
+mod peers;
 mod random;
 mod revocation;
 mod scheduling;

@@ -68,6 +68,11 @@ fn every_body_has_its_length() {
         (Function::TimelineImport, size_of::<rpc::TimelineToken>()),
         (Function::TimelineRelease, size_of::<rpc::Timeline>()),
         (Function::TimelineRead, size_of::<rpc::Timeline>()),
+        (Function::MemoryExport, size_of::<rpc::MemoryFree>()),
+        (Function::MemoryImport, size_of::<rpc::MemoryImport>()),
+        (Function::PeerPath, size_of::<rpc::Peer>()),
+        (Function::LinkPorts, 0),
+        (Function::LinkControl, size_of::<rpc::LinkControl>()),
     ];
     for (function, length) in bodies {
         for wrong in [length.wrapping_sub(1), length + 1] {
