@@ -1,28 +1,35 @@
 //! Matrix product, batched: `out = activation(alpha · a @ b + beta · out + bias)`.
 //!
 //! `a` is `[…, M, K]`, `b` is `[…, K, N]`, `out` is `[…, M, N]`; transposes are strides. The batch axes of `a` and `b` broadcast to those of
-//! `out`. With `beta` 0, `out` is not read. Products are accumulated in f32 (f64 for f64, wrapping i32 for integers) in blocks of
-//! [`K_BLOCK`] along K, each in ascending order with fused multiply-adds, so an element's value depends on nothing but its row, its column and
-//! the scalars, on every host. K = 0 gives `activation(beta · out + bias)`.
+//! `out`. With `beta` 0, `out` is not read. K = 0 gives `activation(beta · out + bias)`.
+//!
+//! Products of f32 and f16 are accumulated in f32 (f64 in f64) in blocks of [`K_BLOCK`] along K, each from zero in ascending order with fused
+//! multiply-adds; blocks are added in order. bf16 is accumulated in f32 in blocks of [`BF16_BLOCK`], in pairs along K of which the odd
+//! element comes first. So an element's value depends on nothing but its row, its column and the scalars, on every host, and denormal
+//! numbers count. Bytes, signed or not, are accumulated in i32, i16 in i32 or in i64, and wrap around.
 
 use vmlu_abi::tensor::{DataType, TensorDesc, MAX_DIMS};
 
 use crate::cost::{Class, Cost};
 use crate::rule::{self, RuleError, Site};
 use crate::table::{opcode, Info};
-use crate::tensor::{broadcast_dims, Role, Tensor, FLOATS};
+use crate::tensor::{broadcast_dims, Role, Tensor};
 
 /// Elements along K that are accumulated before they are added to the result: part of the definition of the result's rounding.
 pub const K_BLOCK: u64 = 512;
+/// The same for bf16.
+pub const BF16_BLOCK: u64 = 1024;
+/// Largest K of a product of i16 with i64 sums.
+pub const MAX_K_I64: u64 = 1 << 23;
 
 descriptor! {
     /// Body of `opcode::MATMUL`.
     pub struct Matmul : 664 {
-        /// Operand 0: `[…, M, K]`; F32, F16, BF16, F64 or I8.
+        /// Operand 0: `[…, M, K]`; F32, F16, BF16, F64, I16, I8 or U8.
         pub a: TensorDesc = 0,
-        /// Operand 1: `[…, K, N]`, of `a`'s type.
+        /// Operand 1: `[…, K, N]`, of `a`'s type; with bytes, signed or not as it likes.
         pub b: TensorDesc = 160,
-        /// Operand 2, written: `[…, M, N]`, of `a`'s type; F32 also for F16 and BF16; I32 for I8.
+        /// Operand 2, written: `[…, M, N]`, of `a`'s type; F32 also for F16 and BF16; I32 for bytes; I32 or I64 for I16.
         pub out: TensorDesc = 320,
         /// Operand 3, may be absent: broadcasts to `out`, of `out`'s type.
         pub bias: TensorDesc = 480,
@@ -44,6 +51,18 @@ functions! {
         None = 0, "none";
         /// `max(x, 0)`; NaN stays NaN.
         Relu = 1, "relu";
+        /// `x` clamped to 0 … 6; NaN stays NaN. Floats only, as all that follow.
+        Relu6 = 2, "relu6";
+        /// `x · Φ(x)`, by erf.
+        Gelu = 3, "gelu";
+        /// `x · Φ(x)`, by the approximation with tanh.
+        GeluTanh = 4, "gelu_tanh";
+        /// `x / (1 + e⁻ˣ)`.
+        Silu = 5, "silu";
+        /// `1 / (1 + e⁻ˣ)`.
+        Sigmoid = 6, "sigmoid";
+        /// Hyperbolic tangent.
+        Tanh = 7, "tanh";
     }
 }
 
@@ -81,7 +100,7 @@ impl crate::Descriptor for Matmul {
         formula: "out = activation(alpha · a @ b + beta · out + bias)",
         operands: &["a", "b", "out*", "bias?"],
         functions: Activation::ROWS,
-        types: "f32, f16, bf16 (out also f32), f64, i8 (out i32)",
+        types: "f32, f16, bf16 (out also f32), f64, i8 and u8 (out i32), i16 (out i32, i64)",
         backward: "matmul of transposed operands; bias: reduce sum",
         cost: "2·M·N·K per batch element",
         body: size_of::<Self>(),
@@ -123,6 +142,12 @@ impl crate::Descriptor for Matmul {
             return Err(sb.error(format_args!(
                 ".dims[{rb}] is {}, but a.dims[{}] is {k}",
                 b.dims()[rb],
+                ra + 1
+            )));
+        }
+        if out.dtype == DataType::I64 && k > MAX_K_I64 {
+            return Err(sa.error(format_args!(
+                ".dims[{}] is {k}, at most {MAX_K_I64} for I64 sums",
                 ra + 1
             )));
         }
@@ -175,13 +200,17 @@ impl Matmul {
         bias: Option<&Tensor>,
         [sa, sb, so, sbias]: [Site; 4],
     ) -> Result<(), RuleError> {
-        use DataType::{Bf16, F16, F32, F64, I32, I8};
-        let mut types = [F32, F32, F32, F32, I8];
-        types[..4].copy_from_slice(&FLOATS);
-        a.expect_type(sa, &types)?;
-        b.expect_same_type(sb, a, "a")?;
+        use DataType::{Bf16, F16, F32, F64, I16, I32, I64, I8, U8};
+        a.expect_type(sa, &[F32, F16, Bf16, F64, I16, I8, U8])?;
+        let bytes = [I8, U8];
+        if bytes.contains(&a.dtype) {
+            b.expect_type(sb, &bytes)?;
+        } else {
+            b.expect_same_type(sb, a, "a")?;
+        }
         match a.dtype {
-            I8 => out.expect_type(so, &[I32])?,
+            I8 | U8 => out.expect_type(so, &[I32])?,
+            I16 => out.expect_type(so, &[I32, I64])?,
             F16 | Bf16 => out.expect_type(so, &[a.dtype, F32])?,
             F64 => out.expect_type(so, &[F64])?,
             _ => out.expect_type(so, &[F32])?,
@@ -189,10 +218,19 @@ impl Matmul {
         if let Some(bias) = bias {
             bias.expect_same_type(sbias, out, "out")?;
         }
-        if a.dtype == I8 && (self.alpha != 1.0 || (self.beta != 0.0 && self.beta != 1.0)) {
+        if crate::tensor::is_float(out.dtype) {
+            return Ok(());
+        }
+        if self.alpha != 1.0 || (self.beta != 0.0 && self.beta != 1.0) {
             return Err(rule::error(
                 "matmul",
                 "integers take alpha 1 and beta 0 or 1 only",
+            ));
+        }
+        if self.activation > Activation::Relu.raw() {
+            return Err(rule::error(
+                "matmul",
+                "integers take the activations none and relu only",
             ));
         }
         Ok(())
@@ -204,7 +242,8 @@ impl Checked {
     pub fn cost(&self) -> Cost {
         let class = match self.a.dtype {
             DataType::F16 | DataType::Bf16 => Class::F16,
-            DataType::I8 => Class::I8,
+            DataType::I8 | DataType::U8 => Class::I8,
+            DataType::I16 => Class::I16,
             _ => Class::F32,
         };
         let old = if self.beta == 0.0 {

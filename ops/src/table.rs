@@ -79,7 +79,7 @@ pub struct Field {
 
 /// Groups of operators that are not served yet.
 pub const ABSENT: &[(&str, &str)] = &[
-    ("matrix", "grouped products; int16, int4 weights, requantised int8"),
+    ("matrix", "grouped products; int4 weights, requantised int8"),
     ("convolution", "1-D to 3-D, grouped, dilated, transposed, and their gradients"),
     ("attention", "scaled dot product, masks, grouped heads, paged caches, and their gradients"),
     ("normalisation", "batch, layer, RMS, group and instance norm, and their gradients"),

@@ -1,7 +1,7 @@
 //! Every rule of bad input, and that its text names operator, operand, rule and values.
 
 use vmlu_abi::status::{NO_OPERAND, RULE_TEXT};
-use vmlu_abi::tensor::DataType::{self, Bool, F32, F64, I32, I8, U8};
+use vmlu_abi::tensor::DataType::{self, Bool, F32, F64, I16, I32, I64, I8, U8};
 use vmlu_abi::tensor::{reserved_type, TensorDesc};
 use vmlu_abi::Wire;
 use vmlu_ops::tensor::{absent, contiguous, strided, transposed};
@@ -204,7 +204,7 @@ fn matmul_rules() {
     refused(
         &matmul::Matmul { a, ..good },
         0,
-        "matmul: a.dtype is I32, must be one of [F32, F16, Bf16, F64, I8]",
+        "matmul: a.dtype is I32, must be one of [F32, F16, Bf16, F64, I16, I8, U8]",
     );
     refused(
         &matmul::Matmul {
@@ -233,6 +233,33 @@ fn matmul_rules() {
         &whole,
         NO_OPERAND,
         "matmul: integers take alpha 1 and beta 0 or 1 only",
+    );
+    let whole = matmul::Matmul {
+        alpha: 1.0,
+        activation: matmul::Activation::Gelu.raw(),
+        ..whole
+    };
+    refused(
+        &whole,
+        NO_OPERAND,
+        "matmul: integers take the activations none and relu only",
+    );
+    let mixed = matmul::Matmul {
+        b: contiguous(I16, 0x1100, &[2, 2]),
+        ..whole
+    };
+    refused(&mixed, 1, "matmul: b.dtype is I16, must be one of [I8, U8]");
+    let long = matmul::Matmul {
+        a: strided(I16, 0x1000, &[2, (1 << 23) + 1], &[0, 0]),
+        b: strided(I16, 0x1100, &[(1 << 23) + 1, 2], &[0, 0]),
+        out: contiguous(I64, 0x1200, &[2, 2]),
+        alpha: 1.0,
+        ..Wire::zeroed()
+    };
+    refused(
+        &long,
+        0,
+        "matmul: a.dims[1] is 8388609, at most 8388608 for I64 sums",
     );
 }
 

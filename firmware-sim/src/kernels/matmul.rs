@@ -1,17 +1,22 @@
-//! Kernel of `vmlu_ops::matmul`: which types, which batch element, which part of the result.
+//! Kernel of `vmlu_ops::matmul`: which arithmetic, which batch elements, how they are split.
+
+use std::marker::PhantomData;
 
 use half::{bf16, f16};
 use vmlu_abi::tensor::DataType;
-use vmlu_ops::matmul::{Activation, Checked, Matmul};
+use vmlu_ops::matmul::{Checked, Matmul, BF16_BLOCK, K_BLOCK};
 
 use super::env::{Access, Env, Fault, Work};
-use super::gemm::{self, Gemm, Operand, Source};
-use super::number::{Number, Storage, TILE};
+use super::epilogue::{Finish, Narrow, Plane, Shifted, Store, Whole};
+use super::gemm::{
+    self, Arith, Brain, Bytes, Double, DoubleOfI16, Feed, Half, Pairs, Product, Single, Sink,
+    Strided, Sums, WideBytes, F32, F64, I16,
+};
+use super::simd;
 use super::view::View;
 use super::walk::split;
 
 pub(super) fn run(body: &[u8], env: &dyn Env) -> Result<Work, Fault> {
-    use DataType::{Bf16, F16, F32, F64};
     let op = super::parse::<Matmul>(body)?;
     let a = View::open(env, 0, &op.a, Access::Read)?;
     let b = View::open(env, 1, &op.b, Access::Read)?;
@@ -21,24 +26,90 @@ pub(super) fn run(body: &[u8], env: &dyn Env) -> Result<Work, Fault> {
         None => None,
     };
     let bias = bias.as_ref();
-    let job = Job {
-        op: &op,
-        env,
-        a: &a,
-        b: &b,
-        out: &out,
-        bias,
-    };
-    match (op.a.dtype, op.out.dtype) {
-        (F32, _) => job.compute::<f32, f32>()?,
-        (F64, _) => job.compute::<f64, f64>()?,
-        (F16, F32) => job.compute::<f16, f32>()?,
-        (F16, _) => job.compute::<f16, f16>()?,
-        (Bf16, F32) => job.compute::<bf16, f32>()?,
-        (Bf16, _) => job.compute::<bf16, bf16>()?,
-        _ => job.compute::<i8, i32>()?,
+    if op.out.elements > 0 {
+        let job = Job {
+            op: &op,
+            env,
+            a: &a,
+            b: &b,
+            out: &out,
+            bias,
+            axes: Axes::new(&op),
+        };
+        job.compute()?;
     }
     Ok(op.cost().into())
+}
+
+/// One batch element: the sides may have changed places, so that rows of the result are the closer elements.
+#[derive(Clone, Copy)]
+struct Axes {
+    m: usize,
+    n: usize,
+    /// Line and depth strides of the sides.
+    a: (isize, isize),
+    b: (isize, isize),
+    /// Row and column strides.
+    out: (isize, isize),
+    bias: (isize, isize),
+    /// Whether `a` and `b` have changed places.
+    swapped: bool,
+    /// The first batch axes that are left.
+    batch_axes: usize,
+}
+
+impl Axes {
+    fn new(op: &Checked) -> Self {
+        let last = |t: &vmlu_ops::tensor::Tensor| {
+            let r = t.rank();
+            (t.strides()[r - 2] as isize, t.strides()[r - 1] as isize)
+        };
+        let ((ar, ak), (bk, bc)) = (last(&op.a), last(&op.b));
+        let rank = op.out.rank();
+        let [sa, sb, sbias] = op.batch_strides;
+        let mut axes = Self {
+            m: op.m as usize,
+            n: op.n as usize,
+            a: (ar, ak),
+            b: (bc, bk),
+            out: last(&op.out),
+            bias: (sbias[rank - 2] as isize, sbias[rank - 1] as isize),
+            swapped: false,
+            batch_axes: rank - 2,
+        };
+        // Batch elements that share `b` are more rows of one product.
+        while axes.batch_axes > 0 {
+            let i = axes.batch_axes - 1;
+            let (dim, m) = (op.out.dims()[i] as usize, axes.m as isize);
+            let follows = |stride: i64, row: isize| {
+                dim == 1 || axes.m == 1 || row.checked_mul(m) == Some(stride as isize)
+            };
+            let one = axes.m == 1 && dim > 1;
+            if dim > 1
+                && (sb[i] != 0
+                    || !follows(sa[i], axes.a.0)
+                    || !follows(op.out.strides()[i], axes.out.0)
+                    || !follows(sbias[i], axes.bias.0))
+            {
+                break;
+            }
+            if one {
+                axes.a.0 = sa[i] as isize;
+                axes.out.0 = op.out.strides()[i] as isize;
+                axes.bias.0 = sbias[i] as isize;
+            }
+            axes.m *= dim;
+            axes.batch_axes = i;
+        }
+        if axes.out.1.unsigned_abs() > axes.out.0.unsigned_abs() && axes.m > 1 {
+            std::mem::swap(&mut axes.m, &mut axes.n);
+            std::mem::swap(&mut axes.a, &mut axes.b);
+            axes.out = (axes.out.1, axes.out.0);
+            axes.bias = (axes.bias.1, axes.bias.0);
+            axes.swapped = true;
+        }
+        axes
+    }
 }
 
 struct Job<'j, 'a> {
@@ -48,162 +119,196 @@ struct Job<'j, 'a> {
     b: &'j View<'a>,
     out: &'j View<'a>,
     bias: Option<&'j View<'a>>,
+    axes: Axes,
 }
 
-/// A part of one batch element's result.
-struct Part {
-    /// Element offsets of the batch element in a, b, out, bias.
-    base: [isize; 4],
-    rows: std::ops::Range<usize>,
-    columns: std::ops::Range<usize>,
-}
-
-impl Job<'_, '_> {
-    /// Computes with elements of `I` in and `O` out.
-    fn compute<I, O>(&self) -> Result<(), Fault>
-    where
-        O: Storage<Compute: Gemm>,
-        I: Source<O::Compute>,
-    {
-        let op = self.op;
-        if op.out.elements == 0 {
-            return Ok(());
-        }
-        let (m, n) = (op.m as usize, op.n as usize);
-        let batch = op.out.elements as usize / (m * n);
-        // A part has enough work to pay for itself, and there are enough of them for a few cores. Shapes alone decide.
-        let (mut pm, mut pn) = (m.min(gemm::PART), n.min(gemm::PART));
-        let work = |pm: usize, pn: usize| pm.saturating_mul(pn).saturating_mul(op.k as usize);
-        while batch
-            .saturating_mul(m.div_ceil(pm))
-            .saturating_mul(n.div_ceil(pn))
-            < 8
-            && work(pm, pn) > 1 << 21
-            && pm.max(pn) > 64
-        {
-            if pm >= pn {
-                pm = gemm::round_up(pm.div_ceil(2), 12);
-            } else {
-                pn = gemm::round_up(pn.div_ceil(2), 32);
+impl<'a> Job<'_, 'a> {
+    fn compute(&self) -> Result<(), Fault> {
+        use DataType::{Bf16, F16, F32 as Single32, F64 as Double64, I16 as Whole16, I64, U8};
+        let block = K_BLOCK as usize;
+        match (self.op.a.dtype, self.op.out.dtype) {
+            (Single32, _) => self.floats::<F32, Single, f32>(block),
+            (Double64, _) => self.floats::<F64, Double, f64>(block),
+            (F16, Single32) => self.floats::<F32, Half, f32>(block),
+            (F16, _) => self.floats::<F32, Half, f16>(block),
+            (Bf16, Single32) => self.bf16::<f32>(),
+            (Bf16, _) => self.bf16::<bf16>(),
+            (Whole16, I64) => {
+                let sink = |place| Whole(self.finish(place));
+                self.all::<F64, DoubleOfI16, DoubleOfI16, _>(block, Sums::default(), sink)
             }
-        }
-        let (across, down) = (n.div_ceil(pn), m.div_ceil(pm));
-        let parts = batch * across * down;
-        let grain = ((1 << 16) / work(pm, pn).max(1)).max(1);
-        split(self.env, parts, grain, |range| {
-            let mut space = gemm::Space::<O::Compute>::take();
-            for index in range {
-                let (row, column) = (index / across % down * pm, index % across * pn);
-                let part = Part {
-                    base: self.base(index / across / down),
-                    rows: row..m.min(row + pm),
-                    columns: column..n.min(column + pn),
+            (Whole16, _) => self.whole::<I16, Pairs, Pairs>([0, 0]),
+            _ => {
+                let (a, b) = match self.axes.swapped {
+                    false => (self.op.a.dtype, self.op.b.dtype),
+                    true => (self.op.b.dtype, self.op.a.dtype),
                 };
-                self.part::<I, O>(&part, &mut space)?;
+                #[cfg(target_arch = "x86_64")]
+                if simd::has_vnni() {
+                    use gemm::I8;
+                    // Unsigned in `a`, signed in `b`, as the instruction wants it.
+                    return match (a == U8, b == U8) {
+                        (true, false) => self.whole::<I8, Bytes<0>, Bytes<0>>([0, 0]),
+                        (true, true) => self.whole::<I8, Bytes<0>, Bytes<0x80>>([0, -128]),
+                        (false, false) => self.whole::<I8, Bytes<0x80>, Bytes<0>>([128, 0]),
+                        (false, true) => self.whole::<I8, Bytes<0x80>, Bytes<0x80>>([128, -128]),
+                    };
+                }
+                match (a == U8, b == U8) {
+                    (true, false) => self.whole::<I16, WideBytes<false>, WideBytes<true>>([0, 0]),
+                    (true, true) => self.whole::<I16, WideBytes<false>, WideBytes<false>>([0, 0]),
+                    (false, false) => self.whole::<I16, WideBytes<true>, WideBytes<true>>([0, 0]),
+                    (false, true) => self.whole::<I16, WideBytes<true>, WideBytes<false>>([0, 0]),
+                }
             }
-            space.give_back();
+        }
+    }
+
+    fn bf16<O: Narrow<Compute = f32>>(&self) -> Result<(), Fault> {
+        #[cfg(target_arch = "x86_64")]
+        if simd::has_bf16() {
+            return self.floats::<gemm::Bf16, Pairs, O>(BF16_BLOCK as usize / 2);
+        }
+        self.floats::<F32, Brain, O>(BF16_BLOCK as usize)
+    }
+
+    fn floats<A, F, O>(&self, block: usize) -> Result<(), Fault>
+    where
+        A: Arith,
+        F: Feed<Word = A::Word>,
+        O: Narrow<Compute = A::Acc>,
+    {
+        let sink = |place| Store::<_, O>(self.finish(place), PhantomData);
+        self.all::<A, F, F, _>(block, Sums::default(), sink)
+    }
+
+    /// Whole numbers with i32 sums; `zeros` are what packing has added to the elements.
+    fn whole<A, FA, FB>(&self, zeros: [i32; 2]) -> Result<(), Fault>
+    where
+        A: Arith<Word = u32, Acc = i32>,
+        FA: Feed<Word = u32>,
+        FB: Feed<Word = u32>,
+    {
+        let ones = Some(0x0101_0101);
+        let sums = Sums {
+            columns: ones.filter(|_| zeros[0] != 0),
+            rows: ones.filter(|_| zeros[1] != 0),
+        };
+        let sink = |place| Shifted {
+            finish: self.finish(place),
+            zero_a: zeros[0],
+            zero_b: zeros[1],
+            depth: self.op.k as usize,
+        };
+        self.all::<A, FA, FB, _>(gemm::BLOCK, sums, sink)
+    }
+
+    fn finish(&self, place: Plane) -> Finish<'_, 'a, Plane> {
+        Finish {
+            alpha: self.op.alpha,
+            beta: self.op.beta,
+            activation: self.op.activation,
+            out: self.out,
+            bias: self.bias,
+            place,
+        }
+    }
+
+    /// Computes all batch elements.
+    fn all<A: Arith, FA, FB, S>(
+        &self,
+        block: usize,
+        sums: Sums<A::Word>,
+        sink: impl Fn(Plane) -> S + Sync,
+    ) -> Result<(), Fault>
+    where
+        FA: Feed<Word = A::Word>,
+        FB: Feed<Word = A::Word>,
+        S: Sink<A::Acc>,
+    {
+        let axes = &self.axes;
+        let k = self.op.k as usize;
+        let (view_a, view_b) = match axes.swapped {
+            false => (self.a, self.b),
+            true => (self.b, self.a),
+        };
+        let element = |index: usize, then: &mut dyn FnMut(&Product<'_, A>) -> Result<(), Fault>| {
+            let base = self.base(index);
+            let (base_a, base_b) = match axes.swapped {
+                false => (base[0], base[1]),
+                true => (base[1], base[0]),
+            };
+            let a = Strided::<FA> {
+                view: view_a,
+                offset: base_a,
+                line: axes.a.0,
+                depth: axes.a.1,
+                lines: axes.m,
+                length: k,
+                feed: PhantomData,
+            };
+            let b = Strided::<FB> {
+                view: view_b,
+                offset: base_b,
+                line: axes.b.0,
+                depth: axes.b.1,
+                lines: axes.n,
+                length: k,
+                feed: PhantomData,
+            };
+            let sink = sink(Plane {
+                out: (base[2], axes.out.0, axes.out.1),
+                bias: (base[3], axes.bias.0, axes.bias.1),
+            });
+            then(&Product {
+                a: &a,
+                b: &b,
+                words: FA::words(k),
+                block,
+                sink: &sink,
+                sums,
+            })
+        };
+        let batch = self.op.out.elements as usize / (axes.m * axes.n);
+        let plan = A::plan_for(simd::level());
+        let mut cut = None;
+        element(0, &mut |product| {
+            cut = Some(product.cut(plan, 1));
             Ok(())
+        })?;
+        let cut = cut.expect("set above");
+        // Elements that are whole products of many parts are split; others are parts themselves.
+        if batch == 1 || cut.parts() > 4 {
+            return (0..batch).try_for_each(|i| element(i, &mut |product| product.run(self.env)));
+        }
+        let work = (axes.m * axes.n).saturating_mul(FA::words(k));
+        let grain = ((1 << 20) / work.max(1)).max(1);
+        split(self.env, batch * cut.parts(), grain, |range| {
+            gemm::with_space(|space| {
+                range.into_iter().try_for_each(|i| {
+                    element(i / cut.parts(), &mut |product| {
+                        let part = i % cut.parts();
+                        product.part(plan, &cut, None, None, part, self.env, space)
+                    })
+                })
+            })
         })
     }
 
-    /// Offsets of a batch element.
+    /// Offsets of a batch element in a, b, out, bias.
     fn base(&self, mut index: usize) -> [isize; 4] {
         let op = self.op;
         let mut base = [0; 4];
-        for i in (0..op.out.rank() - 2).rev() {
+        for i in (0..self.axes.batch_axes).rev() {
             let dim = op.out.dims()[i] as usize;
             let at = (index % dim) as isize;
             index /= dim;
             let [a, b, bias] = op.batch_strides.map(|s| s[i] as isize);
-            for (to, stride) in base
-                .iter_mut()
-                .zip([a, b, op.out.strides()[i] as isize, bias])
-            {
+            let strides = [a, b, op.out.strides()[i] as isize, bias];
+            for (to, stride) in base.iter_mut().zip(strides) {
                 *to += at * stride;
             }
         }
         base
-    }
-
-    fn part<I, O>(&self, part: &Part, space: &mut gemm::Space<O::Compute>) -> Result<(), Fault>
-    where
-        O: Storage<Compute: Gemm>,
-        I: Source<O::Compute>,
-    {
-        let op = self.op;
-        let last = |t: &vmlu_ops::tensor::Tensor| {
-            let r = t.rank();
-            (t.strides()[r - 2] as isize, t.strides()[r - 1] as isize)
-        };
-        let ((ar, ak), (bk, bc)) = (last(&op.a), last(&op.b));
-        let (i, j) = (part.rows.start as isize, part.columns.start as isize);
-        let a = Operand {
-            view: self.a,
-            offset: part.base[0] + i * ar,
-            line: ar,
-            depth: ak,
-            lines: part.rows.len(),
-        };
-        let b = Operand {
-            view: self.b,
-            offset: part.base[1] + j * bc,
-            line: bc,
-            depth: bk,
-            lines: part.columns.len(),
-        };
-        gemm::multiply::<I, O::Compute>(self.env, &a, &b, op.k as usize, space)?;
-
-        let (or, oc) = last(&op.out);
-        let rank = op.out.rank();
-        let (br, bc) = (
-            op.batch_strides[2][rank - 2] as isize,
-            op.batch_strides[2][rank - 1] as isize,
-        );
-        for row in part.rows.clone() {
-            let products = space.row(row - part.rows.start, part.columns.len());
-            for (t, tile) in products.chunks_mut(TILE).enumerate() {
-                let (row, column) = (row as isize, j + (t * TILE) as isize);
-                let at = part.base[2] + row * or + column * oc;
-                self.finish::<O>(tile, (at, oc), (part.base[3] + row * br + column * bc, bc));
-                O::store(self.out, at, oc, tile);
-            }
-        }
-        self.env.check()?;
-        Ok(())
-    }
-
-    /// `activation(alpha · products + beta · old + bias)`.
-    fn finish<O: Storage<Compute: Gemm>>(
-        &self,
-        products: &mut [O::Compute],
-        old_at: (isize, isize),
-        bias_at: (isize, isize),
-    ) {
-        let op = self.op;
-        let mut other = [O::Compute::default(); TILE];
-        let other = &mut other[..products.len()];
-        if op.alpha != 1.0 {
-            let alpha = O::Compute::from_scalar(op.alpha);
-            products.iter_mut().for_each(|p| *p = p.mul(alpha));
-        }
-        if op.beta != 0.0 {
-            let beta = O::Compute::from_scalar(op.beta);
-            O::load(self.out, old_at.0, old_at.1, other);
-            for (p, o) in products.iter_mut().zip(other.iter()) {
-                *p = p.add(o.mul(beta));
-            }
-        }
-        if let Some(bias) = self.bias {
-            O::load(bias, bias_at.0, bias_at.1, other);
-            for (p, o) in products.iter_mut().zip(other.iter()) {
-                *p = p.add(*o);
-            }
-        }
-        if op.activation == Activation::Relu {
-            let zero = O::Compute::default();
-            products
-                .iter_mut()
-                .for_each(|p| *p = if *p < zero { zero } else { *p });
-        }
     }
 }

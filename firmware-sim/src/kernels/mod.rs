@@ -11,11 +11,10 @@ mod binary;
 mod cast;
 mod cross_entropy;
 mod cross_entropy_backward;
+mod epilogue;
 mod fill;
 mod fold;
 mod gemm;
-#[cfg(target_arch = "x86_64")]
-mod gemm_x86;
 mod math;
 mod matmul;
 mod number;

@@ -69,3 +69,25 @@ pub fn level() -> Level {
     }
     Level::Plain
 }
+
+/// Whether this host sums products of bytes in one instruction.
+#[inline]
+pub fn has_vnni() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        level() == Level::V4 && is_x86_feature_detected!("avx512vnni")
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
+/// Whether this host multiplies bf16.
+#[inline]
+pub fn has_bf16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        level() == Level::V4 && is_x86_feature_detected!("avx512bf16")
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}

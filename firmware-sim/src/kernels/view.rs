@@ -15,6 +15,21 @@ pub struct View<'a> {
     origin: usize,
 }
 
+/// What a kernel says that has a bug.
+const OUTSIDE: &str = "a kernel left its operand";
+
+/// Elements that were checked to lie in an operand, for vector code that reads them by itself.
+pub struct Grid<T> {
+    first: *const T,
+}
+
+impl<T> Grid<T> {
+    /// The first element; all of the grid may be read from it, unaligned, as long as the view lives.
+    pub fn first(&self) -> *const T {
+        self.first
+    }
+}
+
 impl<'a> View<'a> {
     /// Finds the memory of operand `index`.
     pub fn open(
@@ -48,7 +63,6 @@ impl<'a> View<'a> {
     /// If it does not: a bug of the kernel, since the tensor's extent has been checked.
     #[inline]
     fn row<T: Wire>(&self, offset: isize, stride: isize, count: usize) -> (Bytes<'a>, usize) {
-        const OUTSIDE: &str = "a kernel left its operand";
         let bytes = self.bytes.expect(OUTSIDE);
         let size = size_of::<T>() as isize;
         let first = offset
@@ -65,6 +79,44 @@ impl<'a> View<'a> {
             "{OUTSIDE}"
         );
         (bytes, first as usize)
+    }
+
+    /// Elements `offset + i · outer.1 + j · inner.1` for `i < outer.0` and `j < inner.0`, after checking that all of them lie in the operand;
+    /// `None` if there are none.
+    ///
+    /// # Panics
+    ///
+    /// If they do not: a bug of the kernel, since the tensor's extent has been checked.
+    pub fn grid<T: Wire>(
+        &self,
+        offset: isize,
+        outer: (usize, isize),
+        inner: (usize, isize),
+    ) -> Option<Grid<T>> {
+        if outer.0 == 0 || inner.0 == 0 {
+            return None;
+        }
+        let reach = |(count, stride): (usize, isize)| {
+            let steps = isize::try_from(count - 1).ok();
+            steps.and_then(|n| n.checked_mul(stride)).expect(OUTSIDE)
+        };
+        let (far, wide) = (reach(outer), reach(inner));
+        let least = offset
+            .checked_add(far.min(0))
+            .and_then(|o| o.checked_add(wide.min(0)));
+        let most = offset
+            .checked_add(far.max(0))
+            .and_then(|o| o.checked_add(wide.max(0)));
+        let (Some(least), Some(most)) = (least, most) else {
+            panic!("{OUTSIDE}")
+        };
+        let (bytes, _) = self.row::<T>(least, most - least, 2);
+        let first = bytes
+            .as_ptr()
+            .wrapping_offset(self.origin as isize + offset * size_of::<T>() as isize);
+        Some(Grid {
+            first: first.cast(),
+        })
     }
 
     /// Reads elements `offset`, `offset + stride`, … (counted from element (0, …, 0)) into `to`.

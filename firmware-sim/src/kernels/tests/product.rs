@@ -1,5 +1,5 @@
 use proptest::prelude::*;
-use vmlu_abi::tensor::DataType::{self, Bf16, F16, F32, F64, I32, I8};
+use vmlu_abi::tensor::DataType::{self, Bf16, F16, F32, F64, I16, I32, I64, I8, U8};
 use vmlu_abi::Wire;
 use vmlu_ops::matmul::{Activation, Matmul};
 use vmlu_ops::tensor::contiguous;
@@ -37,11 +37,15 @@ fn check(
         })
         .collect();
     let a = Tensor::random(rng, arena, types.0, &[&batch_a[..], &[m, k]].concat());
-    let b = Tensor::random(rng, arena, types.0, &[&batch_b[..], &[k, n]].concat());
+    let type_b = match types.0 {
+        I8 | U8 => rng.pick(&[I8, U8]),
+        other => other,
+    };
+    let b = Tensor::random(rng, arena, type_b, &[&batch_b[..], &[k, n]].concat());
     let dims = [&result[..], &[m, n]].concat();
     let out = Tensor::random(rng, arena, types.1, &dims);
     let bias = (rng.below(2) == 0).then(|| Tensor::random_broadcast(rng, arena, types.1, &dims));
-    let whole = types.0 == I8;
+    let whole = matches!(types.0, I8 | U8 | I16);
     let desc = Matmul {
         a: a.desc(),
         b: b.desc(),
@@ -53,7 +57,7 @@ fn check(
         } else {
             &[0.0, 1.0, 0.25]
         }),
-        activation: rng.below(2) as u32,
+        activation: rng.below(if whole { 2 } else { 8 }) as u32,
         reserved: 0,
     };
     let old: Vec<f64> = out.indices().iter().map(|i| out.get(arena, i)).collect();
@@ -84,19 +88,45 @@ fn check(
             desc.beta * old
         };
         want += bias.as_ref().map_or(0.0, |b| b.get_broadcast(arena, i));
-        if desc.activation == Activation::Relu.raw() {
-            want = want.max(0.0);
-        }
+        let slope = activate(desc.activation, &mut want);
         let unit = match types.0 {
-            I8 => 0.0,
+            I8 | U8 | I16 => 0.0,
             F64 => f64::EPSILON,
             _ => f64::from(f32::EPSILON),
         };
-        out.expect(arena, i, want, 8.0 * unit * (size + old.abs() + 4.0));
+        out.expect(
+            arena,
+            i,
+            want,
+            8.0 * unit * slope * (size + old.abs() + 4.0),
+        );
     }
 }
 
-const TYPES: [(DataType, DataType); 7] = [
+/// Applies an activation; returns a bound of its slope.
+fn activate(activation: u32, x: &mut f64) -> f64 {
+    let v = *x;
+    let slope = match Activation::from_raw(activation).unwrap() {
+        Activation::Gelu | Activation::GeluTanh | Activation::Silu => 2.0,
+        _ => 1.0,
+    };
+    *x = match Activation::from_raw(activation).unwrap() {
+        Activation::None => v,
+        Activation::Relu => v.max(0.0),
+        Activation::Relu6 => v.clamp(0.0, 6.0),
+        Activation::Gelu => 0.5 * v * (1.0 + libm::erf(v / 2f64.sqrt())),
+        Activation::GeluTanh => {
+            let inner = (2.0 / std::f64::consts::PI).sqrt() * (v + 0.044715 * v.powi(3));
+            0.5 * v * (1.0 + inner.tanh())
+        }
+        Activation::Silu => v / (1.0 + (-v).exp()),
+        Activation::Sigmoid => 1.0 / (1.0 + (-v).exp()),
+        Activation::Tanh => v.tanh(),
+    };
+    slope
+}
+
+const TYPES: [(DataType, DataType); 10] = [
     (F32, F32),
     (F16, F16),
     (F16, F32),
@@ -104,6 +134,9 @@ const TYPES: [(DataType, DataType); 7] = [
     (Bf16, F32),
     (F64, F64),
     (I8, I32),
+    (U8, I32),
+    (I16, I32),
+    (I16, I64),
 ];
 
 proptest! {
