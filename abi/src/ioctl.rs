@@ -32,6 +32,12 @@ pub const PROCESSES: u32 = read_write::<ProcessesRead>(0x04);
 pub const INJECT: u32 = read_write::<InjectFault>(0x05);
 /// `/dev/mluctl`, `/dev/mlu*`: [`Subscribe`].
 pub const SUBSCRIBE: u32 = read_write::<Subscribe>(0x06);
+/// `/dev/mluctl`, `/dev/mlu*`: [`LinkPorts`].
+pub const LINK_PORTS: u32 = read_write::<LinkPorts>(0x07);
+/// `/dev/mluctl`: [`LinkControl`]; CAP_SYS_ADMIN.
+pub const LINK_CONTROL: u32 = read_write::<LinkControl>(0x08);
+/// `/dev/mluctl`, `/dev/mlu*`: [`PeerPath`].
+pub const PEER_PATH: u32 = read_write::<PeerPath>(0x09);
 
 /// `/dev/mlu*`: [`MemAlloc`].
 pub const MEM_ALLOC: u32 = read_write::<MemAlloc>(0x10);
@@ -43,6 +49,10 @@ pub const HOST_ALLOC: u32 = read_write::<HostAlloc>(0x12);
 pub const HOST_FREE: u32 = read_write::<MemFree>(0x13);
 /// `/dev/mlu*`: [`NotifierPool`].
 pub const NOTIFIER_POOL: u32 = read_write::<NotifierPool>(0x14);
+/// `/dev/mlu*`: [`MemExport`].
+pub const MEM_EXPORT: u32 = read_write::<MemExport>(0x15);
+/// `/dev/mlu*`: [`MemImport`]; [`MEM_FREE`] takes the mapping away.
+pub const MEM_IMPORT: u32 = read_write::<MemImport>(0x16);
 
 /// `/dev/mlu*`: [`QueueCreate`].
 pub const QUEUE_CREATE: u32 = read_write::<QueueCreate>(0x20);
@@ -342,6 +352,54 @@ wire! {
         pub timeline: u64 = 0,
         /// Zero.
         pub flags: u64 = 8,
+    }
+
+    /// Gives a token with which others can map an allocation of device memory.
+    pub struct MemExport : 56 {
+        /// In: device virtual address of the allocation's start.
+        pub va: u64 = 0,
+        /// Zero.
+        pub flags: u64 = 8,
+        /// Out.
+        pub token: super::rpc::MemoryToken = 16,
+    }
+
+    /// Maps an allocation of another context, on this chip or a peer.
+    pub struct MemImport : 56 {
+        /// In.
+        pub import: super::rpc::MemoryImport = 0,
+    }
+
+    /// The MLU-Link ports of a chip.
+    pub struct LinkPorts : 1544 {
+        /// In on `/dev/mluctl`: number of the chip. Out on `/dev/mlu*`.
+        pub device: u32 = 0,
+        /// Out: ports that follow.
+        pub count: u32 = 4,
+        /// Out.
+        pub ports: [super::link::Port; 8] = 8,
+    }
+
+    /// Takes a link down or up, or counts errors of a port, where faults may be injected.
+    pub struct LinkControl : 40 {
+        /// In: number of the chip.
+        pub device: u32 = 0,
+        /// Zero.
+        pub reserved: u32 = 4,
+        /// In.
+        pub control: super::rpc::LinkControl = 8,
+    }
+
+    /// How a chip reaches another.
+    pub struct PeerPath : 40 {
+        /// In on `/dev/mluctl`: number of the chip. Out on `/dev/mlu*`.
+        pub device: u32 = 0,
+        /// Zero.
+        pub reserved: u32 = 4,
+        /// In: the other chip.
+        pub peer: super::rpc::Peer = 8,
+        /// Out.
+        pub way: super::rpc::PeerWay = 24,
     }
 
     /// Reads a queue's or an imported timeline.

@@ -64,6 +64,26 @@ wire! {
         pub inject: super::rpc::Inject = 8,
     }
 
+    /// Request of [`Operation::LinkControl`].
+    pub struct LinkControlOf : 40 {
+        /// Number of the chip.
+        pub device: u32 = 0,
+        /// Zero.
+        pub reserved: u32 = 4,
+        /// What is to happen.
+        pub control: super::rpc::LinkControl = 8,
+    }
+
+    /// Request of [`Operation::PeerPath`].
+    pub struct PeerOf : 24 {
+        /// Number of the chip.
+        pub device: u32 = 0,
+        /// Zero.
+        pub reserved: u32 = 4,
+        /// The other chip.
+        pub peer: super::rpc::Peer = 8,
+    }
+
     /// Reply to [`Operation::Open`]. Two descriptors come with it: an eventfd, to which the process writes to kick the context, and a
     /// stream socket, the bell, which becomes readable when a queue of the context reaches its arm word or fails. Its end says that the
     /// context is gone.
@@ -146,6 +166,12 @@ operations! {
     Processes = 4,
     /// [`InjectInto`]; no reply body. Allowed to root and to the user who runs the server, where faults may be injected at all.
     Inject = 5,
+    /// [`Device`]; `rpc::PortList` and ports.
+    LinkPorts = 6,
+    /// [`LinkControlOf`]; no reply body. Allowed like [`Operation::Inject`].
+    LinkControl = 7,
+    /// [`PeerOf`]; `rpc::PeerWay`.
+    PeerPath = 8,
     /// [`Device`]; [`Opened`] and two descriptors. Makes a context, which ends with the connection or the process that opened it. A
     /// connection has one context at most; the operations below need it.
     Open = 16,
@@ -181,4 +207,8 @@ operations! {
     TimelineRelease = 31,
     /// `rpc::Timeline`; `rpc::TimelineState`.
     TimelineRead = 32,
+    /// `rpc::MemoryFree`; `rpc::MemoryToken`.
+    MemoryExport = 33,
+    /// `rpc::MemoryImport`; no reply body.
+    MemoryImport = 34,
 }

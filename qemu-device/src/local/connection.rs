@@ -4,8 +4,8 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use vmlu_abi::local::{
-    Device, Devices, HostAlloc, InjectInto, LocalHeader, Operation, ProcessesOf, QueueCreate,
-    MAX_MESSAGE, VERSION,
+    Device, Devices, HostAlloc, InjectInto, LinkControlOf, LocalHeader, Operation, PeerOf,
+    ProcessesOf, QueueCreate, MAX_MESSAGE, VERSION,
 };
 use vmlu_abi::rpc::{self, Function};
 use vmlu_abi::{Status, Wire};
@@ -96,6 +96,20 @@ impl Guest<'_> {
         send(socket, &[reply.as_bytes(), &body].concat(), &fds)
     }
 
+    /// Hands a message to the firmware as it came.
+    fn pass(&mut self, function: Function, body: &[u8]) -> Answer<'_> {
+        plain(self.context()?.pass(function, body)?)
+    }
+
+    fn may_inject(&self) -> Result<(), Refusal> {
+        let server = rustix::process::geteuid().as_raw();
+        if self.peer.uid != 0 && self.peer.uid != server {
+            let text = "only root and the user who runs the server may inject faults";
+            return Err((Status::NotPermitted, text.into()));
+        }
+        Ok(())
+    }
+
     fn serve(&mut self, operation: Operation, body: &[u8]) -> Answer<'_> {
         let shared = self.shared;
         match operation {
@@ -132,12 +146,26 @@ impl Guest<'_> {
                 let wanted: InjectInto = exact(body)?;
                 zero(wanted.reserved)?;
                 let chip = chip(shared, wanted.device)?;
-                let server = rustix::process::geteuid().as_raw();
-                if self.peer.uid != 0 && self.peer.uid != server {
-                    let text = "only root and the user who runs the server may inject faults";
-                    return refuse(Status::NotPermitted, text);
-                }
+                self.may_inject()?;
                 tell(chip, Function::Inject, wanted.inject.as_bytes())
+            }
+            Operation::LinkPorts => {
+                let wanted: Device = exact(body)?;
+                zero(wanted.reserved)?;
+                tell(chip(shared, wanted.device)?, Function::LinkPorts, &[])
+            }
+            Operation::LinkControl => {
+                let wanted: LinkControlOf = exact(body)?;
+                zero(wanted.reserved)?;
+                let chip = chip(shared, wanted.device)?;
+                self.may_inject()?;
+                tell(chip, Function::LinkControl, wanted.control.as_bytes())
+            }
+            Operation::PeerPath => {
+                let wanted: PeerOf = exact(body)?;
+                zero(wanted.reserved)?;
+                let chip = chip(shared, wanted.device)?;
+                tell(chip, Function::PeerPath, wanted.peer.as_bytes())
             }
             Operation::Open => {
                 let wanted: Device = exact(body)?;
@@ -162,22 +190,6 @@ impl Guest<'_> {
                     .pass(Function::MemoryAlloc, alloc.as_bytes())?;
                 plain(Vec::new())
             }
-            Operation::MemoryFree => plain(self.context()?.pass(Function::MemoryFree, body)?),
-            Operation::NotifierPool => plain(self.context()?.pass(Function::NotifierPool, body)?),
-            Operation::QueueError => plain(self.context()?.pass(Function::QueueError, body)?),
-            Operation::GraphCreate => plain(self.context()?.pass(Function::GraphCreate, body)?),
-            Operation::GraphDestroy => plain(self.context()?.pass(Function::GraphDestroy, body)?),
-            Operation::GraphUpdate => plain(self.context()?.pass(Function::GraphUpdate, body)?),
-            Operation::TimelineExport => {
-                plain(self.context()?.pass(Function::TimelineExport, body)?)
-            }
-            Operation::TimelineImport => {
-                plain(self.context()?.pass(Function::TimelineImport, body)?)
-            }
-            Operation::TimelineRelease => {
-                plain(self.context()?.pass(Function::TimelineRelease, body)?)
-            }
-            Operation::TimelineRead => plain(self.context()?.pass(Function::TimelineRead, body)?),
             Operation::HostAlloc => {
                 let alloc: HostAlloc = exact(body)?;
                 let fd = self.context()?.host_alloc(&alloc)?;
@@ -196,6 +208,19 @@ impl Guest<'_> {
                 self.context()?.queue_destroy(&exact(body)?)?;
                 plain(Vec::new())
             }
+            // The firmware's own messages.
+            Operation::MemoryFree => self.pass(Function::MemoryFree, body),
+            Operation::NotifierPool => self.pass(Function::NotifierPool, body),
+            Operation::QueueError => self.pass(Function::QueueError, body),
+            Operation::GraphCreate => self.pass(Function::GraphCreate, body),
+            Operation::GraphDestroy => self.pass(Function::GraphDestroy, body),
+            Operation::GraphUpdate => self.pass(Function::GraphUpdate, body),
+            Operation::TimelineExport => self.pass(Function::TimelineExport, body),
+            Operation::TimelineImport => self.pass(Function::TimelineImport, body),
+            Operation::TimelineRelease => self.pass(Function::TimelineRelease, body),
+            Operation::TimelineRead => self.pass(Function::TimelineRead, body),
+            Operation::MemoryExport => self.pass(Function::MemoryExport, body),
+            Operation::MemoryImport => self.pass(Function::MemoryImport, body),
         }
     }
 
