@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use vmlu_abi::local::{HostAlloc, Opened, QueueCreate, QueueCreated};
 use vmlu_abi::pci::{MAX_VECTORS, PAGE_SIZE};
-use vmlu_abi::queue::{ARM_NONE, MAX_RING_UNITS, MIN_RING_UNITS, STATUS_SIZE, UNIT};
+use vmlu_abi::queue::{ARM_NONE, FLAG_HOST_TIMELINE, MAX_RING_UNITS, MIN_RING_UNITS, STATUS_SIZE, UNIT};
 use vmlu_abi::rpc::{self, Function, HostPiece};
 use vmlu_abi::{Status, Wire};
 
@@ -173,10 +173,16 @@ impl Context {
         create: &QueueCreate,
     ) -> Result<(QueueCreated, BorrowedFd<'_>), Refusal> {
         let units = create.ring_units;
-        if create.flags != 0 {
+        let flags = u64::from(create.flags);
+        if flags & !FLAG_HOST_TIMELINE != 0 {
             return Err((Status::ReservedNotZero, "unknown flags".into()));
         }
-        if !(MIN_RING_UNITS..=MAX_RING_UNITS).contains(&units) {
+        let has_ring = flags & FLAG_HOST_TIMELINE == 0;
+        if !has_ring && units != 0 {
+            let text = format!("a host timeline has no ring; {units} units were asked for");
+            return Err((Status::InvalidArgument, text));
+        }
+        if has_ring && !(MIN_RING_UNITS..=MAX_RING_UNITS).contains(&units) {
             let text = format!("a ring of {units} units: a power of two from {MIN_RING_UNITS} to {MAX_RING_UNITS} is wanted");
             return Err((Status::InvalidArgument, text));
         }
@@ -197,14 +203,14 @@ impl Context {
             word.store(ARM_NONE, std::sync::atomic::Ordering::SeqCst);
         }
         let request = rpc::QueueCreate {
-            ring: lent.address,
+            ring: if has_ring { lent.address } else { 0 },
             status: lent.address + status,
             arm: lent.address + arm,
             ring_units: units,
             priority: create.priority,
             weight: create.weight,
             vector: self.next_vector % MAX_VECTORS,
-            flags: 0,
+            flags,
             doorbell: lent.address + doorbell,
         };
         self.next_vector = self.next_vector.wrapping_add(1);

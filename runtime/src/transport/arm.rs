@@ -13,7 +13,7 @@ use super::QueueProgress;
 use crate::error::{Error, Result};
 
 /// Bounds each sleep, so that the loss of the chip is noticed, and an interrupt that got lost made up for.
-const LOOK_NS: u64 = 250_000_000;
+pub(super) const LOOK_NS: u64 = 250_000_000;
 
 /// What ends a wait early.
 pub(super) trait Signal {
@@ -77,13 +77,14 @@ impl QueueWords {
     }
 
     /// Adds a wanted value; the card tells when the smallest that is not reached yet is.
-    fn want(&self, value: u64, signal: &dyn Signal) {
+    pub(super) fn want(&self, value: u64, signal: &dyn Signal) {
         let mut wanted = lock(&self.wanted);
         wanted.push(value);
         self.arm(&wanted, signal);
     }
 
-    fn unwant(&self, value: u64, signal: &dyn Signal) {
+    /// Takes a wanted value away.
+    pub(super) fn unwant(&self, value: u64, signal: &dyn Signal) {
         let mut wanted = lock(&self.wanted);
         if let Some(at) = wanted.iter().position(|v| *v == value) {
             wanted.swap_remove(at);
@@ -108,6 +109,11 @@ impl QueueWords {
             }
             signal.raise();
         }
+    }
+
+    /// Whether a wait for the value is over, well or not.
+    pub(super) fn ends(&self, value: u64) -> bool {
+        self.timeline() >= value || self.error() != 0 || self.destroyed.load(Ordering::SeqCst)
     }
 
     /// The queue is destroyed: ends all waits.

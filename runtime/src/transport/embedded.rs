@@ -4,6 +4,7 @@
 //! `MLU_TOPOLOGY` names a file that says what is linked with what.
 
 use std::collections::HashMap;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
@@ -12,8 +13,10 @@ use std::time::Duration;
 use vmlu_abi::ioctl::DeviceInfo;
 use vmlu_abi::model::MLU370_X8;
 use vmlu_abi::pci::{doorbell_page, doorbell_slot, MAX_VECTORS};
-use vmlu_abi::queue::{STATUS_SIZE, UNIT};
-use vmlu_abi::rpc::{self, Function, HostPiece, Inject, Process};
+use vmlu_abi::queue::{FLAG_HOST_TIMELINE, PRIORITY_DEFAULT, STATUS_SIZE, UNIT};
+use vmlu_abi::rpc::{
+    self, Function, HostPiece, Inject, Process, TimelineState, TimelineToken,
+};
 use vmlu_abi::status::ErrorRecord;
 use vmlu_abi::telemetry::Telemetry;
 use vmlu_abi::{Status, Wire};
@@ -23,7 +26,8 @@ use vmlu_device::topology::Topology;
 
 use super::arm::{self, lock, QueueWords};
 use super::sys::{self, Mapping};
-use super::{Channel, QueueMemory, QueueProgress, Transport};
+use super::watcher::Watcher;
+use super::{graph_image, Channel, QueueMemory, QueueProgress, Transport};
 use crate::error::{Error, Result};
 
 /// Serial number of the first embedded board, below the board ID of the model.
@@ -37,9 +41,10 @@ pub struct Embedded {
     signals: Vec<Arc<Signals>>,
 }
 
-/// What a chip's interrupts wake: one signal a vector.
+/// What a chip's interrupts wake: one signal a vector, and one that comes with each of them.
 struct Signals {
     vectors: Vec<Signal>,
+    any: Signal,
 }
 
 #[derive(Default)]
@@ -54,6 +59,13 @@ impl Signals {
         if let Some(signal) = self.vectors.get(vector as usize) {
             signal.wake();
         }
+        self.any.wake();
+    }
+
+    /// Wakes everybody.
+    fn wake_all(&self) {
+        self.vectors.iter().for_each(Signal::wake);
+        self.any.wake();
     }
 }
 
@@ -61,6 +73,13 @@ impl Signal {
     fn wake(&self) {
         *lock(&self.count) += 1;
         self.changed.notify_all();
+    }
+
+    fn sleep(&self, before: u64, limit: Duration) {
+        let count = lock(&self.count);
+        if *count == before {
+            let _ = self.changed.wait_timeout(count, limit);
+        }
     }
 }
 
@@ -70,16 +89,38 @@ struct Vector<'a> {
     chip: &'a EmbeddedChip,
 }
 
+/// All vectors of a chip, for the watcher of armed eventfds.
+struct AnyVector {
+    card: Arc<EmbeddedCard>,
+    signals: Arc<Signals>,
+    device: u32,
+}
+
+impl arm::Signal for AnyVector {
+    fn count(&self) -> u64 {
+        *lock(&self.signals.any.count)
+    }
+
+    fn sleep(&self, before: u64, limit: Duration) {
+        self.signals.any.sleep(before, limit);
+    }
+
+    fn raise(&self) {
+        self.signals.wake_all();
+    }
+
+    fn lost(&self) -> bool {
+        self.card.chips()[self.device as usize].firmware().is_gone()
+    }
+}
+
 impl arm::Signal for Vector<'_> {
     fn count(&self) -> u64 {
         *lock(&self.signal.count)
     }
 
     fn sleep(&self, before: u64, limit: Duration) {
-        let count = lock(&self.signal.count);
-        if *count == before {
-            let _ = self.signal.changed.wait_timeout(count, limit);
-        }
+        self.signal.sleep(before, limit);
     }
 
     fn raise(&self) {
@@ -154,7 +195,8 @@ impl Embedded {
         let mut signals = Vec::new();
         for chip in card.chips() {
             let vectors = (0..MAX_VECTORS).map(|_| Signal::default()).collect();
-            let chip_signals = Arc::new(Signals { vectors });
+            let any = Signal::default();
+            let chip_signals = Arc::new(Signals { vectors, any });
             let woken = chip_signals.clone();
             EventRings::attach(chip, Box::new(move |vector, _, _| woken.wake(vector)))
                 .map_err(|e| Error::system(CALL, "cannot set the event rings", e))?;
@@ -280,9 +322,16 @@ impl Transport for Embedded {
                 comm,
             },
         )?;
+        let signals = self.signals[device as usize].clone();
+        let any = AnyVector {
+            card: self.card.clone(),
+            signals: signals.clone(),
+            device,
+        };
         Ok(Arc::new(EmbeddedChannel {
             card: self.card.clone(),
-            signals: self.signals[device as usize].clone(),
+            watcher: Watcher::new(Arc::new(any)),
+            signals,
             device,
             info,
             context: created.context,
@@ -297,6 +346,7 @@ impl Transport for Embedded {
 struct EmbeddedChannel {
     card: Arc<EmbeddedCard>,
     signals: Arc<Signals>,
+    watcher: Watcher<AnyVector>,
     device: u32,
     info: DeviceInfo,
     context: u64,
@@ -309,7 +359,7 @@ struct EmbeddedChannel {
 
 /// A queue's memory: ring, status page and arm page, in this order.
 struct QueueState {
-    words: QueueWords,
+    words: Arc<QueueWords>,
     vector: u32,
 }
 
@@ -380,6 +430,74 @@ impl EmbeddedChannel {
             self.chip().unregister(address, length as u64);
         }
         mapped.map(drop)
+    }
+
+    /// Makes a queue, or a host timeline, which has no ring.
+    fn make_queue(
+        &self,
+        ring_units: u32,
+        priority: u32,
+        weight: u32,
+        flags: u64,
+    ) -> Result<QueueMemory> {
+        const CALL: &str = "make a queue";
+        let ring_bytes = (ring_units as usize)
+            .saturating_mul(UNIT)
+            .next_multiple_of(PAGE);
+        let length = ring_bytes.saturating_add(STATUS_SIZE + PAGE);
+        let memory = Mapping::anonymous(length).map_err(|e| {
+            Error::system(
+                CALL,
+                format!("no memory for a ring of {ring_units} units"),
+                e,
+            )
+        })?;
+        let memory = Arc::new(memory);
+        let words = QueueWords::new(memory.clone(), ring_bytes, ring_bytes + STATUS_SIZE);
+        let words = Arc::new(words);
+        // SAFETY: the chip keeps the mapping until it has let go of the range; it is only accessed through atomics and raw copies.
+        let address = unsafe {
+            self.chip()
+                .register(memory.start(), length, true, memory.clone())
+        }
+        .map_err(|e| Error::new(CALL, Status::Internal, format!("{e:?}")))?;
+        let vector = self.next_vector.fetch_add(1, Ordering::Relaxed) % MAX_VECTORS;
+        let create = rpc::QueueCreate {
+            ring: if ring_units == 0 { 0 } else { address },
+            status: address + ring_bytes as u64,
+            arm: address + (ring_bytes + STATUS_SIZE) as u64,
+            ring_units,
+            priority,
+            weight,
+            vector,
+            flags,
+            doorbell: 0,
+        };
+        let created: rpc::QueueCreated = match self.call(CALL, Function::QueueCreate, &create) {
+            Ok(created) => created,
+            Err(error) => {
+                self.chip().unregister(address, length as u64);
+                return Err(error);
+            }
+        };
+        let doorbells = self.chip().doorbells();
+        let offset = doorbell_page(created.index) + doorbell_slot(created.index);
+        let doorbell = doorbells
+            .word(offset)
+            .ok_or_else(|| Error::new(CALL, Status::Internal, "no doorbell"))?;
+        let shared = QueueMemory {
+            queue: created.queue,
+            ring: match ring_units {
+                0 => std::ptr::null_mut(),
+                _ => memory.start(),
+            },
+            ring_units,
+            doorbell: doorbell.as_ptr(),
+            status: memory.start().wrapping_add(ring_bytes),
+        };
+        let state = QueueState { words, vector };
+        lock(&self.queues).insert(created.queue, Arc::new(state));
+        Ok(shared)
     }
 }
 
@@ -457,60 +575,11 @@ impl Channel for EmbeddedChannel {
     }
 
     fn queue_create(&self, ring_units: u32, priority: u32, weight: u32) -> Result<QueueMemory> {
-        const CALL: &str = "make a queue";
-        let ring_bytes = (ring_units as usize)
-            .saturating_mul(UNIT)
-            .next_multiple_of(PAGE);
-        let length = ring_bytes.saturating_add(STATUS_SIZE + PAGE);
-        let memory = Mapping::anonymous(length).map_err(|e| {
-            Error::system(
-                CALL,
-                format!("no memory for a ring of {ring_units} units"),
-                e,
-            )
-        })?;
-        let memory = Arc::new(memory);
-        let words = QueueWords::new(memory.clone(), ring_bytes, ring_bytes + STATUS_SIZE);
-        // SAFETY: the chip keeps the mapping until it has let go of the range; it is only accessed through atomics and raw copies.
-        let address = unsafe {
-            self.chip()
-                .register(memory.start(), length, true, memory.clone())
-        }
-        .map_err(|e| Error::new(CALL, Status::Internal, format!("{e:?}")))?;
-        let vector = self.next_vector.fetch_add(1, Ordering::Relaxed) % MAX_VECTORS;
-        let create = rpc::QueueCreate {
-            ring: address,
-            status: address + ring_bytes as u64,
-            arm: address + (ring_bytes + STATUS_SIZE) as u64,
-            ring_units,
-            priority,
-            weight,
-            vector,
-            flags: 0,
-            doorbell: 0,
-        };
-        let created: rpc::QueueCreated = match self.call(CALL, Function::QueueCreate, &create) {
-            Ok(created) => created,
-            Err(error) => {
-                self.chip().unregister(address, length as u64);
-                return Err(error);
-            }
-        };
-        let doorbells = self.chip().doorbells();
-        let offset = doorbell_page(created.index) + doorbell_slot(created.index);
-        let doorbell = doorbells
-            .word(offset)
-            .ok_or_else(|| Error::new(CALL, Status::Internal, "no doorbell"))?;
-        let shared = QueueMemory {
-            queue: created.queue,
-            ring: memory.start(),
-            ring_units,
-            doorbell: doorbell.as_ptr(),
-            status: memory.start().wrapping_add(ring_bytes),
-        };
-        let state = QueueState { words, vector };
-        lock(&self.queues).insert(created.queue, Arc::new(state));
-        Ok(shared)
+        self.make_queue(ring_units, priority, weight, 0)
+    }
+
+    fn timeline_create(&self) -> Result<QueueMemory> {
+        self.make_queue(0, PRIORITY_DEFAULT, 1, FLAG_HOST_TIMELINE)
     }
 
     fn queue_destroy(&self, queue: u64) -> Result<()> {
@@ -544,6 +613,48 @@ impl Channel for EmbeddedChannel {
         self.call("read a queue's error", Function::QueueError, &error)
     }
 
+    fn queue_arm(&self, queue: u64, value: u64, eventfd: BorrowedFd<'_>) -> Result<()> {
+        let state = self.find("arm a queue", queue)?;
+        self.watcher.arm(state.words.clone(), value, eventfd)
+    }
+
+    fn graph_create(&self, address: u64, length: u64) -> Result<u64> {
+        let image = graph_image(0, address, length);
+        let made: rpc::Graph = self.call("make a graph", Function::GraphCreate, &image)?;
+        Ok(made.graph)
+    }
+
+    fn graph_update(&self, graph: u64, address: u64, length: u64) -> Result<()> {
+        let image = graph_image(graph, address, length);
+        self.call("update a graph", Function::GraphUpdate, &image)
+    }
+
+    fn graph_destroy(&self, graph: u64) -> Result<()> {
+        let graph = rpc::Graph { graph };
+        self.call("destroy a graph", Function::GraphDestroy, &graph)
+    }
+
+    fn timeline_export(&self, queue: u64) -> Result<TimelineToken> {
+        let timeline = rpc::Timeline { timeline: queue };
+        self.call("export a timeline", Function::TimelineExport, &timeline)
+    }
+
+    fn timeline_import(&self, token: &TimelineToken) -> Result<u64> {
+        let made: rpc::Timeline =
+            self.call("import a timeline", Function::TimelineImport, token)?;
+        Ok(made.timeline)
+    }
+
+    fn timeline_release(&self, timeline: u64) -> Result<()> {
+        let timeline = rpc::Timeline { timeline };
+        self.call("release a timeline", Function::TimelineRelease, &timeline)
+    }
+
+    fn timeline_read(&self, timeline: u64) -> Result<TimelineState> {
+        let timeline = rpc::Timeline { timeline };
+        self.call("read a timeline", Function::TimelineRead, &timeline)
+    }
+
     fn kick(&self) {
         self.chip().kick(self.index);
     }
@@ -553,6 +664,7 @@ impl Drop for EmbeddedChannel {
     fn drop(&mut self) {
         let _ = self.call::<_, ()>("close a context", Function::ContextDestroy, &());
         for (_, state) in lock(&self.queues).drain() {
+            state.words.destroy(&self.vector(state.vector));
             self.unregister(&state);
         }
         for (va, length) in lock(&self.host).drain() {

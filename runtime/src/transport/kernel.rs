@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use vmlu_abi::ioctl::{self, DeviceCount, DeviceInfo, InjectFault, TelemetryRead};
-use vmlu_abi::queue::{STATUS_SIZE, UNIT};
-use vmlu_abi::rpc::{Inject, Process};
+use vmlu_abi::queue::{FLAG_HOST_TIMELINE, PRIORITY_DEFAULT, STATUS_SIZE, UNIT};
+use vmlu_abi::rpc::{Inject, Process, TimelineState, TimelineToken};
 use vmlu_abi::status::ErrorRecord;
 use vmlu_abi::telemetry::Telemetry;
 use vmlu_abi::{Status, Wire};
@@ -264,7 +264,7 @@ struct Tables {
 /// What a queue has mapped, for as long as it lives.
 #[derive(Debug)]
 struct QueueMappings {
-    _ring: Mapping,
+    _ring: Option<Mapping>,
     _doorbell: Mapping,
     _status: Mapping,
 }
@@ -305,12 +305,10 @@ impl KernelChannel {
                 ),
             ));
         }
-        let ring = self.map(
-            "ring",
-            made.ring_offset,
-            made.ring_units as usize * UNIT,
-            Access::ReadWrite,
-        )?;
+        let ring = match made.ring_units as usize * UNIT {
+            0 => None,
+            bytes => Some(self.map("ring", made.ring_offset, bytes, Access::ReadWrite)?),
+        };
         let doorbell = self.map(
             "doorbell page",
             made.doorbell_offset,
@@ -326,7 +324,7 @@ impl KernelChannel {
         }
         let memory = QueueMemory {
             queue: made.queue,
-            ring: ring.start(),
+            ring: ring.as_ref().map_or(std::ptr::null_mut(), Mapping::start),
             ring_units: made.ring_units,
             doorbell: doorbell.start().wrapping_add(slot).cast::<u64>(),
             status: status.start(),
@@ -340,6 +338,26 @@ impl KernelChannel {
             },
         );
         Ok(memory)
+    }
+
+    /// Makes a queue, or a host timeline, which has no ring.
+    fn make_queue(&self, asked: ioctl::QueueCreate) -> Result<QueueMemory> {
+        let mut made = asked;
+        self.node
+            .call("create a queue", ioctl::QUEUE_CREATE, &mut made, || {
+                let (units, priority, weight) = (asked.ring_units, asked.priority, asked.weight);
+                format!("ring of {units} units, priority {priority}, weight {weight}")
+            })?;
+        self.map_queue(&made).inspect_err(|_| {
+            let _ = sys::ioctl(
+                self.node.fd(),
+                ioctl::QUEUE_DESTROY,
+                &mut ioctl::QueueDestroy {
+                    queue: made.queue,
+                    flags: 0,
+                },
+            );
+        })
     }
 }
 
@@ -450,25 +468,20 @@ impl Channel for KernelChannel {
     }
 
     fn queue_create(&self, ring_units: u32, priority: u32, weight: u32) -> Result<QueueMemory> {
-        let mut made = ioctl::QueueCreate {
+        self.make_queue(ioctl::QueueCreate {
             ring_units,
             priority,
             weight,
             ..Wire::zeroed()
-        };
-        self.node
-            .call("create a queue", ioctl::QUEUE_CREATE, &mut made, || {
-                format!("ring of {ring_units} units, priority {priority}, weight {weight}")
-            })?;
-        self.map_queue(&made).inspect_err(|_| {
-            let _ = sys::ioctl(
-                self.node.fd(),
-                ioctl::QUEUE_DESTROY,
-                &mut ioctl::QueueDestroy {
-                    queue: made.queue,
-                    flags: 0,
-                },
-            );
+        })
+    }
+
+    fn timeline_create(&self) -> Result<QueueMemory> {
+        self.make_queue(ioctl::QueueCreate {
+            priority: PRIORITY_DEFAULT,
+            weight: 1,
+            flags: FLAG_HOST_TIMELINE as u32,
+            ..Wire::zeroed()
         })
     }
 
@@ -520,6 +533,105 @@ impl Channel for KernelChannel {
             || format!("queue {queue:#x}"),
         )?;
         Ok(read.record)
+    }
+
+    fn queue_arm(&self, queue: u64, value: u64, eventfd: BorrowedFd<'_>) -> Result<()> {
+        let mut arm = ioctl::QueueArm {
+            queue,
+            value,
+            fd: eventfd.as_raw_fd(),
+            ..Wire::zeroed()
+        };
+        self.node
+            .call("arm a queue", ioctl::QUEUE_ARM, &mut arm, || {
+                format!("queue {queue:#x} for timeline value {value}")
+            })
+    }
+
+    fn graph_create(&self, address: u64, length: u64) -> Result<u64> {
+        let mut image = ioctl::GraphImage {
+            address,
+            length,
+            ..Wire::zeroed()
+        };
+        self.node
+            .call("make a graph", ioctl::GRAPH_CREATE, &mut image, || {
+                format!("of an image of {length} bytes")
+            })?;
+        Ok(image.graph)
+    }
+
+    fn graph_update(&self, graph: u64, address: u64, length: u64) -> Result<()> {
+        let mut image = ioctl::GraphImage {
+            graph,
+            address,
+            length,
+            flags: 0,
+        };
+        self.node
+            .call("update a graph", ioctl::GRAPH_UPDATE, &mut image, || {
+                format!("graph {graph:#x} with an image of {length} bytes")
+            })
+    }
+
+    fn graph_destroy(&self, graph: u64) -> Result<()> {
+        let mut destroy = ioctl::GraphDestroy { graph, flags: 0 };
+        self.node.call(
+            "destroy a graph",
+            ioctl::GRAPH_DESTROY,
+            &mut destroy,
+            || format!("graph {graph:#x}"),
+        )
+    }
+
+    fn timeline_export(&self, queue: u64) -> Result<TimelineToken> {
+        let mut export = ioctl::TimelineExport {
+            queue,
+            ..Wire::zeroed()
+        };
+        self.node.call(
+            "export a timeline",
+            ioctl::TIMELINE_EXPORT,
+            &mut export,
+            || format!("of queue {queue:#x}"),
+        )?;
+        Ok(export.token)
+    }
+
+    fn timeline_import(&self, token: &TimelineToken) -> Result<u64> {
+        let mut import = ioctl::TimelineImport {
+            token: *token,
+            ..Wire::zeroed()
+        };
+        self.node.call(
+            "import a timeline",
+            ioctl::TIMELINE_IMPORT,
+            &mut import,
+            || format!("of board {:#x}, chip {}", token.serial, token.chip),
+        )?;
+        Ok(import.timeline)
+    }
+
+    fn timeline_release(&self, timeline: u64) -> Result<()> {
+        let mut release = ioctl::TimelineRelease { timeline, flags: 0 };
+        self.node.call(
+            "release a timeline",
+            ioctl::TIMELINE_RELEASE,
+            &mut release,
+            || format!("timeline {timeline:#x}"),
+        )
+    }
+
+    fn timeline_read(&self, timeline: u64) -> Result<TimelineState> {
+        let mut read = ioctl::TimelineRead {
+            timeline,
+            ..Wire::zeroed()
+        };
+        self.node
+            .call("read a timeline", ioctl::TIMELINE_READ, &mut read, || {
+                format!("timeline {timeline:#x}")
+            })?;
+        Ok(read.state)
     }
 
     fn kick(&self) {

@@ -1,7 +1,7 @@
 //! The local transport: a device server that several processes share, over a Unix socket. See `docs/hardware.md`, section 15.
 
 use std::collections::HashMap;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -10,17 +10,18 @@ use vmlu_abi::local::{
     self, Device, Devices, HostAlloc, InjectInto, Opened, Operation, ProcessesOf,
 };
 use vmlu_abi::pci::PAGE_SIZE;
-use vmlu_abi::queue::{STATUS_SIZE, UNIT};
-use vmlu_abi::rpc::{self, Inject, Process};
+use vmlu_abi::queue::{FLAG_HOST_TIMELINE, PRIORITY_DEFAULT, STATUS_SIZE, UNIT};
+use vmlu_abi::rpc::{self, Inject, Process, TimelineState, TimelineToken};
 use vmlu_abi::status::ErrorRecord;
 use vmlu_abi::telemetry::Telemetry;
 use vmlu_abi::{Status, Wire};
 
-use super::arm::{lock, QueueWords, Signal};
+use super::arm::{lock, QueueWords};
 use super::bell::Bell;
 use super::socket::{Connection, Reply};
 use super::sys::{self, Access, Mapping};
-use super::{Channel, QueueMemory, QueueProgress, Transport};
+use super::watcher::Watcher;
+use super::{graph_image, Channel, QueueMemory, QueueProgress, Transport};
 use crate::error::{Error, Result};
 
 /// The chips of a local server.
@@ -121,8 +122,10 @@ impl Transport for Local {
         let (kick, ear) = (reply.fd(CALL)?, reply.fd(CALL)?);
         let bell = Bell::new(ear)
             .map_err(|e| Error::system(CALL, "no descriptor for the context's waiters", e))?;
+        let bell = Arc::new(bell);
         Ok(Arc::new(LocalChannel {
             connection,
+            watcher: Watcher::new(bell.clone()),
             info: opened.info,
             context: opened.context,
             kick,
@@ -153,7 +156,8 @@ struct LocalChannel {
     info: DeviceInfo,
     context: u64,
     kick: std::os::fd::OwnedFd,
-    bell: Bell,
+    bell: Arc<Bell>,
+    watcher: Watcher<Bell>,
     /// Pinned memory: address to length.
     host: Mutex<HashMap<u64, usize>>,
     queues: Mutex<HashMap<u64, Arc<QueueWords>>>,
@@ -211,7 +215,10 @@ impl LocalChannel {
         let at = |offset: u64| memory.start().wrapping_add(offset as usize);
         let shared = QueueMemory {
             queue: made.queue,
-            ring: at(made.ring),
+            ring: match ring_units {
+                0 => std::ptr::null_mut(),
+                _ => at(made.ring),
+            },
             ring_units,
             doorbell: at(made.doorbell).cast::<u64>(),
             status: at(made.status),
@@ -219,6 +226,20 @@ impl LocalChannel {
         let words = QueueWords::new(memory.clone(), made.status as usize, made.arm as usize);
         lock(&self.queues).insert(made.queue, Arc::new(words));
         Ok(shared)
+    }
+
+    /// Makes a queue, or a host timeline, which has no ring.
+    fn make_queue(&self, create: local::QueueCreate) -> Result<QueueMemory> {
+        const CALL: &str = "make a queue";
+        let mut reply = self
+            .connection
+            .ask(CALL, Operation::QueueCreate, create.as_bytes())?;
+        let made: local::QueueCreated = reply.body(CALL)?;
+        self.map_queue(&made, create.ring_units, &mut reply)
+            .inspect_err(|_| {
+                let destroy = rpc::QueueDestroy { queue: made.queue };
+                let _ = self.ask::<()>(CALL, Operation::QueueDestroy, &destroy);
+            })
     }
 }
 
@@ -297,22 +318,21 @@ impl Channel for LocalChannel {
     }
 
     fn queue_create(&self, ring_units: u32, priority: u32, weight: u32) -> Result<QueueMemory> {
-        const CALL: &str = "make a queue";
-        let create = local::QueueCreate {
+        self.make_queue(local::QueueCreate {
             ring_units,
             priority,
             weight,
             flags: 0,
-        };
-        let mut reply = self
-            .connection
-            .ask(CALL, Operation::QueueCreate, create.as_bytes())?;
-        let made: local::QueueCreated = reply.body(CALL)?;
-        self.map_queue(&made, ring_units, &mut reply)
-            .inspect_err(|_| {
-                let destroy = rpc::QueueDestroy { queue: made.queue };
-                let _ = self.ask::<()>(CALL, Operation::QueueDestroy, &destroy);
-            })
+        })
+    }
+
+    fn timeline_create(&self) -> Result<QueueMemory> {
+        self.make_queue(local::QueueCreate {
+            ring_units: 0,
+            priority: PRIORITY_DEFAULT,
+            weight: 1,
+            flags: FLAG_HOST_TIMELINE as u32,
+        })
     }
 
     fn queue_destroy(&self, queue: u64) -> Result<()> {
@@ -323,13 +343,13 @@ impl Channel for LocalChannel {
         };
         let destroy = rpc::QueueDestroy { queue };
         let destroyed = self.ask(CALL, Operation::QueueDestroy, &destroy);
-        words.destroy(&self.bell);
+        words.destroy(&*self.bell);
         destroyed
     }
 
     fn queue_wait(&self, queue: u64, value: u64, deadline_ns: u64) -> Result<QueueProgress> {
         let words = self.find("wait for a queue", queue)?;
-        words.wait(&self.bell, queue, value, deadline_ns)
+        words.wait(&*self.bell, queue, value, deadline_ns)
     }
 
     fn queue_error(&self, queue: u64, clear: bool) -> Result<ErrorRecord> {
@@ -341,6 +361,48 @@ impl Channel for LocalChannel {
         self.ask("read a queue's error", Operation::QueueError, &error)
     }
 
+    fn queue_arm(&self, queue: u64, value: u64, eventfd: BorrowedFd<'_>) -> Result<()> {
+        let words = self.find("arm a queue", queue)?;
+        self.watcher.arm(words, value, eventfd)
+    }
+
+    fn graph_create(&self, address: u64, length: u64) -> Result<u64> {
+        let image = graph_image(0, address, length);
+        let made: rpc::Graph = self.ask("make a graph", Operation::GraphCreate, &image)?;
+        Ok(made.graph)
+    }
+
+    fn graph_update(&self, graph: u64, address: u64, length: u64) -> Result<()> {
+        let image = graph_image(graph, address, length);
+        self.ask("update a graph", Operation::GraphUpdate, &image)
+    }
+
+    fn graph_destroy(&self, graph: u64) -> Result<()> {
+        let graph = rpc::Graph { graph };
+        self.ask("destroy a graph", Operation::GraphDestroy, &graph)
+    }
+
+    fn timeline_export(&self, queue: u64) -> Result<TimelineToken> {
+        let timeline = rpc::Timeline { timeline: queue };
+        self.ask("export a timeline", Operation::TimelineExport, &timeline)
+    }
+
+    fn timeline_import(&self, token: &TimelineToken) -> Result<u64> {
+        let made: rpc::Timeline =
+            self.ask("import a timeline", Operation::TimelineImport, token)?;
+        Ok(made.timeline)
+    }
+
+    fn timeline_release(&self, timeline: u64) -> Result<()> {
+        let timeline = rpc::Timeline { timeline };
+        self.ask("release a timeline", Operation::TimelineRelease, &timeline)
+    }
+
+    fn timeline_read(&self, timeline: u64) -> Result<TimelineState> {
+        let timeline = rpc::Timeline { timeline };
+        self.ask("read a timeline", Operation::TimelineRead, &timeline)
+    }
+
     fn kick(&self) {
         let _ = rustix::io::write(&self.kick, &1u64.to_ne_bytes());
     }
@@ -350,7 +412,9 @@ impl Drop for LocalChannel {
     fn drop(&mut self) {
         // Asked for, so that all is back when this returns; the end of the connection would do the same a little later.
         let _ = self.ask::<()>("close a context", Operation::Close, &());
-        self.bell.raise();
+        for (_, words) in lock(&self.queues).drain() {
+            words.destroy(&*self.bell);
+        }
         for (va, bytes) in lock(&self.host).drain() {
             let _ = sys::reserve_again(va, bytes);
         }

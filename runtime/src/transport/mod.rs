@@ -8,11 +8,13 @@ pub mod kernel;
 pub mod local;
 mod socket;
 pub(crate) mod sys;
+mod watcher;
 
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use vmlu_abi::ioctl::DeviceInfo;
-use vmlu_abi::rpc::{Inject, Process, ProcessList};
+use vmlu_abi::rpc::{GraphImage, Inject, Process, ProcessList, TimelineState, TimelineToken};
 use vmlu_abi::status::ErrorRecord;
 use vmlu_abi::telemetry::Telemetry;
 use vmlu_abi::Wire;
@@ -70,7 +72,11 @@ pub trait Channel: Send + Sync {
     /// Makes a queue.
     fn queue_create(&self, ring_units: u32, priority: u32, weight: u32) -> Result<QueueMemory>;
 
-    /// Destroys a queue. Its memory must not be used afterwards.
+    /// Makes a host timeline (`queue::FLAG_HOST_TIMELINE`): a queue without a ring whose doorbell is its timeline. It is waited for, read
+    /// and destroyed like a queue.
+    fn timeline_create(&self) -> Result<QueueMemory>;
+
+    /// Destroys a queue or a host timeline. Its memory must not be used afterwards.
     fn queue_destroy(&self, queue: u64) -> Result<()>;
 
     /// Blocks until the queue's timeline has reached `value`, the queue has an error, or CLOCK_MONOTONIC has reached `deadline_ns`
@@ -79,6 +85,31 @@ pub trait Channel: Send + Sync {
 
     /// Reads, and clears if asked, a queue's error.
     fn queue_error(&self, queue: u64, clear: bool) -> Result<ErrorRecord>;
+
+    /// Adds 1 to an eventfd once the queue's timeline has reached `value`, the queue has an error, or it has ended: at once if it is so
+    /// already. The descriptor is duplicated.
+    fn queue_arm(&self, queue: u64, value: u64, eventfd: BorrowedFd<'_>) -> Result<()>;
+
+    /// Makes a graph of an image (`abi::graph`) that stands in the context's memory; its handle. The image is copied.
+    fn graph_create(&self, address: u64, length: u64) -> Result<u64>;
+
+    /// Gives a graph another image, which has as many parameters, for launches that begin from here on.
+    fn graph_update(&self, graph: u64, address: u64, length: u64) -> Result<()>;
+
+    /// Destroys a graph. Launches that have begun end; later ones find no graph.
+    fn graph_destroy(&self, graph: u64) -> Result<()>;
+
+    /// The token with which other contexts wait for a queue's timeline; the same one each time.
+    fn timeline_export(&self, queue: u64) -> Result<TimelineToken>;
+
+    /// Makes a timeline of another context one that packets of this context can wait for; its handle.
+    fn timeline_import(&self, token: &TimelineToken) -> Result<u64>;
+
+    /// Gives an imported timeline up.
+    fn timeline_release(&self, timeline: u64) -> Result<()>;
+
+    /// Reads a queue's or an imported timeline.
+    fn timeline_read(&self, timeline: u64) -> Result<TimelineState>;
 
     /// Tells the card to look at this context's doorbells.
     fn kick(&self);
@@ -89,11 +120,11 @@ pub trait Channel: Send + Sync {
 pub struct QueueMemory {
     /// Handle of the queue.
     pub queue: u64,
-    /// The ring, `ring_units * 64` bytes.
+    /// The ring, `ring_units * 64` bytes; null for a host timeline.
     pub ring: *mut u8,
-    /// Units of the ring.
+    /// Units of the ring; 0 for a host timeline.
     pub ring_units: u32,
-    /// The doorbell word, u64: units written since the queue was made.
+    /// The doorbell word, u64: units written since the queue was made; the timeline itself for a host timeline.
     pub doorbell: *mut u64,
     /// The status page, read-only.
     pub status: *const u8,
@@ -129,6 +160,15 @@ pub fn choose() -> Result<Arc<dyn Transport>> {
                 format!("MLU_TRANSPORT={other} is not one of embedded, kernel, local:PATH; unset it to take what is there"),
             )),
         },
+    }
+}
+
+/// The message about a graph's image.
+fn graph_image(graph: u64, address: u64, length: u64) -> GraphImage {
+    GraphImage {
+        graph,
+        address,
+        length,
     }
 }
 
