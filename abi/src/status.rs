@@ -130,6 +130,21 @@ statuses! {
     /// Image: made for other models.
     ImageModel = 84, 8, 100009, "the firmware image does not support this card model";
 
+    /// Capture: the call cannot become part of a graph. These codes come from the runtime, never from the card.
+    CaptureUnsupported = 96, 95, 100360, "the call cannot be captured in a graph";
+    /// Capture: an earlier error spoiled it.
+    CaptureInvalidated = 97, 22, 100361, "an earlier error spoiled the capture";
+    /// Capture: a wait would join two captures.
+    CaptureMerged = 98, 22, 100363, "the wait would join two captures";
+    /// Capture: a queue that joined it was not joined back to the queue that began it.
+    CaptureUnjoined = 99, 22, 100364, "a queue of the capture was not joined back to the first one";
+    /// Capture: a wait for work outside of it, or from outside for work in it.
+    CaptureIsolation = 100, 22, 100365, "captured work cannot wait for work outside of the capture, nor the other way round";
+    /// Capture: ended on another queue than the one that began it.
+    CaptureUnmatched = 101, 22, 100366, "the capture was begun on another queue";
+    /// Graph: an update does not fit the graph.
+    GraphUpdate = 102, 22, 100400, "the graph cannot be updated to the new one";
+
     /// Internal error of the firmware: a bug.
     Internal = 255, 5, 999991, "internal error of the firmware";
 }

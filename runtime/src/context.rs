@@ -27,6 +27,8 @@ pub(crate) struct ContextInner {
     pub(crate) addresses: AddressRange,
     queues: Mutex<Vec<Weak<QueueInner>>>,
     pub(crate) notifiers: crate::notifier::Pool,
+    pub(crate) staging: crate::staging::Pool,
+    pub(crate) allocations: crate::memory::Allocations,
 }
 
 impl Context {
@@ -47,6 +49,8 @@ impl Context {
                 addresses,
                 queues: Mutex::default(),
                 notifiers,
+                staging: Default::default(),
+                allocations: Default::default(),
             }),
         })
     }

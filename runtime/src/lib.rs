@@ -17,20 +17,25 @@
 mod address;
 pub mod context;
 pub mod error;
+pub mod graph;
 pub mod memory;
 pub mod notifier;
 pub mod operators;
 pub mod queue;
+mod staging;
 pub mod telemetry;
 pub mod tensor;
+pub mod timeline;
 pub mod transport;
 
 pub use context::{devices, Context};
 pub use error::{Error, Result};
+pub use graph::{Graph, GraphBuilder, GraphExec, Param};
 pub use memory::{Buffer, PinnedBuffer};
 pub use notifier::Notifier;
 pub use queue::Queue;
 pub use tensor::{Element, Tensor};
+pub use timeline::{HostTimeline, ImportedTimeline, TimelineToken};
 pub use vmlu_abi as abi;
 pub use vmlu_abi::tensor::DataType;
 pub use vmlu_abi::Status;

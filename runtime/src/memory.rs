@@ -1,6 +1,7 @@
 //! Device memory and pinned host memory.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, Weak};
 
 use vmlu_abi::rpc::{ACCESS_READ, ACCESS_WRITE};
 
@@ -26,13 +27,14 @@ impl Buffer {
             context.addresses.give_back(address);
             return Err(error);
         }
-        Ok(Self {
-            inner: Arc::new(BufferInner {
-                context: context.clone(),
-                address,
-                length,
-            }),
-        })
+        let inner = Arc::new(BufferInner {
+            context: context.clone(),
+            address,
+            length,
+        });
+        let entry = Allocation::Device(Arc::downgrade(&inner));
+        context.allocations.add(address, length, entry);
+        Ok(Self { inner })
     }
 
     /// Device address.
@@ -53,6 +55,7 @@ impl Buffer {
 
 impl Drop for BufferInner {
     fn drop(&mut self) {
+        self.context.allocations.remove(self.address);
         self.context.drain();
         match self.context.channel.memory_free(self.address) {
             Ok(()) => self.context.addresses.give_back(self.address),
@@ -65,49 +68,47 @@ impl Drop for BufferInner {
     }
 }
 
-/// Pinned host memory: the card reaches it directly, at an address that is the same for the card and for this process.
+/// Pinned host memory: the card reaches it directly, at an address that is the same for the card and for this process. Cloning it gives
+/// another handle; it is freed like a [`Buffer`].
+#[derive(Clone)]
 pub struct PinnedBuffer {
+    inner: Arc<PinnedInner>,
+}
+
+struct PinnedInner {
     context: Arc<ContextInner>,
-    address: u64,
-    length: u64,
+    memory: HostMemory,
 }
 
 impl PinnedBuffer {
     pub(crate) fn new(context: &Arc<ContextInner>, length: u64) -> Result<Self> {
-        let pages = length.max(1).next_multiple_of(4096);
-        let address = context.addresses.take(pages)?;
-        if let Err(error) = context
-            .channel
-            .host_alloc(address, pages, ACCESS_READ | ACCESS_WRITE)
-        {
-            context.addresses.give_back(address);
-            return Err(error);
-        }
-        Ok(Self {
-            context: context.clone(),
-            address,
-            length,
-        })
+        let memory = HostMemory::new(context, length)?;
+        let address = memory.address;
+        let context = context.clone();
+        let inner = Arc::new(PinnedInner { context, memory });
+        let entry = Allocation::Pinned(Arc::downgrade(&inner));
+        inner.context.allocations.add(address, length, entry);
+        Ok(Self { inner })
     }
 
     /// Address, for the card and for this process.
     pub fn address(&self) -> u64 {
-        self.address
+        self.inner.memory.address
     }
 
     /// Bytes.
     pub fn len(&self) -> usize {
-        self.length as usize
+        self.inner.memory.length
     }
 
     /// Whether it has no bytes.
     pub fn is_empty(&self) -> bool {
-        self.length == 0
+        self.len() == 0
     }
 
     /// First byte. The card may write the memory at any time while commands that name it are queued, so no reference is given out.
     pub fn as_ptr(&self) -> *mut u8 {
-        self.address as *mut u8
+        self.address() as *mut u8
     }
 
     /// Copies into the memory, from byte `offset` on.
@@ -116,17 +117,7 @@ impl PinnedBuffer {
     ///
     /// If the range does not lie within the memory.
     pub fn write(&self, offset: usize, from: &[u8]) {
-        assert!(
-            offset
-                .checked_add(from.len())
-                .is_some_and(|end| end <= self.len()),
-            "write outside of pinned memory"
-        );
-        // SAFETY: the range lies within memory that is mapped until `self` is dropped; `from` is a reference, which pinned memory never
-        // has, so they do not overlap.
-        unsafe {
-            std::ptr::copy_nonoverlapping(from.as_ptr(), self.as_ptr().add(offset), from.len())
-        };
+        self.inner.memory.write(offset, from);
     }
 
     /// Copies out of the memory, from byte `offset` on.
@@ -135,28 +126,142 @@ impl PinnedBuffer {
     ///
     /// If the range does not lie within the memory.
     pub fn read(&self, offset: usize, to: &mut [u8]) {
-        assert!(
-            offset
-                .checked_add(to.len())
-                .is_some_and(|end| end <= self.len()),
-            "read outside of pinned memory"
-        );
-        // SAFETY: as for `write`.
-        unsafe {
-            std::ptr::copy_nonoverlapping(self.as_ptr().add(offset), to.as_mut_ptr(), to.len())
-        };
+        self.inner.memory.read(offset, to);
     }
 }
 
-impl Drop for PinnedBuffer {
+impl Drop for PinnedInner {
     fn drop(&mut self) {
+        self.context.allocations.remove(self.memory.address);
         self.context.drain();
-        match self.context.channel.host_free(self.address) {
-            Ok(()) => self.context.addresses.give_back(self.address),
+        self.memory.free(&self.context);
+    }
+}
+
+/// Pinned memory of a context. It is mapped until it is freed, or until the context's channel goes: whoever has it holds the context.
+pub(crate) struct HostMemory {
+    address: u64,
+    length: usize,
+}
+
+impl HostMemory {
+    /// Allocates whole pages.
+    pub(crate) fn new(context: &ContextInner, length: u64) -> Result<Self> {
+        let pages = length.max(1).next_multiple_of(4096);
+        let address = context.addresses.take(pages)?;
+        let access = ACCESS_READ | ACCESS_WRITE;
+        if let Err(error) = context.channel.host_alloc(address, pages, access) {
+            context.addresses.give_back(address);
+            return Err(error);
+        }
+        Ok(Self {
+            address,
+            length: length as usize,
+        })
+    }
+
+    /// Address, for the card and for this process.
+    pub(crate) fn address(&self) -> u64 {
+        self.address
+    }
+
+    /// Frees it. Nothing names it any more; the range panics from here on.
+    pub(crate) fn free(&mut self, context: &ContextInner) {
+        self.length = 0;
+        match context.channel.host_free(self.address) {
+            Ok(()) => context.addresses.give_back(self.address),
             Err(error) => tracing::debug!(
                 "pinned memory at {:#x} was not freed: {error}",
                 self.address
             ),
+        }
+    }
+
+    fn at(&self, offset: usize, length: usize) -> *mut u8 {
+        assert!(
+            offset
+                .checked_add(length)
+                .is_some_and(|end| end <= self.length),
+            "{length} bytes at {offset} of {} bytes of pinned memory",
+            self.length
+        );
+        (self.address as *mut u8).wrapping_add(offset)
+    }
+
+    /// Copies into the memory. Panics if the range does not lie within it.
+    pub(crate) fn write(&self, offset: usize, from: &[u8]) {
+        let to = self.at(offset, from.len());
+        // SAFETY: the range lies within memory that is mapped until `free`, which sets the length to 0, and whose owner holds the context;
+        // `from` is a reference, which pinned memory never has, so they do not overlap.
+        unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to, from.len()) };
+    }
+
+    /// Copies out of the memory. Panics if the range does not lie within it.
+    pub(crate) fn read(&self, offset: usize, to: &mut [u8]) {
+        let from = self.at(offset, to.len());
+        // SAFETY: as for `write`.
+        unsafe { std::ptr::copy_nonoverlapping(from, to.as_mut_ptr(), to.len()) };
+    }
+}
+
+/// The allocations of a context, to find which one an address names.
+#[derive(Default)]
+pub(crate) struct Allocations {
+    /// By address: bytes, and the allocation.
+    by_address: Mutex<BTreeMap<u64, (u64, Allocation)>>,
+}
+
+enum Allocation {
+    Device(Weak<BufferInner>),
+    Pinned(Weak<PinnedInner>),
+}
+
+/// A handle that keeps an allocation.
+#[derive(Clone)]
+pub(crate) enum Owner {
+    Device(Buffer),
+    Pinned(PinnedBuffer),
+}
+
+impl Owner {
+    /// First address.
+    pub(crate) fn address(&self) -> u64 {
+        match self {
+            Self::Device(buffer) => buffer.address(),
+            Self::Pinned(buffer) => buffer.address(),
+        }
+    }
+}
+
+impl Allocations {
+    fn map(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, (u64, Allocation)>> {
+        self.by_address.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn add(&self, address: u64, length: u64, allocation: Allocation) {
+        self.map().insert(address, (length.max(1), allocation));
+    }
+
+    fn remove(&self, address: u64) {
+        self.map().remove(&address);
+    }
+
+    /// The allocation that an address lies in.
+    pub(crate) fn owner(&self, address: u64) -> Option<Owner> {
+        let map = self.map();
+        let (start, (length, allocation)) = map.range(..=address).next_back()?;
+        if address - start >= *length {
+            return None;
+        }
+        match allocation {
+            Allocation::Device(inner) => {
+                let inner = inner.upgrade()?;
+                Some(Owner::Device(Buffer { inner }))
+            }
+            Allocation::Pinned(inner) => {
+                let inner = inner.upgrade()?;
+                Some(Owner::Pinned(PinnedBuffer { inner }))
+            }
         }
     }
 }

@@ -9,6 +9,7 @@ use vmlu_abi::Wire;
 
 use crate::context::{Context, ContextInner};
 use crate::error::{Error, Result};
+use crate::graph::CAPTURED;
 use crate::queue::Queue;
 
 /// Notifiers of a context's pool.
@@ -92,10 +93,23 @@ impl Notifier {
         self.placed.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// Places it behind all that was submitted to the queue; a place before is forgotten.
+    /// Places it behind all that was submitted to the queue; a place before is forgotten. On a queue that is being captured it marks a point
+    /// of the capture for [`Notifier::hold`], and records no time.
     pub fn place(&self, queue: &Queue) -> Result<()> {
+        if !Arc::ptr_eq(&self.context, queue.inner.context()) {
+            let text = "the notifier is of another context than the queue";
+            return Err(Error::new("place a notifier", Status::BadHandle, text));
+        }
         let mut placed = self.placed();
         let mark = placed.as_ref().map_or(1, |p| p.mark.wrapping_add(1));
+        if let Some(value) = queue.capture_point() {
+            *placed = Some(Placed {
+                queue: queue.clone(),
+                value,
+                mark,
+            });
+            return Ok(());
+        }
         let body = packet::Notify {
             index: self.index,
             value: mark,
@@ -118,14 +132,38 @@ impl Notifier {
         }
     }
 
-    /// Whether the queue has reached it; a notifier that was never placed counts as reached.
+    /// Whether the queue has reached it, well or not; a notifier that was never placed counts as reached.
     pub fn is_done(&self) -> bool {
         self.placed()
             .as_ref()
             .is_none_or(|p| p.queue.timeline() >= p.value)
     }
 
-    /// Lets another queue wait for it.
+    /// Whether the queue has reached it, without blocking; a notifier that was never placed counts as reached.
+    ///
+    /// # Errors
+    ///
+    /// The error of the queue if a command before it failed; `Status::CaptureUnsupported` if it was placed in a capture.
+    pub fn query(&self) -> Result<bool> {
+        let target = self.placed().as_ref().map(|p| (p.queue.clone(), p.value));
+        let Some((queue, value)) = target else {
+            return Ok(true);
+        };
+        if value & CAPTURED != 0 {
+            let text = "it was placed in a capture";
+            return Err(Error::new(
+                "query a notifier",
+                Status::CaptureUnsupported,
+                text,
+            ));
+        }
+        if queue.timeline() < value {
+            return Ok(false);
+        }
+        queue.inner.outcome(value).map(|()| true)
+    }
+
+    /// Lets another queue wait for it, on the card.
     pub fn hold(&self, queue: &Queue) -> Result<()> {
         let target = self.placed().as_ref().map(|p| (p.queue.clone(), p.value));
         match target {
@@ -144,7 +182,8 @@ impl Notifier {
             ));
         };
         let record = self.record();
-        if placed.queue.timeline() < placed.value || record.value != placed.mark {
+        let ahead = placed.queue.timeline() < placed.value;
+        if ahead || record.value != placed.mark {
             return Err(Error::new(
                 call,
                 Status::NotReady,
@@ -154,7 +193,11 @@ impl Notifier {
         Ok(record)
     }
 
-    /// Wall time from this notifier to a later one, ms.
+    /// Wall time from this notifier to another, ms; negative if the other came first. They may be of different queues and contexts.
+    ///
+    /// # Errors
+    ///
+    /// `Status::InvalidArgument` if one was never placed, `Status::NotReady` if its queue has not reached it.
     pub fn elapsed_ms(&self, end: &Notifier) -> Result<f32> {
         let (start, end) = (
             self.reached("take elapsed time")?,
@@ -163,8 +206,35 @@ impl Notifier {
         Ok((end.wall_ns as f64 - start.wall_ns as f64) as f32 / 1e6)
     }
 
+    /// Time from this notifier to another on the device clock of their chip, ms: what the card would have needed, the same on every host
+    /// while its queues are busy.
+    ///
+    /// # Errors
+    ///
+    /// As [`Notifier::elapsed_ms`]; `Status::InvalidArgument` if they are of different contexts, whose chips have clocks of their own.
+    pub fn device_elapsed_ms(&self, end: &Notifier) -> Result<f32> {
+        const CALL: &str = "take elapsed device time";
+        if !Arc::ptr_eq(&self.context, &end.context) {
+            let text = "the notifiers are of different contexts";
+            return Err(Error::new(CALL, Status::InvalidArgument, text));
+        }
+        let (start, end) = (self.reached(CALL)?, end.reached(CALL)?);
+        Ok((end.device_ns as f64 - start.device_ns as f64) as f32 / 1e6)
+    }
+
     /// Device time for which the commands between two notifiers of a queue ran, µs.
+    ///
+    /// # Errors
+    ///
+    /// As [`Notifier::elapsed_ms`]; `Status::InvalidArgument` if they were placed on different queues, which have nothing between them.
     pub fn duration_us(&self, end: &Notifier) -> Result<f32> {
+        let queues = [self, end].map(|n| n.placed().as_ref().map(|p| p.queue.handle()));
+        if let [Some(a), Some(b)] = queues
+            && a != b
+        {
+            let text = format!("the notifiers are of different queues, {a:#x} and {b:#x}");
+            return Err(Error::new("take a duration", Status::InvalidArgument, text));
+        }
         let (start, end) = (
             self.reached("take a duration")?,
             end.reached("take a duration")?,
@@ -176,8 +246,10 @@ impl Notifier {
 impl Drop for Notifier {
     fn drop(&mut self) {
         // The card may still write the entry: it is free once the queue has passed it.
-        if let Some(placed) = &*self.placed() {
-            placed.queue.inner.settle();
+        if let Some(placed) = &*self.placed()
+            && placed.value & CAPTURED == 0
+        {
+            placed.queue.inner.settle_to(placed.value);
         }
         self.context
             .notifiers

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use vmlu_abi::local::{HostAlloc, Opened, QueueCreate, QueueCreated};
 use vmlu_abi::pci::{MAX_VECTORS, PAGE_SIZE};
-use vmlu_abi::queue::{ARM_NONE, FLAG_HOST_TIMELINE, MAX_RING_UNITS, MIN_RING_UNITS, STATUS_SIZE, UNIT};
+use vmlu_abi::queue::{
+    ARM_NONE, FLAG_HOST_TIMELINE, MAX_RING_UNITS, MIN_RING_UNITS, STATUS_SIZE, UNIT,
+};
 use vmlu_abi::rpc::{self, Function, HostPiece};
 use vmlu_abi::{Status, Wire};
 

@@ -1,21 +1,29 @@
 //! Queues: commands are written into shared memory, and their completion is read from it. No system call on the way.
 
+mod errors;
+mod host_fn;
+mod kept;
 mod ring;
+mod strided;
 mod transfer;
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use rustix::event::{eventfd, EventfdFlags};
+
 use vmlu_abi::packet::{self, op};
-use vmlu_abi::status::ErrorRecord;
-use vmlu_abi::{Status, Wire};
+use vmlu_abi::Status;
 use vmlu_ops::Descriptor;
 
 use crate::context::{Context, ContextInner};
 use crate::error::{Error, Result};
+use crate::graph::{Slot, CAPTURED};
 use crate::transport::sys::monotonic_ns;
 
 pub(crate) use ring::Ring;
+pub use strided::{Extent, Layout};
 
 /// How long a queue that is about to be dropped may stand still, ns: longer than the card's watchdog lets a command run, so that only a
 /// wait that nobody satisfies is given up.
@@ -35,7 +43,11 @@ pub(crate) struct QueueInner {
     handle: u64,
     ring: Ring,
     producer: Mutex<Producer>,
-    staging: Mutex<Option<transfer::Staging>>,
+    /// Errors that were cleared.
+    cleared: Arc<errors::Cleared>,
+    host: host_fn::HostFunctions,
+    kept: kept::Kept,
+    capture: Slot,
 }
 
 #[derive(Default)]
@@ -63,12 +75,17 @@ impl Queue {
             .inner
             .channel
             .queue_create(ring_units, priority, weight)?;
+        let (context, handle) = (context.inner.clone(), memory.queue);
+        let cleared = Arc::<errors::Cleared>::default();
         let inner = QueueInner {
-            context: context.inner.clone(),
-            handle: memory.queue,
+            host: host_fn::HostFunctions::new(context.clone(), handle, cleared.clone()),
+            context,
+            handle,
             ring: Ring::new(memory),
             producer: Mutex::default(),
-            staging: Mutex::new(None),
+            cleared,
+            kept: Default::default(),
+            capture: Default::default(),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -109,8 +126,23 @@ impl Queue {
 
     /// Submits a command with its body as it stands in the packet; its timeline value. Blocks while the ring is full. The card checks the
     /// body: this is the way to reach what has no wrapper.
+    /// On a queue that is being captured the command becomes part of the graph; see [`Queue::begin_capture`].
     pub fn submit_raw(&self, opcode: u16, body: &[u8]) -> Result<u64> {
-        self.inner.submit(opcode, body)
+        self.submit_pieces(opcode, &[body])
+    }
+
+    /// As [`Queue::submit_raw`], with a body that stands in pieces.
+    pub(crate) fn submit_pieces(&self, opcode: u16, body: &[&[u8]]) -> Result<u64> {
+        if self.is_capturing()
+            && let Some(captured) = self.capture(opcode, body)
+        {
+            return captured;
+        }
+        self.inner.submit_parts(opcode, body)
+    }
+
+    pub(crate) fn correlation(&self) -> u64 {
+        lock(&self.inner.producer).correlation
     }
 
     /// Submits an operator; its timeline value. Its rules are checked here first.
@@ -130,56 +162,76 @@ impl Queue {
         self.submit_raw(op::NOP, &[])
     }
 
-    /// Lets the commands that follow wait until another queue of the context has completed a command.
+    /// Lets the commands that follow wait until another queue of the context has completed a command. A queue that waits for a captured
+    /// command joins the capture; see [`Queue::begin_capture`].
     pub fn wait_for(&self, other: &Queue, value: u64) -> Result<u64> {
-        self.submit_raw(
-            op::WAIT,
-            packet::Wait {
-                queue: other.handle(),
-                value,
-            }
-            .as_bytes(),
-        )
+        match self.capture_wait(other, value)? {
+            Some(captured) => Ok(captured),
+            None => self.submit_wait(other.handle(), value),
+        }
     }
 
     /// Blocks until the command with this timeline value has completed; its error if it or one before it failed.
     pub fn wait(&self, value: u64) -> Result<()> {
+        self.check_waitable(value)?;
         self.inner.wait(value, u64::MAX)
     }
 
     /// As [`Queue::wait`], for at most `limit`; `Status::Timeout` after it.
     pub fn wait_timeout(&self, value: u64, limit: Duration) -> Result<()> {
+        self.check_waitable(value)?;
         let limit = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
         self.inner.wait(value, monotonic_ns().saturating_add(limit))
+    }
+
+    fn check_waitable(&self, value: u64) -> Result<()> {
+        self.refuse_capture("wait for a command")?;
+        if value & CAPTURED == 0 {
+            return Ok(());
+        }
+        let text = format!("{value:#x} names a captured command, which is never run by itself");
+        Err(Error::new(
+            "wait for a command",
+            Status::InvalidArgument,
+            text,
+        ))
+    }
+
+    /// An eventfd that is signalled once the command with this timeline value has completed, well or not, or the queue is in error or has
+    /// ended: for programs that wait for several things at once. [`Queue::wait`] tells then how it went.
+    pub fn completion_fd(&self, value: u64) -> Result<OwnedFd> {
+        const CALL: &str = "make an eventfd";
+        self.check_waitable(value)?;
+        let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+            .map_err(|e| Error::system(CALL, "check `ulimit -n`", e.into()))?;
+        let channel = &self.inner.context.channel;
+        channel.queue_arm(self.inner.handle, value, fd.as_fd())?;
+        Ok(fd)
     }
 
     /// Blocks until all commands submitted so far have completed; the error if one failed.
     pub fn sync(&self) -> Result<()> {
         self.wait(self.submitted())
     }
-
-    /// The error that the queue is in, if it is in one.
-    pub fn error(&self) -> Result<Option<ErrorRecord>> {
-        let record = self
-            .inner
-            .context
-            .channel
-            .queue_error(self.inner.handle, false)?;
-        Ok((record.status != 0).then_some(record))
-    }
-
-    /// Clears the queue's error: commands submitted until now are cancelled, later ones run.
-    pub fn clear_error(&self) -> Result<Option<ErrorRecord>> {
-        let record = self
-            .inner
-            .context
-            .channel
-            .queue_error(self.inner.handle, true)?;
-        Ok((record.status != 0).then_some(record))
-    }
 }
 
 impl QueueInner {
+    pub(crate) fn context(&self) -> &Arc<ContextInner> {
+        &self.context
+    }
+
+    pub(crate) fn handle(&self) -> u64 {
+        self.handle
+    }
+
+    pub(crate) fn timeline(&self) -> u64 {
+        self.ring.timeline()
+    }
+
+    pub(crate) fn capture(&self) -> &Slot {
+        &self.capture
+    }
+
     pub(crate) fn submitted(&self) -> u64 {
         lock(&self.producer).packets
     }
@@ -227,6 +279,7 @@ impl QueueInner {
                 std::hint::spin_loop();
                 continue;
             }
+            self.host.check_thread("submit a command")?;
             // The oldest packet that is not done frees at least one unit.
             let progress =
                 self.context
@@ -239,38 +292,13 @@ impl QueueInner {
         Ok(())
     }
 
-    /// Fails if the error is one after which the timeline never moves again.
-    fn check_stopped(&self, error: u32) -> Result<()> {
-        match Status::from_raw(error) {
-            Some(
-                Status::FramingError
-                | Status::QueueDestroyed
-                | Status::ContextStopped
-                | Status::DeviceReset
-                | Status::DeviceLost,
-            ) => Err(self.command_error()),
-            _ => Ok(()),
-        }
-    }
-
-    fn command_error(&self) -> Error {
-        match self.context.channel.queue_error(self.handle, false) {
-            Ok(record) if record.status != 0 => Error::Command {
-                call: "wait for a command",
-                record: Box::new(record),
-            },
-            Ok(_) => Error::new(
-                "wait for a command",
-                Status::Cancelled,
-                "the queue's error was cleared meanwhile",
-            ),
-            Err(error) => error,
-        }
-    }
-
     /// Waits until the timeline has passed all that was submitted, whatever happens on the way; gives up if the queue stands still.
     pub(crate) fn settle(&self) {
-        let value = self.submitted();
+        self.settle_to(self.submitted());
+    }
+
+    /// As [`QueueInner::settle`], for what was submitted up to a value.
+    pub(crate) fn settle_to(&self, value: u64) {
         let mut progress = self.ring.timeline();
         loop {
             let limit = monotonic_ns().saturating_add(STALL_NS);
@@ -285,12 +313,16 @@ impl QueueInner {
         }
     }
 
-    fn pass(&self, value: u64, deadline_ns: u64) -> Result<()> {
+    /// Waits until the timeline has reached a value, whatever became of the command.
+    pub(crate) fn pass(&self, value: u64, deadline_ns: u64) -> Result<()> {
         for _ in 0..SPINS {
             if self.ring.timeline() >= value {
                 return Ok(());
             }
             std::hint::spin_loop();
+        }
+        if self.ring.timeline() < value {
+            self.host.check_thread("wait for a command")?;
         }
         while self.ring.timeline() < value {
             let progress = self
@@ -306,29 +338,20 @@ impl QueueInner {
         Ok(())
     }
 
-    fn wait(&self, value: u64, deadline_ns: u64) -> Result<()> {
+    pub(crate) fn wait(&self, value: u64, deadline_ns: u64) -> Result<()> {
         self.pass(value, deadline_ns)?;
-        if self.ring.error() == 0 {
-            return Ok(());
-        }
-        let record = self.context.channel.queue_error(self.handle, false)?;
-        if record.status != 0 && record.value <= value {
-            return Err(Error::Command {
-                call: "wait for a command",
-                record: Box::new(record),
-            });
-        }
-        Ok(())
+        self.outcome(value)
     }
 }
 
 impl Drop for QueueInner {
     fn drop(&mut self) {
+        self.capture.queue_ends(self.handle);
         // Commands that were submitted are allowed to end; what hangs is ended by the card's watchdog.
         self.settle();
-        *lock(&self.staging) = None;
         if let Err(error) = self.context.channel.queue_destroy(self.handle) {
             tracing::debug!("queue {:#x} was not destroyed: {error}", self.handle);
         }
+        self.context.staging.queue_ended(&self.context, self.handle);
     }
 }

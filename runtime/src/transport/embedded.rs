@@ -14,9 +14,7 @@ use vmlu_abi::ioctl::DeviceInfo;
 use vmlu_abi::model::MLU370_X8;
 use vmlu_abi::pci::{doorbell_page, doorbell_slot, MAX_VECTORS};
 use vmlu_abi::queue::{FLAG_HOST_TIMELINE, PRIORITY_DEFAULT, STATUS_SIZE, UNIT};
-use vmlu_abi::rpc::{
-    self, Function, HostPiece, Inject, Process, TimelineState, TimelineToken,
-};
+use vmlu_abi::rpc::{self, Function, HostPiece, Inject, Process, TimelineState, TimelineToken};
 use vmlu_abi::status::ErrorRecord;
 use vmlu_abi::telemetry::Telemetry;
 use vmlu_abi::{Status, Wire};
