@@ -1,11 +1,14 @@
 //! The cases, and what they have in common.
 
+mod capture;
+mod copies;
 mod faults;
 mod memory;
 mod operators;
 mod packets;
 mod queues;
 mod telemetry;
+mod timelines;
 
 use std::error::Error;
 use std::sync::Arc;
@@ -46,6 +49,11 @@ cases! {
         packet_beyond_the_doorbell, foreign_address, stale_address;
     faults: panic_in_a_command, hang_ends_by_watchdog, hang_leaves_others_alone, uncorrectable_error, failure_of_the_third, delay,
         freed_while_running, destroyed_while_hanging, dependants_end, dropped_interrupt;
+    timelines: host_signals, host_timeline_ends_under_waiters, foreign_timelines, imported, imported_fails, bad_tokens, host_functions,
+        host_function_behind_an_error, host_function_panics, host_function_waits_for_itself, queue_dropped_with_host_functions, eventfds,
+        failures_outlive_clearing, notifiers_across_queues;
+    copies: staging_is_shared, staging_of_queues_that_stand_still;
+    capture: commands_are_recorded, joined_queues, errors, queues_that_end, parameters;
     telemetry: identity, load_shows, memory_is_accounted, processes_are_listed, heat, ecc_counts;
 }
 
