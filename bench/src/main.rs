@@ -1,31 +1,56 @@
 //! `mlu-bench NAME`: one bench on the card that this process reaches; one JSON object a line.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
-use vmlu_bench::queues;
+use clap::{Parser, Subcommand};
+use vmlu_bench::row::Row;
+use vmlu_bench::{idle, queues};
 
 #[derive(Parser)]
 #[command(about = "Measures the virtual MLU; `cargo xtask bench` runs it on every transport")]
 struct Options {
-    /// What to measure
+    #[command(subcommand)]
     bench: Bench,
     /// Number of the chip
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, global = true, default_value_t = 0)]
     device: u32,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Subcommand)]
 enum Bench {
-    /// Submission and completion
+    /// Submission, completion, sleep, copies, the end of processes
     Queues,
+    /// Commands in the steady state, for who counts traps and system calls
+    Steady {
+        /// How often a million
+        #[arg(long)]
+        rounds: u32,
+    },
+    /// Holds memory, queues and work until its input ends, for who kills it
+    Hold,
+    /// Has every chip do something
+    Touch,
+    /// What a card costs that has nothing to do: in this process, or in a server
+    Idle {
+        /// For how long, seconds
+        #[arg(long)]
+        seconds: u64,
+        /// Process of the server
+        #[arg(long, requires = "chips", requires = "transport")]
+        pid: Option<u32>,
+        /// Chips of the server
+        #[arg(long)]
+        chips: Option<usize>,
+        /// How the server is reached
+        #[arg(long)]
+        transport: Option<String>,
+    },
 }
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let measured = vmlu::transport::choose().and_then(|transport| match options.bench {
-        Bench::Queues => queues::run(&*transport, options.device),
-    });
+    let measured = measure(options);
     match measured {
         Ok(rows) => {
             for row in rows {
@@ -40,5 +65,29 @@ fn main() -> ExitCode {
             eprintln!("{error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn measure(options: Options) -> vmlu::Result<Vec<Row>> {
+    let device = options.device;
+    if let Bench::Idle {
+        seconds,
+        pid: Some(pid),
+        chips: Some(chips),
+        transport: Some(transport),
+    } = options.bench
+    {
+        let during = Duration::from_secs(seconds);
+        return Ok(idle::watch(pid, &transport, chips, during));
+    }
+    let transport = vmlu::transport::choose()?;
+    let transport = &*transport;
+    let nothing = |()| Vec::new();
+    match options.bench {
+        Bench::Queues => queues::run(transport, device),
+        Bench::Steady { rounds } => queues::steady::run(transport, device, rounds).map(nothing),
+        Bench::Hold => queues::hold(transport, device).map(nothing),
+        Bench::Touch => idle::touch(transport).map(nothing),
+        Bench::Idle { seconds, .. } => idle::here(transport, Duration::from_secs(seconds)),
     }
 }

@@ -1,5 +1,7 @@
 //! A figure: what was measured, beside its floor and its goal, all of the same run.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// One figure.
@@ -17,7 +19,7 @@ pub struct Row {
     pub unit: String,
     /// What the hardware allows at best, measured in the same run.
     pub floor: Option<f64>,
-    /// What others reach.
+    /// What others reach, as published.
     pub peer: Option<f64>,
     /// The goal: at most this for times, at least this for rates.
     pub goal: Option<f64>,
@@ -56,6 +58,20 @@ impl Row {
         self
     }
 
+    /// With a published figure of others.
+    pub fn peer(mut self, peer: f64) -> Self {
+        self.peer = Some(peer);
+        self
+    }
+
+    /// With a goal, where there is one.
+    pub fn goal_if(self, better: Better, goal: Option<f64>) -> Self {
+        match goal {
+            Some(goal) => self.goal(better, goal),
+            None => self,
+        }
+    }
+
     /// With a goal.
     pub fn goal(mut self, better: Better, goal: f64) -> Self {
         self.goal = Some(goal);
@@ -65,4 +81,28 @@ impl Row {
         });
         self
     }
+}
+
+/// Values of figures, by name.
+#[derive(Debug, Default)]
+pub struct Samples(BTreeMap<&'static str, Vec<f64>>);
+
+impl Samples {
+    /// Adds a value.
+    pub fn add(&mut self, name: &'static str, value: f64) {
+        self.0.entry(name).or_default().push(value);
+    }
+
+    /// The median of a figure's values; not a number if there are none.
+    pub fn median(&self, name: &str) -> f64 {
+        self.0
+            .get(name)
+            .map_or(f64::NAN, |values| median(&mut values.clone()))
+    }
+}
+
+/// The median; not a number if there are no values.
+pub fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }

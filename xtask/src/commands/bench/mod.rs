@@ -1,0 +1,175 @@
+//! `cargo xtask bench`
+
+mod count;
+mod guest;
+mod local;
+mod table;
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+use serde_json::{json, Value};
+
+use crate::cargo;
+use crate::problem::problem;
+use crate::progress::{say, Step};
+use crate::setup;
+
+/// Measure, each figure beside its floor and its goal.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// What to measure
+    #[arg(default_value = "queues")]
+    bench: Bench,
+    /// One JSON object a line instead of a table
+    #[arg(long)]
+    json: bool,
+    /// Only these transports
+    #[arg(long, value_enum)]
+    transport: Vec<Transport>,
+    /// Leave out what takes minutes: what idle cards cost
+    #[arg(long)]
+    quick: bool,
+}
+
+/// What can be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Bench {
+    /// Submission, completion, sleep, copies, the end of processes, idle cards
+    Queues,
+}
+
+/// Ways to reach the card.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Transport {
+    /// In the measuring process
+    Embedded,
+    /// In a server of its own
+    Local,
+    /// In a virtual machine, over the driver
+    Kernel,
+}
+
+/// How long a bench may take.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// How often traps and system calls of a million commands are counted.
+const ROUNDS: u32 = 9;
+/// For how long idle cards are watched.
+const IDLE: Duration = Duration::from_secs(60);
+/// Chips of which many are watched at once.
+const MANY_CHIPS: u32 = 16;
+
+/// Runs the command; fails if a goal is missed.
+pub fn run(args: Args) -> Result<i32> {
+    let chosen = match args.transport.as_slice() {
+        [] => vec![Transport::Embedded, Transport::Local, Transport::Kernel],
+        some => some.to_vec(),
+    };
+    let has = |transport| chosen.contains(&transport);
+    let mut rows = Vec::new();
+    let here = has(Transport::Embedded) || has(Transport::Local);
+    if here {
+        let built = cargo::build()?;
+        let program = built.program("mlu-bench")?;
+        if has(Transport::Embedded) {
+            let step = Step::start("queues over embedded");
+            rows.extend(measure(program, "embedded", &["queues"])?);
+            rows.extend(count::system_calls_here(program, "embedded", "embedded")?);
+            if !args.quick {
+                step.tick("an idle card");
+                rows.extend(idle_embedded(program)?);
+            }
+            step.done();
+        }
+        if has(Transport::Local) {
+            let step = Step::start("queues over local");
+            rows.extend(local::run(&built, &step, args.quick)?);
+            step.done();
+        }
+    }
+    if has(Transport::Kernel) {
+        rows.extend(guest::run(&setup::everything(!here)?, args.quick)?);
+    }
+    if args.json {
+        rows.iter().for_each(|row| println!("{row}"));
+    } else {
+        table::print(&rows);
+    }
+    let missed = rows.iter().filter(|row| row["ok"] == false).count();
+    if missed > 0 {
+        say(format!("{missed} goals missed"));
+    }
+    Ok(i32::from(missed > 0))
+}
+
+/// Runs `mlu-bench` over a transport; its rows.
+fn measure(program: &Path, transport: &str, arguments: &[&str]) -> Result<Vec<Value>> {
+    let mut command = Command::new(program);
+    command.args(arguments).env("MLU_TRANSPORT", transport);
+    output(command, transport)
+}
+
+fn output(mut command: Command, transport: &str) -> Result<Vec<Value>> {
+    let output = command.stderr(Stdio::inherit()).output()?;
+    if !output.status.success() {
+        return Err(problem(
+            format!("measure over {transport}"),
+            format!("mlu-bench ended with {}", output.status),
+            "see its message above",
+        ));
+    }
+    parse(&String::from_utf8_lossy(&output.stdout))
+}
+
+fn parse(text: &str) -> Result<Vec<Value>> {
+    let rows = text.lines().map(serde_json::from_str);
+    rows.collect::<Result<_, _>>()
+        .with_context(|| format!("mlu-bench printed {text}"))
+}
+
+fn idle_embedded(program: &Path) -> Result<Vec<Value>> {
+    let mut command = Command::new(program);
+    let seconds = IDLE.as_secs().to_string();
+    command.args(["idle", "--seconds", &seconds]);
+    command
+        .env("MLU_TRANSPORT", "embedded")
+        .env("MLU_CHIPS", MANY_CHIPS.to_string());
+    output(command, "embedded")
+}
+
+/// A figure that this program measured itself; at most `goal` is good.
+fn row(transport: &str, name: &str, value: f64, unit: &str, goal: Option<f64>) -> Value {
+    json!({
+        "bench": "queues",
+        "name": name,
+        "transport": transport,
+        "value": value,
+        "unit": unit,
+        "floor": null,
+        "peer": null,
+        "goal": goal,
+        "ok": goal.map(|goal| value <= goal),
+    })
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// What an idle server costs.
+fn idle_server(program: &Path, transport: &str, pid: u32) -> Result<Vec<Value>> {
+    let mut command = Command::new(program);
+    command.args(["idle", "--transport", transport]);
+    for (name, number) in [
+        ("--pid", pid),
+        ("--chips", MANY_CHIPS),
+        ("--seconds", IDLE.as_secs() as u32),
+    ] {
+        command.arg(name).arg(number.to_string());
+    }
+    output(command, transport)
+}
