@@ -9,7 +9,7 @@ mod wake;
 use std::hint::spin_loop;
 
 use vmlu::transport::Transport;
-use vmlu::{Queue, Result};
+use vmlu::{Context, Queue, Result};
 
 use crate::floors::{self, Copies};
 use crate::row::{Row, Samples};
@@ -98,14 +98,14 @@ const LARGE: u64 = 64 << 20;
 /// What the machine can do at best.
 struct Floors {
     copies: Copies,
-    /// A context whose kick page is a trapped register, where it is one.
-    trap: Option<vmlu::Context>,
+    /// A queue whose context's kick page is a trapped register, where it is one.
+    trap: Option<Queue>,
 }
 
 impl Floors {
     fn new(transport: &dyn Transport, device: u32) -> Result<Self> {
         let guest = transport.name() == "kernel";
-        let trap = guest.then(|| vmlu::Context::open_on(transport, device));
+        let trap = guest.then(|| Context::open_on(transport, device)?.queue());
         Ok(Self {
             copies: Copies::new(LARGE as usize),
             trap: trap.transpose()?,
@@ -119,7 +119,8 @@ impl Group for Floors {
         samples.add(EVENT, floors::event_fd());
         samples.add(MEMCPY, self.copies.plain());
         samples.add(STREAM, self.copies.streaming());
-        if let Some(context) = &self.trap {
+        if let Some(queue) = &self.trap {
+            let context = queue.context();
             samples.add(TRAP, floors::each(200, || context.channel().kick()));
         }
         Ok(())
