@@ -14,6 +14,7 @@ pub mod affine;
 pub mod arg_reduce;
 pub mod binary;
 pub mod cast;
+pub mod combine;
 pub mod cost;
 pub mod cross_entropy;
 pub mod cross_entropy_backward;

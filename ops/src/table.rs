@@ -1,6 +1,6 @@
 //! All operators: numbers and the table that `docs/operators.md` is made from.
 
-/// Operator numbers, in the range `vmlu_abi::packet::range::OPERATOR`. The upper byte is the group; numbers never change.
+/// Operator numbers, in the ranges `OPERATOR` and `COLLECTIVE` of `vmlu_abi::packet::range`. The upper byte is the group; numbers never change.
 pub mod opcode {
     /// [`crate::matmul`].
     pub const MATMUL: u16 = 0x1000;
@@ -26,6 +26,8 @@ pub mod opcode {
     pub const CROSS_ENTROPY_BACKWARD: u16 = 0x1401;
     /// [`crate::sgd`].
     pub const SGD: u16 = 0x1800;
+    /// [`crate::combine`].
+    pub const COMBINE: u16 = 0x4000;
 }
 
 /// A row of the table.
@@ -106,6 +108,7 @@ pub static TABLE: &[Info] = &[
     info::<crate::cross_entropy::CrossEntropy>(),
     info::<crate::cross_entropy_backward::CrossEntropyBackward>(),
     info::<crate::sgd::Sgd>(),
+    info::<crate::combine::Combine>(),
 ];
 
 const fn info<D: crate::Descriptor>() -> Info {
@@ -128,7 +131,10 @@ mod tests {
     fn numbers_are_sorted_and_in_range_and_bodies_fit_a_packet() {
         assert!(TABLE.windows(2).all(|w| w[0].opcode < w[1].opcode));
         for info in TABLE {
-            assert!((range::OPERATOR.0..=range::OPERATOR.1).contains(&info.opcode));
+            let known = [range::OPERATOR, range::COLLECTIVE];
+            assert!(known
+                .iter()
+                .any(|(first, last)| (first..=last).contains(&&info.opcode)));
             assert!(info.body <= vmlu_abi::packet::MAX_BODY, "{}", info.name);
             assert_eq!(find(info.opcode).map(|i| i.name), Some(info.name));
         }

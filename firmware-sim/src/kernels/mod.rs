@@ -9,6 +9,7 @@ mod affine;
 mod arg_reduce;
 mod binary;
 mod cast;
+mod combine;
 mod cross_entropy;
 mod cross_entropy_backward;
 mod epilogue;
@@ -69,6 +70,7 @@ pub static KERNELS: &[Kernel] = &[
         cross_entropy_backward::run,
     ),
     kernel(vmlu_ops::sgd::Sgd::INFO, sgd::run),
+    kernel(vmlu_ops::combine::Combine::INFO, combine::run),
 ];
 
 const fn kernel(info: Info, run: fn(&[u8], &dyn Env) -> Result<Work, Fault>) -> Kernel {
