@@ -7,8 +7,8 @@ use vmlu_abi::tensor::DataType::{F32, I32};
 use vmlu_abi::{Status, Wire};
 use vmlu_ops::tensor::{contiguous, strided};
 use vmlu_ops::{
-    affine, arg_reduce, binary, cast, cross_entropy, cross_entropy_backward, fill, matmul, reduce,
-    sgd, softmax, unary,
+    affine, arg_reduce, binary, cast, combine, cross_entropy, cross_entropy_backward, fill, matmul,
+    reduce, sgd, softmax, unary,
 };
 
 use super::cases;
@@ -27,7 +27,7 @@ fn bodies(arena: &mut Arena) -> Vec<Vec<u8>> {
     let right = strided(F32, y.address, &[5, 6], &[1, 5]);
     let labels = contiguous(I32, arena.put(&[0i32, 1, 2, 3, 4, 0]), &[6]);
     let indices = contiguous(I32, out.address, &[6]);
-    let bytes: [&dyn Fn() -> Vec<u8>; 12] = [
+    let bytes: [&dyn Fn() -> Vec<u8>; 13] = [
         &|| {
             let op = matmul::Matmul {
                 a: x,
@@ -133,6 +133,18 @@ fn bodies(arena: &mut Arena) -> Vec<Vec<u8>> {
                 velocity: z,
                 ..Wire::zeroed()
             };
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            let mut op = combine::Combine {
+                count: 30,
+                dtype: F32 as u32,
+                input_count: 2,
+                output_count: 1,
+                ..Wire::zeroed()
+            };
+            op.inputs[..2].copy_from_slice(&[x.address, y.address]);
+            op.outputs[0] = z.address;
             op.as_bytes().to_vec()
         },
     ];
