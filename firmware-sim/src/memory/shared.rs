@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
+use std::sync::Arc;
 
 use rustix::fs::{fcntl_add_seals, ftruncate, memfd_create, MemfdFlags, SealFlags};
 use rustix::mm::{madvise, mmap, munmap, Advice, MapFlags, ProtFlags};
@@ -148,6 +149,35 @@ impl SharedMemory {
             done += piece;
         }
         Ok(())
+    }
+}
+
+/// A 64-bit word of shared memory, found once.
+pub struct SharedWord {
+    word: NonNull<AtomicU64>,
+    /// Keeps the word mapped.
+    _memory: Arc<SharedMemory>,
+}
+
+// SAFETY: the word is only accessed atomically, and lives as long as the memory that is held beside it.
+unsafe impl Send for SharedWord {}
+// SAFETY: as for `Send`.
+unsafe impl Sync for SharedWord {}
+
+impl SharedWord {
+    /// The word at a byte offset, a multiple of 8; `None` outside.
+    pub fn new(memory: Arc<SharedMemory>, offset: u64) -> Option<Self> {
+        let word = NonNull::from(memory.word(offset)?);
+        Some(Self {
+            word,
+            _memory: memory,
+        })
+    }
+
+    /// The word.
+    pub fn get(&self) -> &AtomicU64 {
+        // SAFETY: `new` found it in the memory, which is mapped as long as `self`.
+        unsafe { self.word.as_ref() }
     }
 }
 

@@ -30,8 +30,10 @@ use vmlu_abi::{Status, Wire};
 
 use crate::context::Context;
 use crate::core::Core;
+use crate::memory::shared::SharedWord;
 use crate::memory::words::HostWords;
-use crate::scheduler::Scheduler;
+use crate::scheduler::share::Share;
+use crate::scheduler::{Gaps, Scheduler};
 
 use left::Left;
 pub use life::State;
@@ -80,8 +82,8 @@ pub struct Queue {
     pub context: Arc<Context>,
     /// `None` once the queue has ended.
     memory: Mutex<Option<QueueMemory>>,
-    /// Whether the doorbell is in `memory`.
-    own_doorbell: bool,
+    /// The doorbell, unless it is in `memory`.
+    doorbell: Option<SharedWord>,
     /// 0: a host timeline, whose doorbell is its timeline.
     ring_units: u64,
     vector: u32,
@@ -94,8 +96,14 @@ pub struct Queue {
     cancel: AtomicBool,
     /// Up to this position packets are cancelled.
     cancel_until: AtomicU64,
-    /// Wall time at which it last had work, ns.
+    /// Wall time since which it has been empty, ns; 0 if it was left with work.
     last_work: AtomicU64,
+    /// What it has of the workers' time.
+    pub share: Share,
+    /// Gaps between its commands.
+    pub gaps: Gaps,
+    /// Whether it is in the scheduler's list of hot queues; changes with that locked.
+    pub listed: AtomicBool,
     /// What was in the ring when the memory was taken out.
     left: Mutex<Option<Left>>,
 }
@@ -113,6 +121,7 @@ impl Queue {
         memory: QueueMemory,
         ring_units: u32,
         vector: u32,
+        share: Share,
     ) -> Self {
         let index = handle as u32;
         for offset in [STATUS_CONSUMED, STATUS_TIMELINE] {
@@ -124,12 +133,18 @@ impl Queue {
             doorbell.u64(0).store(0, Ordering::SeqCst);
         }
         let timeline = Arc::new(Timeline::new(core.hardware.serial, core.hardware.chip));
-        let queue = Self {
+        let slot = doorbell_page(index) + doorbell_slot(index);
+        let word = SharedWord::new(core.hardware.doorbells.clone(), slot);
+        if let Some(word) = &word {
+            word.get().store(0, Ordering::SeqCst);
+        }
+        let own = word.filter(|_| memory.doorbell.is_none());
+        Self {
             handle,
             index,
             core,
             context,
-            own_doorbell: memory.doorbell.is_some(),
+            doorbell: own,
             memory: Mutex::new(Some(memory)),
             ring_units: u64::from(ring_units),
             vector,
@@ -147,35 +162,25 @@ impl Queue {
             cancel: AtomicBool::new(false),
             cancel_until: AtomicU64::new(0),
             last_work: AtomicU64::new(0),
+            share,
+            gaps: Gaps::default(),
+            listed: AtomicBool::new(false),
             left: Mutex::new(None),
-        };
-        if let Some(word) = queue.core.hardware.doorbells.word(queue.doorbell_offset()) {
-            word.store(0, Ordering::SeqCst);
         }
-        queue
-    }
-
-    fn doorbell_offset(&self) -> u64 {
-        doorbell_page(self.index) + doorbell_slot(self.index)
     }
 
     /// Units that the producer says it has written. A doorbell that went with the queue's memory says that there is nothing to do.
     pub fn doorbell(&self) -> u64 {
-        if self.own_doorbell {
-            let word = self.memory(|m| {
-                m.doorbell
-                    .as_ref()
-                    .map(|d| d.u64(0).load(Ordering::Acquire))
-            });
-            return word
-                .flatten()
-                .unwrap_or_else(|| self.consumed.load(Ordering::Relaxed));
+        if let Some(word) = &self.doorbell {
+            return word.get().load(Ordering::Acquire);
         }
-        self.core
-            .hardware
-            .doorbells
-            .word(self.doorbell_offset())
-            .map_or(0, |w| w.load(Ordering::Acquire))
+        let word = self.memory(|m| {
+            m.doorbell
+                .as_ref()
+                .map(|d| d.u64(0).load(Ordering::Acquire))
+        });
+        word.flatten()
+            .unwrap_or_else(|| self.consumed.load(Ordering::Relaxed))
     }
 
     /// The same for who has the queue's memory locked.
@@ -221,7 +226,7 @@ impl Queue {
         self.cancel.load(Ordering::Relaxed)
     }
 
-    /// Wall time at which it last had work, ns.
+    /// Wall time since which it has been empty, ns.
     pub fn last_work(&self) -> u64 {
         self.last_work.load(Ordering::Relaxed)
     }

@@ -12,48 +12,24 @@ use super::step::Step;
 use super::{lock, Queue, State};
 use crate::clock::wall_ns;
 use crate::kernels::env::Fault;
-use crate::scheduler::Scheduler;
+use crate::scheduler::{Duty, Scheduler, LOOK_NS};
 
-/// For how long a worker stays with one queue while others have work, ns.
-const QUANTUM_NS: u64 = 1_000_000;
 /// Short packets between two looks at the time.
 const BATCH: u64 = 16;
 
-/// The chip has work as long as this lives.
-struct Busy<'a> {
-    queue: &'a Queue,
-    /// Wall time at which it began, ns.
-    start: u64,
-}
-
-impl<'a> Busy<'a> {
-    fn begin(queue: &'a Queue) -> Self {
-        let start = wall_ns();
-        queue.core.clock.begin(start);
-        queue.core.live.begin(start);
-        Self { queue, start }
-    }
-}
-
-impl Drop for Busy<'_> {
-    fn drop(&mut self) {
-        let now = wall_ns();
-        self.queue.core.live.end(now);
-        self.queue.core.clock.end(now);
-        self.queue.last_work.store(now, Ordering::Relaxed);
-        self.queue
-            .context
-            .busy_ns
-            .fetch_add(now.saturating_sub(self.start), Ordering::Relaxed);
-    }
-}
-
 impl Queue {
     /// Serves the queue, which the caller has moved to `Running`, and moves it on. Survives whatever happens: a bug costs this queue alone.
-    pub fn serve(self: &Arc<Self>) {
+    pub fn serve(self: &Arc<Self>, duty: &mut Duty) {
         let scheduler = Scheduler::get();
-        let next =
-            catch_unwind(AssertUnwindSafe(|| self.serve_packets(scheduler))).unwrap_or_else(|_| {
+        duty.begin(&self.core);
+        let start = duty.now();
+        let idle_since = self.last_work.load(Ordering::Relaxed);
+        if idle_since != 0 {
+            self.gaps.saw(start.saturating_sub(idle_since));
+        }
+        scheduler.begin(&self.share, start);
+        let next = catch_unwind(AssertUnwindSafe(|| self.serve_packets(scheduler, start)))
+            .unwrap_or_else(|_| {
                 tracing::error!(
                     chip = self.core.hardware.chip,
                     queue = self.index,
@@ -70,14 +46,21 @@ impl Queue {
                 }));
                 State::Dead
             });
+        let end = duty.end();
+        scheduler.end(&self.share, end, next == State::Ready);
+        self.context
+            .busy_ns
+            .fetch_add(end.saturating_sub(start), Ordering::Relaxed);
         match next {
             // `step` has left `Running` already, before the queue could be woken.
             State::Blocked => {}
             State::Ready => {
+                self.last_work.store(0, Ordering::Relaxed);
                 self.life.leave(State::Ready);
                 scheduler.ready(self.clone());
             }
             State::Hot => {
+                self.last_work.store(end, Ordering::Relaxed);
                 self.life.leave(State::Hot);
                 scheduler.hot(self);
             }
@@ -89,10 +72,10 @@ impl Queue {
         }
     }
 
-    fn serve_packets(self: &Arc<Self>, scheduler: &Scheduler) -> State {
-        let busy = Busy::begin(self);
+    fn serve_packets(self: &Arc<Self>, scheduler: &Scheduler, start: u64) -> State {
         let mut cursor = lock(&self.cursor);
-        let mut slice = busy.start;
+        let mut slice = start;
+        let mut looked = start;
         let mut short = 0;
         loop {
             if self.is_cancelled() || self.core.is_gone() {
@@ -124,12 +107,11 @@ impl Queue {
             if short >= burst::RUN {
                 short = 0;
                 let now = wall_ns();
-                if now.saturating_sub(slice) > QUANTUM_NS {
-                    scheduler.gather();
-                    if scheduler.has_ready() {
+                if now.saturating_sub(looked) > LOOK_NS {
+                    looked = now;
+                    if scheduler.look(&self.share, now, &mut slice) {
                         break State::Ready;
                     }
-                    slice = now;
                 }
             }
         }

@@ -104,6 +104,10 @@ impl Queue {
             self.publish(cursor, timeline);
             return Step::Done { long: false };
         }
+        // A fault can make anything take long.
+        let long = self.core.injector.is_armed()
+            || (header.opcode >= packet::range::COPY.0
+                && !in_range(header.opcode, packet::range::SYNC));
         let outcome = command::run(
             self,
             &header,
@@ -152,10 +156,7 @@ impl Queue {
         }
         let timeline = self.advance(cursor, units);
         self.publish(cursor, timeline);
-        Step::Done {
-            long: header.opcode >= packet::range::COPY.0
-                && !in_range(header.opcode, packet::range::SYNC),
-        }
+        Step::Done { long }
     }
 
     /// Advances a host timeline to what its producer says.

@@ -14,6 +14,7 @@ use crate::context::Context;
 use crate::core::Core;
 use crate::memory::words::HostWords;
 use crate::queue::{Queue, QueueMemory};
+use crate::scheduler::share::Share;
 
 pub(super) fn create(core: &Arc<Core>, context: Arc<Context>, create: &rpc::QueueCreate) -> Answer {
     if create.flags & !FLAG_HOST_TIMELINE != 0 {
@@ -85,6 +86,7 @@ pub(super) fn create(core: &Arc<Core>, context: Arc<Context>, create: &rpc::Queu
                 memory,
                 units,
                 create.vector,
+                Share::new(create.priority, create.weight),
             )
         });
     let Some(queue) = queue else {

@@ -7,30 +7,47 @@
 //! A queue that is `Hot` is in the list of hot queues, or its worker is about to put it there; while any is hot somebody polls, or every worker
 //! is inside a command: then those commands call [`Scheduler::look_after_others`], and the ticker runs.
 //!
-//! Lock order: see `queue`; no queue's lock is taken while the scheduler's is held.
+//! Who of the ready queues is served next is said in [`share`]; for how long an empty queue is polled, in [`window`]. A worker looks each
+//! [`LOOK_NS`] whether another queue is to have it, between commands; one that helps with another worker's command, between its tiles.
+//!
+//! Lock order: see `queue`; of a queue's locks only that of its memory is taken while the scheduler's is held, to read a doorbell.
 
+mod duty;
 mod parallel;
+pub mod share;
 mod ticker;
+mod window;
 mod worker;
 
 use std::cell::Cell;
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, Weak};
 
+use crate::clock::wall_ns;
 use crate::core::Core;
 use crate::queue::{Queue, State};
 
+pub use duty::Duty;
 use parallel::Job;
+use share::{Ready, Share, Times};
+pub use window::Gaps;
+use window::Windows;
+
+/// Time between two looks, by who serves a queue, whether another one is to be served, ns.
+pub const LOOK_NS: u64 = 40_000;
+/// For how long a worker stays with one queue while others of its priority have work, ns.
+const QUANTUM_NS: u64 = 200_000;
+/// Most workers, temporary ones included.
+const MAX_WORKERS: usize = 256;
 
 /// The pool.
 pub struct Scheduler {
     shared: Mutex<Shared>,
     seats: Vec<Seat>,
-    /// Queues in `Shared::ready`, to be looked at without the lock.
-    ready_count: AtomicUsize,
-    /// Jobs in `Shared::jobs`, likewise.
-    job_count: AtomicUsize,
+    /// Highest priority in `Shared::ready` plus 1, or 0 if nothing is there, to be looked at without the lock.
+    ready_level: AtomicUsize,
+    /// Highest priority in `Shared::jobs`, likewise.
+    job_level: AtomicUsize,
     /// Changes of `Shared::hot`, likewise.
     hot_version: AtomicU64,
     /// A worker polls hot queues.
@@ -39,6 +56,15 @@ pub struct Scheduler {
     parked: AtomicUsize,
     /// Workers that serve a queue. A queue counts here, or is in `Shared::ready` or `Shared::hot`, as long as it has work.
     serving: AtomicUsize,
+    /// A count for each worker that there may be: odd while it serves a queue, and another one each time it has gone on.
+    beats: Vec<AtomicU64>,
+    /// Workers that have been inside one command since the last tick, and workers in all.
+    stuck: AtomicUsize,
+    alive: AtomicUsize,
+    /// Wall time at which hot queues were last gathered, ns.
+    gathered: AtomicU64,
+    times: Times,
+    windows: Windows,
     workers: usize,
     ticker: ticker::Ticker,
 }
@@ -48,21 +74,29 @@ struct Seat {
     /// The core that the worker is pinned to, if it is to one.
     core: Option<usize>,
     wake: Condvar,
+    /// Wall time at which it was last woken, ns.
+    woken: AtomicU64,
 }
 
 #[derive(Default)]
 struct Shared {
-    ready: VecDeque<Arc<Queue>>,
+    ready: Ready<Arc<Queue>>,
     hot: Vec<Arc<Queue>>,
     jobs: Vec<Arc<Job>>,
     /// Workers that are parked and were not told to wake, the last one to park at the end.
     parked: Vec<usize>,
     cores: Vec<Weak<Core>>,
-    /// Workers in all, temporary ones included.
-    alive: usize,
+    /// Numbers of temporary workers that may be started.
+    free: Vec<usize>,
+    /// `beats` at the last tick.
+    seen: Vec<u64>,
 }
 
 thread_local! {
+    /// Priority of the queue that this thread serves.
+    static LEVEL: Cell<usize> = const { Cell::new(0) };
+    /// Number of the worker that this thread is.
+    static NUMBER: Cell<usize> = const { Cell::new(0) };
     /// Whether this thread sleeps between the kicks that it passes on.
     static PASSES_KICKS_ON: Cell<bool> = const { Cell::new(false) };
 }
@@ -87,27 +121,37 @@ impl Scheduler {
                 .map(|i| Seat {
                     core: cores.get(i).copied(),
                     wake: Condvar::new(),
+                    woken: AtomicU64::new(0),
                 })
                 .collect();
             Scheduler {
                 shared: Mutex::new(Shared {
-                    alive: workers,
+                    free: (workers..MAX_WORKERS.max(workers)).collect(),
+                    seen: vec![0; MAX_WORKERS.max(workers)],
                     ..Shared::default()
                 }),
                 seats,
-                ready_count: AtomicUsize::new(0),
-                job_count: AtomicUsize::new(0),
+                ready_level: AtomicUsize::new(0),
+                job_level: AtomicUsize::new(0),
                 hot_version: AtomicU64::new(0),
                 polling: AtomicBool::new(false),
                 parked: AtomicUsize::new(0),
                 serving: AtomicUsize::new(0),
+                beats: (0..MAX_WORKERS.max(workers))
+                    .map(|_| AtomicU64::new(0))
+                    .collect(),
+                stuck: AtomicUsize::new(0),
+                alive: AtomicUsize::new(workers),
+                gathered: AtomicU64::new(0),
+                times: Times::default(),
+                windows: Windows::default(),
                 workers,
                 ticker: ticker::Ticker::default(),
             }
         });
         START.call_once(|| {
             for index in 0..pool.workers {
-                worker::spawn(pool, Some(index));
+                worker::spawn(pool, index);
             }
             ticker::spawn(pool);
         });
@@ -125,12 +169,24 @@ impl Scheduler {
         shared.cores.push(Arc::downgrade(core));
     }
 
+    /// Puts a queue that is `Ready` among the others.
+    fn push(&self, shared: &mut Shared, queue: Arc<Queue>) {
+        let tag = self.times.tag(&queue.share);
+        shared.ready.push(queue.share.level(), tag, queue);
+    }
+
+    /// Shows what changed in `Shared::ready`.
+    fn show_ready(&self, shared: &Shared) {
+        let level = shared.ready.top().map_or(0, |(level, _)| level + 1);
+        self.ready_level.store(level, Ordering::SeqCst);
+    }
+
     /// A queue has work; the caller has moved it to `Ready`.
     pub fn ready(&self, queue: Arc<Queue>) {
         let mut shared = self.shared();
-        shared.ready.push_back(queue);
-        self.ready_count.store(shared.ready.len(), Ordering::SeqCst);
-        // The poller looks at `ready_count`, also when it stops polling; otherwise somebody must be woken.
+        self.push(&mut shared, queue);
+        self.show_ready(&shared);
+        // The poller looks at `ready_level`, also when it stops polling; otherwise somebody must be woken.
         if !self.polling.load(Ordering::SeqCst) {
             self.wake_one(&mut shared);
         }
@@ -140,47 +196,130 @@ impl Scheduler {
 
     /// A queue is empty but may soon have work; it is `Hot`.
     pub fn hot(&self, queue: &Arc<Queue>) {
+        // It is `Hot` already: whoever takes it out of the list at this moment sees that, or this sees that it was taken out.
+        if queue.listed.load(Ordering::SeqCst) {
+            return;
+        }
         let mut shared = self.shared();
         // Whoever destroys it makes it `Dead` first and calls `forget` then.
-        if queue.state() != State::Dead && !shared.hot.iter().any(|q| Arc::ptr_eq(q, queue)) {
+        if queue.state() != State::Dead && !queue.listed.swap(true, Ordering::SeqCst) {
             shared.hot.push(queue.clone());
             self.hot_version.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// Takes a queue out of the list of hot ones if it is not hot.
+    fn unlist(&self, queue: &Arc<Queue>) {
+        let cold = || matches!(queue.state(), State::Asleep | State::Blocked | State::Dead);
+        let mut shared = self.shared();
+        if !cold() || !queue.listed.swap(false, Ordering::SeqCst) {
+            return;
+        }
+        // It may have become hot meanwhile, and found itself in the list.
+        if cold() || queue.state() != State::Hot {
+            shared.hot.retain(|q| !Arc::ptr_eq(q, queue));
+            self.hot_version.fetch_add(1, Ordering::Release);
+        } else {
+            queue.listed.store(true, Ordering::SeqCst);
         }
     }
 
     /// A queue is gone.
     pub fn forget(&self, queue: &Arc<Queue>) {
         let mut shared = self.shared();
-        let before = shared.hot.len();
-        shared.hot.retain(|q| !Arc::ptr_eq(q, queue));
-        if shared.hot.len() != before {
+        if queue.listed.swap(false, Ordering::SeqCst) {
+            shared.hot.retain(|q| !Arc::ptr_eq(q, queue));
             self.hot_version.fetch_add(1, Ordering::Release);
         }
         shared.ready.retain(|q| !Arc::ptr_eq(q, queue));
-        self.ready_count.store(shared.ready.len(), Ordering::SeqCst);
+        self.show_ready(&shared);
     }
 
-    /// Called by a worker that has served one queue for long: hot queues that have work become ready, if nobody polls them.
-    pub fn gather(&self) {
+    /// How many queues of a chip are polled, or would be if somebody polled.
+    pub fn polled(&self, core: &Core) -> usize {
+        let shared = self.shared();
+        let of_chip = |q: &&Arc<Queue>| std::ptr::eq(Arc::as_ptr(&q.core), core);
+        shared.hot.iter().filter(of_chip).count()
+    }
+
+    /// Called by who has not looked at other queues for long: hot queues that have work become ready, if nobody polls them.
+    pub fn gather(&self, now: u64) {
         if self.polling.load(Ordering::Relaxed) {
             return;
         }
         let mut shared = self.shared();
-        let Shared { hot, ready, .. } = &mut *shared;
-        ready.extend(
-            hot.iter()
-                .filter(|q| q.has_work() && q.change(State::Hot, State::Ready))
-                .cloned(),
-        );
-        self.ready_count.store(shared.ready.len(), Ordering::SeqCst);
+        self.gather_locked(&mut shared, now);
         if !shared.ready.is_empty() {
             self.wake_one(&mut shared);
         }
     }
 
+    fn gather_locked(&self, shared: &mut Shared, now: u64) {
+        self.gathered.store(now, Ordering::Relaxed);
+        let Shared { hot, ready, .. } = &mut *shared;
+        for queue in hot
+            .iter()
+            .filter(|q| q.has_work() && q.change(State::Hot, State::Ready))
+        {
+            let tag = self.times.tag(&queue.share);
+            ready.push(queue.share.level(), tag, queue.clone());
+        }
+        self.show_ready(shared);
+    }
+
     /// Whether queues wait for a worker.
     pub fn has_ready(&self) -> bool {
-        self.ready_count.load(Ordering::Relaxed) > 0
+        self.ready_level.load(Ordering::Relaxed) > 0
+    }
+
+    /// This worker goes on.
+    fn beat(&self, steps: u64) {
+        let beat = &self.beats[NUMBER.get()];
+        // Nobody else writes it.
+        beat.store(
+            beat.load(Ordering::Relaxed).wrapping_add(steps),
+            Ordering::Relaxed,
+        );
+    }
+
+    /// A queue begins to be served.
+    pub(crate) fn begin(&self, share: &Share, now: u64) {
+        self.beat(1);
+        LEVEL.set(share.level());
+        self.times.begin(share, now);
+    }
+
+    /// A queue is no longer served.
+    pub(crate) fn end(&self, share: &Share, now: u64, backlog: bool) {
+        self.beat(1);
+        self.times.leave(share, now, backlog);
+    }
+
+    /// Called by who serves a queue, each [`LOOK_NS`]: whether it is to leave it because others have more right to be served. `slice`: since
+    /// when it has been with it.
+    pub(crate) fn look(&self, share: &Share, now: u64, slice: &mut u64) -> bool {
+        self.beat(2);
+        self.gather(now);
+        let own = share.level() + 1;
+        let best = self.ready_level.load(Ordering::Relaxed);
+        if best > own {
+            return true;
+        }
+        if best == own {
+            if now.saturating_sub(*slice) < QUANTUM_NS {
+                return false;
+            }
+            *slice = now;
+            self.times.charge(share, now);
+            let top = self.shared().ready.top();
+            if top.is_some_and(|(level, tag)| level + 1 >= own && tag <= share.finish()) {
+                return true;
+            }
+        }
+        // It is still the one to be served: virtual time goes on with it, so that who comes now has no credit.
+        self.times.charge(share, now);
+        self.times.begin(share, now);
+        false
     }
 
     /// Called by a command that runs for long: sees to it that somebody looks at the doorbells meanwhile.
@@ -207,6 +346,7 @@ impl Scheduler {
         if let Some(at) = fits.or_else(|| shared.parked.len().checked_sub(1)) {
             let worker = shared.parked.swap_remove(at);
             self.parked.store(shared.parked.len(), Ordering::SeqCst);
+            self.seats[worker].woken.store(wall_ns(), Ordering::Relaxed);
             self.seats[worker].wake.notify_one();
         }
     }
@@ -221,20 +361,24 @@ impl Scheduler {
     }
 
     /// The next ready queue, `Running` and counted in `serving`.
-    fn take_ready(&self) -> Option<Arc<Queue>> {
+    fn take_ready(&self, now: u64) -> Option<Arc<Queue>> {
         if !self.has_ready() {
             return None;
         }
         let mut shared = self.shared();
+        // Hot queues with work may have more right to be served.
+        if now.saturating_sub(self.gathered.load(Ordering::Relaxed)) > LOOK_NS / 2 {
+            self.gather_locked(&mut shared, now);
+        }
         let mut taken = None;
-        while let Some(queue) = shared.ready.pop_front() {
+        while let Some(queue) = shared.ready.pop() {
             if queue.change(State::Ready, State::Running) {
                 self.serving.fetch_add(1, Ordering::SeqCst);
                 taken = Some(queue);
                 break;
             }
         }
-        self.ready_count.store(shared.ready.len(), Ordering::SeqCst);
+        self.show_ready(&shared);
         // Whoever is woken wakes the next.
         if taken.is_some() && !shared.ready.is_empty() {
             self.wake_one(&mut shared);

@@ -4,10 +4,13 @@ use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::Arc;
 
-use super::Scheduler;
+use super::{Scheduler, Shared, LEVEL, LOOK_NS};
+use crate::clock::wall_ns;
 
 /// A job.
 pub(super) struct Job {
+    /// Priority of its queue.
+    level: usize,
     /// The closure, alive until `run` returns, which waits for all helpers to leave.
     task: *const (dyn Fn(usize) + Sync),
     tasks: usize,
@@ -29,7 +32,8 @@ impl Job {
         self.next.load(Ordering::Relaxed) < self.tasks
     }
 
-    fn work(&self) {
+    /// Takes tasks until there are none, or until `leave` says so after one.
+    fn work(&self, mut leave: impl FnMut() -> bool) {
         // SAFETY: the caller is `run` itself or is counted in `helpers`, so the closure is alive.
         let task = unsafe { &*self.task };
         loop {
@@ -41,6 +45,9 @@ impl Job {
                 self.panicked.store(true, Ordering::Relaxed);
                 self.next.store(self.tasks, Ordering::Relaxed);
             }
+            if leave() {
+                return;
+            }
         }
     }
 }
@@ -51,6 +58,7 @@ pub(super) fn run(pool: &Scheduler, tasks: usize, task: &(dyn Fn(usize) + Sync))
     let task: *const (dyn Fn(usize) + Sync) =
         unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), _>(task) };
     let job = Arc::new(Job {
+        level: LEVEL.get(),
         task,
         tasks,
         next: AtomicUsize::new(0),
@@ -60,16 +68,16 @@ pub(super) fn run(pool: &Scheduler, tasks: usize, task: &(dyn Fn(usize) + Sync))
     {
         let mut shared = pool.shared();
         shared.jobs.push(job.clone());
-        pool.job_count.store(shared.jobs.len(), Ordering::Release);
+        pool.show_jobs(&shared);
         for _ in 1..tasks.min(pool.workers) {
             pool.wake_one(&mut shared);
         }
     }
-    job.work();
+    job.work(|| false);
     {
         let mut shared = pool.shared();
         shared.jobs.retain(|j| !Arc::ptr_eq(j, &job));
-        pool.job_count.store(shared.jobs.len(), Ordering::Release);
+        pool.show_jobs(&shared);
     }
     // Helpers are at their last task; it ends within its check interval.
     let mut spins = 0_u32;
@@ -87,26 +95,47 @@ pub(super) fn run(pool: &Scheduler, tasks: usize, task: &(dyn Fn(usize) + Sync))
 }
 
 impl Scheduler {
+    /// Shows what changed in `Shared::jobs`.
+    fn show_jobs(&self, shared: &Shared) {
+        let level = shared.jobs.iter().map(|j| j.level + 1).max().unwrap_or(0);
+        self.job_level.store(level, Ordering::Release);
+    }
+
     /// Whether a job has tasks left.
     pub(super) fn has_jobs(&self) -> bool {
-        self.job_count.load(Ordering::Relaxed) > 0
+        self.job_level.load(Ordering::Relaxed) > 0
             && self.shared().jobs.iter().any(|j| j.has_tasks())
     }
 
-    /// Takes part in a job, if there is one; `false` if there is none.
+    /// Whether a job has more right to a worker than the ready queues.
+    pub(super) fn has_urgent_jobs(&self) -> bool {
+        self.job_level.load(Ordering::Relaxed) > self.ready_level.load(Ordering::Relaxed)
+    }
+
+    /// Takes part in the job of the highest priority, if there is one; `false` if there is none. It is left between two tasks if a queue of
+    /// its priority or a higher one waits.
     pub(super) fn help(&self) -> bool {
-        if self.job_count.load(Ordering::Relaxed) == 0 {
+        if self.job_level.load(Ordering::Relaxed) == 0 {
             return false;
         }
         let job = {
             let shared = self.shared();
-            let Some(job) = shared.jobs.iter().find(|j| j.has_tasks()).cloned() else {
+            let best = shared.jobs.iter().filter(|j| j.has_tasks());
+            let Some(job) = best.max_by_key(|j| j.level).cloned() else {
                 return false;
             };
             job.helpers.fetch_add(1, Ordering::AcqRel);
             job
         };
-        job.work();
+        let mut looked = wall_ns();
+        job.work(|| {
+            let now = wall_ns();
+            if now.saturating_sub(looked) > LOOK_NS {
+                looked = now;
+                self.gather(now);
+            }
+            self.ready_level.load(Ordering::Relaxed) > job.level
+        });
         job.helpers.fetch_sub(1, Ordering::AcqRel);
         true
     }

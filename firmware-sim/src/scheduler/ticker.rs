@@ -11,8 +11,6 @@ use super::{worker, Scheduler};
 const TICK: Duration = Duration::from_millis(10);
 /// Ticks without work after which the ticker sleeps.
 const IDLE_TICKS: u32 = 50;
-/// Most workers, temporary ones included.
-const MAX_WORKERS: usize = 256;
 
 #[derive(Default)]
 pub(super) struct Ticker {
@@ -74,17 +72,26 @@ impl Scheduler {
 
     /// One tick; whether there is work.
     fn tick(&self) -> bool {
-        let (cores, active, stuck) = {
+        let (cores, active, more) = {
             let mut shared = self.shared();
             let active = self.serving.load(Ordering::SeqCst) > 0
                 || !shared.ready.is_empty()
                 || !shared.hot.is_empty();
             let all_busy =
                 self.parked.load(Ordering::SeqCst) == 0 && !self.polling.load(Ordering::SeqCst);
-            // Every worker has been inside a command for a tick while queues wait: let one more worker run.
-            let stuck = all_busy && shared.alive < MAX_WORKERS && shared.needs_worker();
-            if stuck {
-                shared.alive += 1;
+            // While queues wait there are as many workers that go on as there are cores: one more for each that has been inside one
+            // command for a tick. Which of the queues are served is left to shares and priorities.
+            let stuck = self.count_stuck(&mut shared);
+            self.stuck.store(stuck, Ordering::Relaxed);
+            let alive = self.alive.load(Ordering::Relaxed);
+            let wanted = all_busy && alive.saturating_sub(stuck) < self.workers;
+            let more = if wanted && shared.needs_worker() {
+                shared.free.pop()
+            } else {
+                None
+            };
+            if more.is_some() {
+                self.alive.fetch_add(1, Ordering::Relaxed);
             }
             (
                 shared
@@ -93,16 +100,35 @@ impl Scheduler {
                     .filter_map(|c| c.upgrade())
                     .collect::<Vec<_>>(),
                 active,
-                stuck,
+                more,
             )
         };
-        if stuck {
-            worker::spawn(Self::get(), None);
+        if let Some(number) = more {
+            worker::spawn(Self::get(), number);
         }
         self.look_after_others();
         // All of them tick.
         let busy = cores.iter().filter(|core| core.tick()).count();
         busy > 0 || active
+    }
+}
+
+impl Scheduler {
+    /// How many workers have been inside one command since the last tick.
+    fn count_stuck(&self, shared: &mut super::Shared) -> usize {
+        let mut stuck = 0;
+        for (beat, seen) in self.beats.iter().zip(&mut shared.seen) {
+            let now = beat.load(Ordering::Relaxed);
+            stuck += usize::from(now == *seen && now % 2 == 1);
+            *seen = now;
+        }
+        stuck
+    }
+
+    /// Whether there are more workers that go on than cores.
+    pub(super) fn has_surplus(&self) -> bool {
+        let alive = self.alive.load(Ordering::Relaxed);
+        alive.saturating_sub(self.stuck.load(Ordering::Relaxed)) > self.workers
     }
 }
 

@@ -6,15 +6,36 @@ use std::sync::Arc;
 
 use rustix::thread::{sched_getaffinity, sched_setaffinity, CpuSet};
 
-use super::Scheduler;
+use super::window::MAX_NS;
+use super::{Duty, Scheduler, Shared, NUMBER};
 use crate::clock::wall_ns;
 use crate::queue::{Queue, State};
 
-/// For how long a queue without work stays hot, ns.
-const HOT_NS: u64 = 500_000;
+/// Looks at doorbells between two looks at the clock: below a microsecond.
+const LOOKS: usize = 32;
 
-/// Starts a worker; one with an index is pinned to its core, one without ends when it has nothing to do.
-pub(super) fn spawn(pool: &'static Scheduler, index: Option<usize>) {
+/// What a worker has for itself.
+struct Worker {
+    /// `None`: a temporary one.
+    seat: Option<usize>,
+    duty: Duty,
+    /// The hot queues, as they were at a version of the list; it may be none at all.
+    hot: Vec<Arc<Queue>>,
+    version: u64,
+}
+
+impl Worker {
+    /// Keeps nothing of any chip.
+    fn let_go(&mut self) {
+        self.duty.leave();
+        self.hot.clear();
+        self.version = u64::MAX;
+    }
+}
+
+/// Starts a worker; one that has a seat is pinned to its core, one that has none ends when it is not needed.
+pub(super) fn spawn(pool: &'static Scheduler, number: usize) {
+    let index = (number < pool.workers).then_some(number);
     let name = index.map_or("mlu-extra".to_owned(), |i| format!("mlu-worker-{i}"));
     let spawned = std::thread::Builder::new().name(name).spawn(move || {
         // An unpinned worker that wakes is often placed on its waker's busy core.
@@ -23,11 +44,12 @@ pub(super) fn spawn(pool: &'static Scheduler, index: Option<usize>) {
             one.set(core);
             let _ = sched_setaffinity(None, &one);
         }
+        NUMBER.set(number);
         run(pool, index);
     });
     if let Err(error) = spawned {
         tracing::error!("no thread for a worker: {error}");
-        pool.shared().alive -= 1;
+        pool.ends(&mut pool.shared(), number);
     }
 }
 
@@ -42,9 +64,15 @@ pub(super) fn cores() -> Vec<usize> {
 }
 
 fn run(pool: &'static Scheduler, seat: Option<usize>) {
+    let mut worker = Worker {
+        seat,
+        duty: Duty::new(),
+        hot: Vec::new(),
+        version: u64::MAX,
+    };
     loop {
         // A queue's panics end in `serve`. What is left are bugs of the scheduler; the worker goes on in any case.
-        match catch_unwind(AssertUnwindSafe(|| turn(pool, seat))) {
+        match catch_unwind(AssertUnwindSafe(|| turn(pool, &mut worker))) {
             Ok(true) => {}
             Ok(false) => return,
             Err(_) => tracing::error!("bug: the scheduler panicked"),
@@ -53,30 +81,53 @@ fn run(pool: &'static Scheduler, seat: Option<usize>) {
 }
 
 /// One thing to do; `false` if the worker is to end.
-fn turn(pool: &'static Scheduler, seat: Option<usize>) -> bool {
-    if let Some(queue) = pool.take_ready() {
-        pool.serve(&queue);
-        return true;
+fn turn(pool: &'static Scheduler, worker: &mut Worker) -> bool {
+    if worker.seat.is_none() && pool.has_surplus() {
+        worker.let_go();
+        let mut shared = pool.shared();
+        pool.ends(&mut shared, NUMBER.get());
+        // Somebody who is not inside a command for long looks after what is left; if nobody is, the ticker starts another.
+        if !shared.ready.is_empty() {
+            pool.wake_one(&mut shared);
+        }
+        return false;
     }
-    if pool.help() {
-        return true;
+    if pool.has_urgent_jobs() {
+        worker.let_go();
+        if pool.help() {
+            return true;
+        }
+    }
+    if pool.has_ready() {
+        worker.duty.look();
+        if let Some(queue) = pool.take_ready(worker.duty.now()) {
+            pool.serve(&queue, worker);
+            return true;
+        }
+    }
+    if pool.has_jobs() {
+        worker.let_go();
+        if pool.help() {
+            return true;
+        }
     }
     if !pool.polling.swap(true, Ordering::SeqCst) {
-        let found = pool.poll();
+        let found = pool.poll(worker);
         pool.polling.store(false, Ordering::SeqCst);
         if let Some(queue) = found {
             // What became ready while this one polled was left to it.
             if pool.has_ready() {
                 pool.wake_one(&mut pool.shared());
             }
-            pool.serve(&queue);
+            pool.serve(&queue, worker);
             return true;
         }
         if pool.has_ready() || pool.has_jobs() {
             return true;
         }
     }
-    !pool.park(seat)
+    worker.let_go();
+    !pool.park(worker.seat)
 }
 
 /// Counts down when a worker is done with a queue, however that ended.
@@ -89,48 +140,62 @@ impl Drop for Serving<'_> {
 }
 
 impl Scheduler {
+    /// A temporary worker ends.
+    fn ends(&self, shared: &mut Shared, number: usize) {
+        self.alive.fetch_sub(1, Ordering::Relaxed);
+        if number >= self.workers {
+            shared.free.push(number);
+        }
+    }
+
     /// Serves a queue that is counted in `serving`.
-    fn serve(&self, queue: &Arc<Queue>) {
+    fn serve(&self, queue: &Arc<Queue>, worker: &mut Worker) {
         let _serving = Serving(self);
-        queue.serve();
+        queue.serve(&mut worker.duty);
     }
 
     /// Polls hot queues until one has work, which is returned `Running` and counted in `serving`, or there is something else to do, or none is
     /// left.
-    fn poll(&self) -> Option<Arc<Queue>> {
-        let mut version = u64::MAX;
-        let mut hot: Vec<Arc<Queue>> = Vec::new();
-        let mut spins = 0_u32;
-        let mut last_hot = wall_ns();
+    fn poll(&self, worker: &mut Worker) -> Option<Arc<Queue>> {
+        let mut looks = 0;
+        let mut last_hot = worker.duty.now();
+        // Whatever was before was no polling.
+        let mut fresh = true;
         loop {
-            let current = self.hot_version.load(Ordering::Acquire);
-            if current != version {
+            if self.hot_version.load(Ordering::Acquire) != worker.version {
                 let new = {
                     let shared = self.shared();
-                    version = self.hot_version.load(Ordering::Acquire);
+                    worker.version = self.hot_version.load(Ordering::Acquire);
                     shared.hot.clone()
                 };
                 // The old list ends here, without the lock: it may hold the last of a queue.
-                hot = new;
+                worker.hot = new;
             }
-            if self.has_ready() || self.has_jobs() || hot.is_empty() {
+            if self.has_ready() || self.has_jobs() || worker.hot.is_empty() {
                 return None;
             }
-            for queue in &hot {
-                if queue.has_work() && queue.change(State::Hot, State::Running) {
+            if let Some(queue) = self.best(&worker.hot) {
+                if queue.change(State::Hot, State::Running) {
                     self.serving.fetch_add(1, Ordering::SeqCst);
                     return Some(queue.clone());
                 }
+                continue;
             }
-            spins = spins.wrapping_add(1);
-            if spins.is_multiple_of(64) {
-                let now = wall_ns();
-                if hot.iter().any(|q| q.state() == State::Hot) {
+            looks += worker.hot.len();
+            if looks >= LOOKS {
+                looks = 0;
+                let passed = worker.duty.look();
+                let now = worker.duty.now();
+                if !std::mem::take(&mut fresh) {
+                    self.windows.polled(passed, now);
+                }
+                worker.duty.pause();
+                if worker.hot.iter().any(|q| q.state() == State::Hot) {
                     last_hot = now;
-                    self.cool(&hot, now);
-                } else if now.saturating_sub(last_hot) > HOT_NS {
+                    self.cool(&worker.hot, now);
+                } else if now.saturating_sub(last_hot) > MAX_NS / 2 {
                     // All are being served: their worker polls when it is done.
-                    self.cool(&hot, now);
+                    self.cool(&worker.hot, now);
                     return None;
                 }
             }
@@ -138,23 +203,28 @@ impl Scheduler {
         }
     }
 
-    /// Lets hot queues without work for long fall asleep.
+    /// Of hot queues with work, the one with the most right to be served.
+    fn best<'a>(&self, hot: &'a [Arc<Queue>]) -> Option<&'a Arc<Queue>> {
+        let working = hot
+            .iter()
+            .filter(|q| q.has_work() && q.state() == State::Hot);
+        working.min_by_key(|q| {
+            let level = std::cmp::Reverse(q.share.level());
+            (level, self.times.tag(&q.share))
+        })
+    }
+
+    /// Lets hot queues without work for long fall asleep, and takes out of the list what is not hot.
     fn cool(&self, hot: &[Arc<Queue>], now: u64) {
         for queue in hot {
-            if queue.state() == State::Hot && now.saturating_sub(queue.last_work()) > HOT_NS {
+            if queue.state() == State::Hot
+                && now.saturating_sub(queue.last_work()) > self.windows.window(&queue.gaps)
+            {
                 queue.rest();
             }
             // They come back to the list when they are empty again; until then it is nobody's to poll.
-            let cold = |queue: &Queue| {
-                matches!(queue.state(), State::Asleep | State::Blocked | State::Dead)
-            };
-            if cold(queue) {
-                let mut shared = self.shared();
-                // It may have become hot again meanwhile.
-                if cold(queue) {
-                    shared.hot.retain(|q| !Arc::ptr_eq(q, queue));
-                    self.hot_version.fetch_add(1, Ordering::Release);
-                }
+            if matches!(queue.state(), State::Asleep | State::Blocked | State::Dead) {
+                self.unlist(queue);
             }
         }
     }
@@ -171,7 +241,7 @@ impl Scheduler {
             return false;
         }
         let Some(worker) = seat else {
-            shared.alive -= 1;
+            self.ends(&mut shared, NUMBER.get());
             return true;
         };
         shared.parked.push(worker);
@@ -183,6 +253,9 @@ impl Scheduler {
                 .wait(shared)
                 .unwrap_or_else(|e| e.into_inner());
         }
+        drop(shared);
+        let woken = self.seats[worker].woken.load(Ordering::Relaxed);
+        self.windows.woke(wall_ns().saturating_sub(woken));
         false
     }
 }

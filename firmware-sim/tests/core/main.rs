@@ -13,6 +13,7 @@ mod peers;
 mod random;
 mod revocation;
 mod scheduling;
+mod sharing;
 mod speed;
 mod stress;
 mod telemetry;

@@ -79,8 +79,8 @@ fn no_wake_up_is_lost() {
             scope.spawn(move || {
                 for round in 0..1500_u64 {
                     queue.ok(queue.nop());
-                    // Around the end of the time for which it is polled.
-                    let pause = Duration::from_micros(480 + (round * (n as u64 + 7)) % 60);
+                    // Around the end of the time for which it is polled, which follows the pauses.
+                    let pause = Duration::from_micros(15 + (round * (n as u64 + 7)) % 300);
                     if round % 4 == 0 {
                         let start = Instant::now();
                         while start.elapsed() < pause {
