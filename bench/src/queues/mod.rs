@@ -2,6 +2,7 @@
 
 mod commands;
 mod copies;
+mod graph;
 mod killed;
 pub mod steady;
 mod wake;
@@ -64,6 +65,7 @@ pub fn run(transport: &dyn Transport, device: u32) -> Result<Vec<Row>> {
         Box::new(Floors::new(transport, device)?),
         Box::new(commands::Commands::new(transport, device)?),
         Box::new(wake::Wake::new(transport, device)?),
+        Box::new(graph::Graph::new(transport, device)?),
         Box::new(copies::Large::new(transport, device)?),
     ];
     if transport.name() != "embedded" {
