@@ -1,4 +1,4 @@
-//! Several processes on a local server. The other processes are this program, started again.
+//! Several processes on a local server.
 
 mod hostile;
 mod processes;
@@ -15,20 +15,8 @@ type Check = Result<(), Box<dyn std::error::Error>>;
 type Test = (&'static str, fn() -> Check);
 
 fn main() -> ExitCode {
-    if let Some(role) = std::env::var_os("VMLU_TEST_ROLE") {
-        return match processes::child(&role.to_string_lossy()) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("{error}");
-                ExitCode::FAILURE
-            }
-        };
-    }
     let arguments = Arguments::from_args();
     let tests: &[Test] = &[
-        ("contexts_are_apart", processes::contexts_are_apart),
-        ("killed_with_a_hang", processes::killed_with_a_hang),
-        ("killed_idle", processes::killed_idle),
         ("same_weights", processes::same_weights),
         ("garbage", hostile::garbage),
         ("sealed_memory", hostile::sealed_memory),
@@ -38,10 +26,16 @@ fn main() -> ExitCode {
         ("chip_is_lost", hostile::chip_is_lost),
         ("path_is_claimed", hostile::path_is_claimed),
     ];
-    let trials = tests.iter().map(|(name, run)| {
+    let plain = tests.iter().map(|(name, run)| {
         Trial::test(format!("local::{name}"), move || {
             run().map_err(|e| e.to_string().into())
         })
     });
-    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+    let several = vmlu_tests::processes::CASES.iter().map(|(name, case)| {
+        Trial::test(format!("local::{name}"), move || {
+            processes::run(*case).map_err(|e| e.to_string().into())
+        })
+    });
+    let trials = plain.chain(several).collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
 }

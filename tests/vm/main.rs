@@ -43,24 +43,25 @@ fn main() -> ExitCode {
             }));
         }
     }
-    for case in vmlu_tests::suite::CASES {
+    let suite = vmlu_tests::suite::CASES
+        .iter()
+        .map(|case| ("suite", "mlu-suite", case.name));
+    let several = vmlu_tests::processes::CASES
+        .iter()
+        .map(|(name, _)| ("processes", "mlu-processes", *name));
+    for (file, program, name) in suite.chain(several) {
         let lab = lab.clone();
-        trials.push(Trial::test(
-            format!("vm::suite::{}", case.name),
-            move || {
-                let output = lab
-                    .vm()
-                    .and_then(|vm| {
-                        vm.exec(&format!("MLU_TRANSPORT=kernel mlu-suite {}", case.name))
-                    })
-                    .map_err(|error| format!("{error:#}"))?;
-                if output.code == 0 {
-                    return Ok(());
-                }
-                let (code, stderr) = (output.code, output.stderr);
-                Err(format!("exit code {code}\n{stderr}\n{}", lab.logs()).into())
-            },
-        ));
+        trials.push(Trial::test(format!("vm::{file}::{name}"), move || {
+            let output = lab
+                .vm()
+                .and_then(|vm| vm.exec(&format!("MLU_TRANSPORT=kernel {program} {name}")))
+                .map_err(|error| format!("{error:#}"))?;
+            if output.code == 0 {
+                return Ok(());
+            }
+            let (code, stderr) = (output.code, output.stderr);
+            Err(format!("exit code {code}\n{stderr}\n{}", lab.logs()).into())
+        }));
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
     lab.close();
