@@ -10,7 +10,7 @@ mod wake;
 use std::hint::spin_loop;
 
 use vmlu::transport::Transport;
-use vmlu::{Context, Queue, Result};
+use vmlu::{Context, Queue, Result, Status};
 
 use crate::floors::{self, Copies};
 use crate::row::{Row, Samples};
@@ -65,9 +65,20 @@ pub fn run(transport: &dyn Transport, device: u32) -> Result<Vec<Row>> {
         Box::new(Floors::new(transport, device)?),
         Box::new(commands::Commands::new(transport, device)?),
         Box::new(wake::Wake::new(transport, device)?),
-        Box::new(graph::Graph::new(transport, device)?),
         Box::new(copies::Large::new(transport, device)?),
     ];
+    match graph::Graph::new(transport, device) {
+        Ok(group) => groups.push(Box::new(group)),
+        Err(error)
+            if matches!(
+                error.status(),
+                Status::UnknownFunction | Status::NotSupported
+            ) =>
+        {
+            eprintln!("graphs are not measured: {error}");
+        }
+        Err(error) => return Err(error),
+    }
     if transport.name() != "embedded" {
         groups.push(Box::new(killed::Killed::new(transport, device)));
     }
