@@ -15,6 +15,7 @@ use kernel::{
 
 use crate::{
     abi::{
+        event::EventKind,
         ioctl::{DeviceInfo, UAPI_VERSION},
         pci::{MAX_QUEUES, VENDOR_ID},
         regs::CardState,
@@ -23,6 +24,7 @@ use crate::{
         Wire,
     },
     context::Context,
+    counters::Counters,
     ext::{
         bound::BoundGate,
         pages::PageSet,
@@ -30,9 +32,11 @@ use crate::{
         periodic::Periodic,
         wait::{new_wait_queue, WaitQueue},
     },
+    nodes,
     queue::Queue,
     regs::Registers,
     rpc::RpcChannel,
+    stream::{record, Stream, Subscribers},
     watch::Watch,
 };
 
@@ -45,8 +49,8 @@ const GONE: u32 = 2;
 
 /// A chip.
 ///
-/// Lock order: a context's lock, then `rpc`, then the others; none of the others is held while another is taken. User memory is touched
-/// under none of them.
+/// Lock order: a context's lock, then `rpc`, then the others; none of the others is held while another is taken, but for a file's stream,
+/// which is the last. User memory is touched under none of them.
 #[pin_data]
 pub(crate) struct Card {
     pdev: ARef<pci::Device>,
@@ -66,6 +70,11 @@ pub(crate) struct Card {
     /// Queues by their index on the card.
     #[pin]
     queues: SpinLock<KVVec<Option<Arc<Queue>>>>,
+    /// Files of the chip that hear of its events.
+    #[pin]
+    subscribers: Mutex<Subscribers>,
+    /// What is counted.
+    pub(crate) counters: Arc<Counters>,
     #[pin]
     contexts: Mutex<KVec<Arc<Context>>>,
     /// Holds a reference to this card; `shutdown` breaks the circle.
@@ -97,6 +106,8 @@ impl Card {
                 rpc <- new_mutex!(None),
                 rpc_event <- new_wait_queue!("mlu_rpc"),
                 queues <- new_spinlock!(queues),
+                subscribers <- new_mutex!(Subscribers::new()),
+                counters: Counters::new()?,
                 contexts <- new_mutex!(KVec::new()),
                 watch <- new_mutex!(None),
             }? Error),
@@ -132,6 +143,16 @@ impl Card {
     /// Sets the chip's number.
     pub(crate) fn set_number(&self, number: u32) {
         self.number.store(number, Relaxed);
+    }
+
+    /// The chip's number.
+    pub(crate) fn number(&self) -> u32 {
+        self.number.load(Relaxed)
+    }
+
+    /// Where the chip sits.
+    pub(crate) fn location(&self) -> Location {
+        self.location
     }
 
     /// Sets how many vectors raise events.
@@ -222,16 +243,55 @@ impl Card {
 
     fn wake_everybody(&self) {
         self.rpc_event.wake_all();
-        for queue in self.queues.lock().iter().flatten() {
-            queue.wake_all();
+        self.for_queues(|queue| queue.wake_all(self));
+        for context in self.contexts.lock().iter() {
+            context.stream().wake();
         }
     }
 
-    /// Wakes those whose value was reached although no event came.
-    pub(crate) fn signal_overdue(&self) {
-        for queue in self.queues.lock().iter().flatten() {
-            queue.signal_if_reached();
+    /// Calls `f` with each queue, under no lock.
+    fn for_queues(&self, mut f: impl FnMut(&Queue)) {
+        let mut from = 0;
+        loop {
+            let queues = self.queues.lock();
+            let next = (from..queues.len()).find_map(|at| Some((at, queues[at].clone()?)));
+            drop(queues);
+            let Some((at, queue)) = next else {
+                return;
+            };
+            f(&queue);
+            from = at + 1;
         }
+    }
+
+    /// Looks for values that were reached although no event came. Returns whether to look again soon: an event may still be on its way.
+    pub(crate) fn rescue_waiters(&self) -> bool {
+        let mut again = false;
+        self.for_queues(|queue| again |= queue.rescue(self));
+        again
+    }
+
+    /// Chooses the events of this chip that a file hears of.
+    pub(crate) fn subscribe(&self, stream: &Arc<Stream>, kinds: u64) -> Result {
+        self.subscribers.lock().set(stream, kinds)
+    }
+
+    /// Tells those who want to know of an event about the context with an index that the card named.
+    pub(crate) fn tell(&self, kind: EventKind, context: u32, value: u64) {
+        let handle = self
+            .contexts
+            .lock()
+            .iter()
+            .find(|c| c.index() == context)
+            .map_or(0, |c| c.handle());
+        self.tell_of(kind, handle, value);
+    }
+
+    /// Tells those who want to know of an event about `object`.
+    pub(crate) fn tell_of(&self, kind: EventKind, object: u64, value: u64) {
+        let record = record(kind, self.number(), object, value);
+        self.subscribers.lock().tell(kind, &record);
+        nodes::tell(kind, &record);
     }
 
     /// Enters a queue at its index.
@@ -256,27 +316,28 @@ impl Card {
     }
 
     /// Something happened to the queue with an index that the card named.
-    pub(crate) fn signal_queue(&self, index: u32) {
-        if let Some(Some(queue)) = self.queues.lock().get(index as usize) {
-            queue.signal();
+    pub(crate) fn signal_queue(&self, index: u32, kind: EventKind, value: u64) {
+        let queue = self.queues.lock().get(index as usize).cloned().flatten();
+        if let Some(queue) = queue {
+            queue.tell(self, kind, value);
+            queue.signal(self);
         }
     }
 
     /// Something may have happened to any queue.
     pub(crate) fn signal_all_queues(&self) {
-        for queue in self.queues.lock().iter().flatten() {
-            queue.signal();
-        }
+        self.for_queues(|queue| queue.signal(self));
         self.rpc_event.wake_all();
     }
 
     /// The context with an index that the card named was stopped.
     pub(crate) fn stop_context(&self, index: u32, status: Status) {
-        for queue in self.queues.lock().iter().flatten() {
+        self.tell(EventKind::ContextStopped, index, status.raw().into());
+        self.for_queues(|queue| {
             if queue.context_index() == index {
-                queue.end(status);
+                queue.end(self, status);
             }
-        }
+        });
     }
 
     /// Enters a context. From now on the card is watched.
@@ -317,7 +378,7 @@ impl Card {
     pub(crate) fn device_info(&self) -> DeviceInfo {
         let mut info = DeviceInfo::zeroed();
         let at = self.location;
-        info.device = self.number.load(Relaxed);
+        info.device = self.number();
         info.uapi_version = UAPI_VERSION;
         info.pci_domain = at.domain;
         info.pci_bus = at.bus;

@@ -6,14 +6,15 @@ use kernel::{
     fs::File,
     mm::virt::VmaNew,
     prelude::*,
-    sync::{Arc, ArcBorrow},
+    sync::{poll::PollTable, Arc, ArcBorrow},
+    uaccess::UserSliceWriter,
 };
 
 use crate::{
     abi::ioctl as abi,
     context::Context,
     control,
-    ext::chardev::FileOperations,
+    ext::chardev::{ready, FileOperations},
     ioctl::{read, update, write},
     nodes::{self, MAX_CHIPS},
 };
@@ -50,6 +51,10 @@ impl FileOperations for ChipFile {
                 }
                 control::processes(context.card(), arg)
             }),
+            abi::SUBSCRIBE => {
+                let kinds = control::kinds(&read(at)?, control::CHIP_KINDS)?;
+                context.subscribe(kinds)
+            }
             abi::MEM_ALLOC => update(at, |arg| context.mem_alloc(arg)),
             abi::MEM_FREE => context.mem_free(&read(at)?),
             abi::HOST_ALLOC => update(at, |arg| context.host_alloc(arg)),
@@ -64,9 +69,32 @@ impl FileOperations for ChipFile {
                 waited
             }
             abi::QUEUE_ERROR => update(at, |arg| context.queue_error(arg)),
+            abi::QUEUE_ARM => context.queue_arm(&read(at)?),
+            abi::GRAPH_CREATE => update(at, |arg| context.graph_create(arg)),
+            abi::GRAPH_DESTROY => context.graph_destroy(&read(at)?),
+            abi::GRAPH_UPDATE => context.graph_update(&read(at)?),
+            abi::TIMELINE_EXPORT => update(at, |arg| context.timeline_export(arg)),
+            abi::TIMELINE_IMPORT => update(at, |arg| context.timeline_import(arg)),
+            abi::TIMELINE_RELEASE => context.timeline_release(&read(at)?),
+            abi::TIMELINE_READ => update(at, |arg| context.timeline_read(arg)),
             _ => Err(ENOTTY),
         }?;
         Ok(0)
+    }
+
+    fn read(context: ArcBorrow<'_, Context>, file: &File, to: UserSliceWriter) -> Result<usize> {
+        let is_alive = || context.card().is_alive();
+        context.stream().read(file, to, is_alive)
+    }
+
+    fn poll(context: ArcBorrow<'_, Context>, file: &File, table: PollTable<'_>) -> u32 {
+        let mask = context.stream().poll(file, table);
+        // After the caller was entered, or he would miss it.
+        if context.card().is_alive() {
+            mask
+        } else {
+            mask | ready::DEAD
+        }
     }
 
     fn mmap(context: ArcBorrow<'_, Context>, vma: &VmaNew) -> Result {

@@ -32,6 +32,7 @@ use crate::{
     memory::HostMemory,
     queue::Queue,
     rpc::RpcError,
+    stream::Stream,
 };
 
 /// What can be mapped at an offset of the file.
@@ -112,6 +113,7 @@ pub(crate) struct Context {
     index: u32,
     kick: Arc<DevicePage>,
     kick_offset: u64,
+    stream: Arc<Stream>,
     #[pin]
     inner: Mutex<Inner>,
 }
@@ -155,14 +157,15 @@ impl Context {
         };
         inner.add_area(kick_offset, Area::Device(kick.clone()))?;
         Arc::pin_init(
-            pin_init!(Self {
+            try_pin_init!(Self {
                 card: card.clone(),
                 handle: made.context,
                 index: made.index,
                 kick,
                 kick_offset,
+                stream: Stream::new()?,
                 inner <- new_mutex!(inner),
-            }),
+            }? Error),
             GFP_KERNEL,
         )
     }
@@ -180,6 +183,19 @@ impl Context {
     /// The firmware's index.
     pub(crate) fn index(&self) -> u32 {
         self.index
+    }
+
+    /// What its reader is told.
+    pub(crate) fn stream(&self) -> &Arc<Stream> {
+        &self.stream
+    }
+
+    /// `SUBSCRIBE`.
+    pub(crate) fn subscribe(&self, kinds: u64) -> Result {
+        self.stream.prepare()?;
+        // Under the lock: a card that is gone has no list any more that would be emptied.
+        let _inner = self.lock()?;
+        self.card.subscribe(&self.stream, kinds)
     }
 
     /// Offset for mmap of the kick page.
@@ -231,7 +247,7 @@ impl Context {
         }
         for queue in inner.queues.values() {
             self.card.remove_queue(queue.index());
-            queue.end(Status::DeviceLost);
+            queue.end(&self.card, Status::DeviceLost);
             queue.detach();
         }
         for host in inner.host.values() {
@@ -241,15 +257,21 @@ impl Context {
 
     /// The file is released: nobody uses the context, and nothing of it is mapped.
     pub(crate) fn close(this: Arc<Self>) {
+        // Taking out does not fail.
+        let _ = this.card.subscribe(&this.stream, 0);
         // Before the card gives the indices to other queues.
         for queue in this.inner.lock().queues.values() {
             this.card.remove_queue(queue.index());
-            queue.end(Status::QueueDestroyed);
+            queue.end(&this.card, Status::QueueDestroyed);
         }
         // After this the card does not use the context's memory.
         destroy(&this.card, this.handle);
         let mut inner = this.inner.lock();
         inner.file = None;
+        // The interrupt thread may hold a queue a little longer; the card does not use it any more.
+        for queue in inner.queues.values() {
+            queue.detach();
+        }
         inner.queues = RBTree::new();
         inner.host = RBTree::new();
         inner.areas = RBTree::new();

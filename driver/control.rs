@@ -5,12 +5,13 @@
 use kernel::{
     fs::File,
     prelude::*,
-    sync::Arc,
-    uaccess::{UserPtr, UserSlice},
+    sync::{poll::PollTable, Arc},
+    uaccess::{UserPtr, UserSlice, UserSliceWriter},
 };
 
 use crate::{
     abi::{
+        event::EventKind,
         ioctl as abi,
         rpc::{self, Function, Process, ProcessList, MAX_PROCESSES},
         Wire,
@@ -19,6 +20,7 @@ use crate::{
     ext::{chardev::FileOperations, task},
     ioctl::{read, update},
     nodes,
+    stream::{bit, Stream},
 };
 
 const HEAD: usize = core::mem::size_of::<ProcessList>();
@@ -74,8 +76,32 @@ pub(crate) fn processes(card: &Card, arg: &mut abi::ProcessesRead) -> Result {
     Ok(())
 }
 
+/// Kinds of events of a chip itself, which every file may hear of.
+const CARD_KINDS: u64 =
+    bit(EventKind::ContextStopped) | bit(EventKind::Xid) | bit(EventKind::Link);
+/// Kinds that a chip's file may ask for: also what happens to its own queues.
+pub(crate) const CHIP_KINDS: u64 =
+    CARD_KINDS | bit(EventKind::Timeline) | bit(EventKind::QueueError);
+
+/// The kinds of events that a `SUBSCRIBE` asks for, of those that are `allowed`.
+pub(crate) fn kinds(arg: &abi::Subscribe, allowed: u64) -> Result<u64> {
+    if arg.flags != 0 || arg.kinds & !allowed != 0 {
+        return Err(EINVAL);
+    }
+    Ok(arg.kinds)
+}
+
 /// An open control file.
-pub(crate) struct ControlFile;
+pub(crate) struct ControlFile {
+    stream: Arc<Stream>,
+}
+
+impl Drop for ControlFile {
+    fn drop(&mut self) {
+        // Taking out does not fail.
+        let _ = nodes::subscribe(&self.stream, 0);
+    }
+}
 
 fn chip(number: u32) -> Result<Arc<Card>> {
     nodes::chip(number).ok_or(ENODEV)
@@ -85,10 +111,11 @@ impl FileOperations for ControlFile {
     type Ptr = KBox<Self>;
 
     fn open(_minor: u32, _file: &File) -> Result<KBox<Self>> {
-        Ok(KBox::new(Self, GFP_KERNEL)?)
+        let stream = Stream::new()?;
+        Ok(KBox::new(Self { stream }, GFP_KERNEL)?)
     }
 
-    fn ioctl(_this: &Self, command: u32, at: usize) -> Result<isize> {
+    fn ioctl(this: &Self, command: u32, at: usize) -> Result<isize> {
         match command {
             abi::INFO => update(at, |arg: &mut abi::DeviceInfo| {
                 if arg.reserved0 != 0 || arg.reserved1 != [0; 2] {
@@ -108,6 +135,11 @@ impl FileOperations for ControlFile {
             abi::PROCESSES => update(at, |arg: &mut abi::ProcessesRead| {
                 processes(&*chip(arg.device)?, arg)
             }),
+            abi::SUBSCRIBE => {
+                let kinds = kinds(&read(at)?, CARD_KINDS)?;
+                this.stream.prepare()?;
+                nodes::subscribe(&this.stream, kinds)
+            }
             abi::INJECT => {
                 if !task::is_admin() {
                     return Err(EPERM);
@@ -121,5 +153,13 @@ impl FileOperations for ControlFile {
             _ => Err(ENOTTY),
         }?;
         Ok(0)
+    }
+
+    fn read(this: &Self, file: &File, to: UserSliceWriter) -> Result<usize> {
+        this.stream.read(file, to, || true)
+    }
+
+    fn poll(this: &Self, file: &File, table: PollTable<'_>) -> u32 {
+        this.stream.poll(file, table)
     }
 }

@@ -121,23 +121,32 @@ impl VectorHandler {
 
     fn dispatch(&self, ring: &mut EventRing, event: Event) {
         let card = &self.card;
+        card.counters.event();
         match EventKind::from_raw(event.kind) {
-            Some(EventKind::Timeline | EventKind::QueueError) => card.signal_queue(event.object),
+            Some(kind @ (EventKind::Timeline | EventKind::QueueError)) => {
+                card.signal_queue(event.object, kind, event.value)
+            }
             Some(EventKind::ContextStopped) => {
                 let status = u32::try_from(event.value).ok().and_then(Status::from_raw);
                 card.stop_context(event.object, status.unwrap_or(Status::ContextStopped));
             }
             Some(EventKind::Rpc) => card.rpc_event.wake_all(),
-            Some(EventKind::Xid) if ring.may_log() => {
-                dev_warn!(
-                    card.pdev(),
-                    "xid {} (context {})\n",
-                    event.value,
-                    event.object
-                );
+            Some(EventKind::Xid) => {
+                card.tell(EventKind::Xid, event.object, event.value);
+                if ring.may_log() {
+                    dev_warn!(
+                        card.pdev(),
+                        "xid {} (context {})\n",
+                        event.value,
+                        event.object
+                    );
+                }
+            }
+            Some(EventKind::Link) => {
+                card.tell_of(EventKind::Link, event.object.into(), event.value)
             }
             // New kinds are for newer drivers.
-            Some(EventKind::Xid | EventKind::Link) | None => {}
+            None => {}
         }
     }
 
@@ -172,6 +181,7 @@ impl VectorHandler {
 
 impl Handler for VectorHandler {
     fn handle(&self) {
+        self.card.counters.interrupt();
         // The ring is as large as its own layout says, so no access fails.
         let _ = self.drain();
     }

@@ -20,19 +20,24 @@ mod abi;
 #[path = "kernel/mod.rs"]
 mod ext;
 
+mod arm;
 mod boot;
 mod card;
 mod chip_file;
 mod context;
 mod control;
+mod counters;
 mod driver;
 mod event;
+mod graph;
 mod ioctl;
 mod memory;
 mod nodes;
 mod queue;
 mod regs;
 mod rpc;
+mod stream;
+mod timeline;
 mod watch;
 
 /// This module, for files that keep it loaded.

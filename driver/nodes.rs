@@ -3,19 +3,25 @@
 //! Device nodes and the table of chips.
 
 use kernel::{
+    debugfs::Dir,
     prelude::*,
     sync::{aref::ARef, Arc},
 };
 
 use crate::{
-    abi::ioctl::{CONTROL_NODE, NODE, VENDOR_CONTROL_NODE, VENDOR_NODE},
+    abi::{
+        event::EventKind,
+        ioctl::{EventRecord, CONTROL_NODE, NODE, VENDOR_CONTROL_NODE, VENDOR_NODE},
+    },
     card::Card,
     chip_file::ChipFile,
     control::ControlFile,
+    counters::{Counters, Shown},
     ext::{
         chardev::{CharDevice, Class, DeviceNumber, Node},
         registry,
     },
+    stream::{Stream, Subscribers},
 };
 
 /// Chips that the module drives at most: bits of `ioctl::DeviceCount::mask`.
@@ -26,6 +32,9 @@ pub(crate) struct State {
     chips: [Option<Arc<Card>>; MAX_CHIPS as usize],
     chip_numbers: DeviceNumber,
     classes: Classes,
+    /// Control files that hear of the events of all chips.
+    subscribers: Subscribers,
+    debug: Dir,
 }
 
 #[derive(Clone)]
@@ -66,6 +75,8 @@ impl Registered {
             chips: [const { None }; MAX_CHIPS as usize],
             chip_numbers: chip_files.first(),
             classes,
+            subscribers: Subscribers::new(),
+            debug: Dir::new(c"mlu"),
         })?;
         Ok(Self {
             _control: control,
@@ -85,6 +96,7 @@ impl Drop for Registered {
 pub(crate) struct ChipNodes {
     number: u32,
     nodes: Option<[Node; 2]>,
+    shown: Option<Shown>,
 }
 
 impl ChipNodes {
@@ -93,15 +105,30 @@ impl ChipNodes {
         let found = registry::with(|state| {
             let number = state.chips.iter().position(Option::is_none).ok_or(ENOSPC)?;
             state.chips[number] = Some(card.clone());
-            Ok::<_, Error>((number as u32, state.chip_numbers, state.classes.clone()))
+            let (classes, debug) = (state.classes.clone(), state.debug.clone());
+            Ok::<_, Error>((number as u32, state.chip_numbers, classes, debug))
         });
-        let (number, numbers, classes) = found.ok_or(ENODEV)??;
+        let (number, numbers, classes, debug) = found.ok_or(ENODEV)??;
         card.set_number(number);
         // From here on an error takes the entry back.
         let mut this = Self {
             number,
             nodes: None,
+            shown: None,
         };
+        let at = card.location();
+        let shown = Counters::show(
+            &card.counters,
+            &debug,
+            fmt!(
+                "{:04x}:{:02x}:{:02x}.{}",
+                at.domain,
+                at.bus,
+                at.device,
+                at.function
+            ),
+        )?;
+        this.shown = Some(shown);
         let pdev: ARef<kernel::device::Device> = card.device().into();
         let parent = Some(&*pdev);
         this.nodes = Some([
@@ -130,6 +157,7 @@ impl ChipNodes {
 impl Drop for ChipNodes {
     fn drop(&mut self) {
         self.nodes = None;
+        self.shown = None;
         let card = registry::with(|state| state.chips[self.number as usize].take());
         drop(card);
     }
@@ -138,6 +166,16 @@ impl Drop for ChipNodes {
 /// The chip with a number.
 pub(crate) fn chip(number: u32) -> Option<Arc<Card>> {
     registry::with(|state| state.chips.get(number as usize)?.clone())?
+}
+
+/// Chooses the events of all chips that a control file hears of.
+pub(crate) fn subscribe(stream: &Arc<Stream>, kinds: u64) -> Result {
+    registry::with(|state| state.subscribers.set(stream, kinds)).ok_or(ENODEV)?
+}
+
+/// Tells the control files of an event.
+pub(crate) fn tell(kind: EventKind, record: &EventRecord) {
+    registry::with(|state| state.subscribers.tell(kind, record));
 }
 
 /// Bit `n` is set if chip `n` is there.

@@ -7,22 +7,24 @@ use kernel::{
     page::PAGE_SIZE,
     prelude::*,
     sync::{
-        atomic::{Acquire, Atomic, Release},
+        atomic::{Acquire, Atomic, Full, Relaxed, Release},
         barrier, Arc, SpinLock, UniqueArc,
     },
 };
 
 use crate::{
     abi::{
+        event::EventKind,
         ioctl,
         pci::{doorbell_page, doorbell_slot, BAR_DOORBELL},
         queue::{
-            ARM_NONE, MAX_RING_UNITS, MIN_RING_UNITS, PRIORITY_HIGH, STATUS_ERROR, STATUS_SIZE,
-            STATUS_TIMELINE, UNIT,
+            ARM_NONE, FLAG_HOST_TIMELINE, MAX_RING_UNITS, MIN_RING_UNITS, PRIORITY_HIGH,
+            STATUS_ERROR, STATUS_SIZE, STATUS_TIMELINE, UNIT,
         },
         rpc::{self, Function},
         status::Status,
     },
+    arm::{Armed, NewArm, Outcome},
     card::Card,
     context::{new_offset, Area, Context, Inner},
     ext::{
@@ -32,6 +34,7 @@ use crate::{
     },
     memory::CardMemory,
     rpc::{status_error, RpcError},
+    stream::{record, Stream},
 };
 
 /// Largest share of a queue within its priority.
@@ -43,7 +46,10 @@ pub(crate) struct Queue {
     handle: u64,
     index: u32,
     context_index: u32,
-    ring: CardMemory,
+    /// Of the file that made it.
+    stream: Arc<Stream>,
+    /// `None`: a host timeline.
+    ring: Option<CardMemory>,
     status: CardMemory,
     /// The driver's alone: the value of which the card is to tell.
     arm: CardMemory,
@@ -53,11 +59,19 @@ pub(crate) struct Queue {
     doorbell_offset: u64,
     /// Why the queue works no more; 0 while it does.
     ended: Atomic<u32>,
-    /// What stands in the arm word: the smallest value that somebody waits for.
+    /// Whom to tell of what.
     #[pin]
-    armed: SpinLock<u64>,
+    armed: SpinLock<Armed>,
     #[pin]
     waiters: WaitQueue,
+    /// Events of the card that were handled.
+    signals: Atomic<u64>,
+    /// Times that [`Self::rescue`] woke the waiters.
+    rescues: Atomic<u64>,
+    /// The error that stood in the status page with the last event.
+    seen_error: Atomic<u32>,
+    /// `signals` plus one when a reached value was found for which no event had come yet; see [`Self::rescue`].
+    suspected: Atomic<u64>,
 }
 
 /// How a wait ended.
@@ -71,6 +85,11 @@ pub(crate) struct Waited {
 }
 
 impl Queue {
+    /// Handle of the firmware.
+    pub(crate) fn handle(&self) -> u64 {
+        self.handle
+    }
+
     /// Index on the card.
     pub(crate) fn index(&self) -> u32 {
         self.index
@@ -115,45 +134,109 @@ impl Queue {
         }
     }
 
+    /// What has become of an armed value, if anything. Does not sleep.
+    fn outcome(&self, card: &Card, value: u64) -> Option<Outcome> {
+        // In this order, as in `look`.
+        let error = self.error();
+        let alive = card.is_alive();
+        let timeline = self.timeline();
+        if timeline >= value {
+            Some(Outcome::Reached(timeline))
+        } else if !alive {
+            Some(Outcome::Failed(Status::DeviceLost.raw()))
+        } else {
+            (error != 0).then_some(Outcome::Failed(error))
+        }
+    }
+
     /// Asks the card for an event once the timeline has reached `value`.
     fn arm(&self, value: u64) {
         let mut armed = self.armed.lock();
-        if value < *armed {
-            *armed = value;
-            // The page is as large as a word.
-            let _ = self.arm.pages().store64(0, value);
-        }
+        self.set_word(&mut armed, value, false);
         drop(armed);
         // The card writes the timeline, then reads the arm word; the caller reads the timeline after this.
         barrier::smp_mb(barrier::Full);
     }
 
-    /// An event came: nothing is armed, and all waiters look, and arm again if they must.
-    pub(crate) fn signal(&self) {
-        let mut armed = self.armed.lock();
-        *armed = ARM_NONE;
-        let _ = self.arm.pages().store64(0, ARM_NONE);
-        drop(armed);
-        self.waiters.wake_all();
-    }
-
-    /// Wakes all waiters.
-    pub(crate) fn wake_all(&self) {
-        self.waiters.wake_all();
-    }
-
-    /// Makes up for an event that did not come: a value that somebody waits for was reached.
-    pub(crate) fn signal_if_reached(&self) {
-        let armed = *self.armed.lock();
-        if armed != ARM_NONE && (self.timeline() >= armed || self.error() != 0) {
-            self.signal();
+    /// Sets the arm word to `value`; unless `raise`, only if that makes it smaller.
+    fn set_word(&self, armed: &mut Armed, value: u64, raise: bool) {
+        if value < armed.word || raise && value != armed.word {
+            armed.word = value;
+            // The page is as large as a word.
+            let _ = self.arm.pages().store64(0, value);
         }
     }
 
-    /// Ends the queue: waiters get `status`.
-    pub(crate) fn end(&self, status: Status) {
-        let _ = self.ended.cmpxchg(0, status.raw(), Release);
+    /// Fires what is due, then asks the card for an event about the first of the rest; returns how many were fired.
+    ///
+    /// With `raise` the word forgets what sleeping threads wait for, so that they must be woken afterwards.
+    fn settle(&self, card: &Card, raise: bool) -> u64 {
+        let mut fired = 0;
+        loop {
+            let mut armed = self.armed.lock();
+            let due = armed.take_due(|value| self.outcome(card, value));
+            if let Some((due, outcome)) = due {
+                drop(armed);
+                due.fire(card.number(), self.handle, outcome);
+                fired += 1;
+                continue;
+            }
+            let first = armed.first();
+            self.set_word(&mut armed, first, raise);
+            drop(armed);
+            // As in `arm`.
+            barrier::smp_mb(barrier::Full);
+            if first == ARM_NONE || self.outcome(card, first).is_none() {
+                return fired;
+            }
+        }
+    }
+
+    /// An event came: what is due is fired, and all waiters look, and arm again if they must.
+    pub(crate) fn signal(&self, card: &Card) {
+        self.seen_error.store(self.error(), Relaxed);
+        self.signals.fetch_add(1, Full);
+        self.settle(card, true);
         self.waiters.wake_all();
+    }
+
+    /// The chip's state changed: everybody looks.
+    pub(crate) fn wake_all(&self, card: &Card) {
+        self.settle(card, true);
+        self.waiters.wake_all();
+    }
+
+    /// Tells the file that has the queue of an event, if it wants to know.
+    pub(crate) fn tell(&self, card: &Card, kind: EventKind, value: u64) {
+        if self.stream.wants(kind) {
+            self.stream
+                .push(record(kind, card.number(), self.handle, value));
+        }
+    }
+
+    /// Looks for an event that did not come: a value that somebody waits for was reached, and at the look before it was so already, with
+    /// no event in between. Makes up for it, and counts whom that helped. Returns whether to look again soon.
+    pub(crate) fn rescue(&self, card: &Card) -> bool {
+        let word = self.armed.lock().word;
+        let signals = self.signals.load(Acquire);
+        let reached = self.timeline() >= word || self.error() != self.seen_error.load(Relaxed);
+        if word == ARM_NONE || !reached {
+            return false;
+        }
+        if self.suspected.xchg(signals + 1, Relaxed) != signals + 1 {
+            return true;
+        }
+        self.rescues.fetch_add(1, Full);
+        self.seen_error.store(self.error(), Relaxed);
+        card.counters.rescued(self.settle(card, true));
+        self.waiters.wake_all();
+        false
+    }
+
+    /// Ends the queue: waiters get `status`.
+    pub(crate) fn end(&self, card: &Card, status: Status) {
+        let _ = self.ended.cmpxchg(0, status.raw(), Release);
+        self.wake_all(card);
     }
 
     /// Waits until the timeline has reached `value`, at most until `deadline` (CLOCK_MONOTONIC, ns; `None` for ever).
@@ -164,14 +247,23 @@ impl Queue {
             Some(result) => result,
             None if deadline == Some(0) => Err(ETIME),
             None => {
+                let mut before = (0, 0);
                 let ended = self.waiters.wait_interruptible(deadline, || {
                     self.look(card, value).or_else(|| {
+                        before = (self.signals.load(Acquire), self.rescues.load(Acquire));
                         self.arm(value);
                         self.look(card, value)
                     })
                 });
                 match ended {
-                    Ok(result) => result,
+                    Ok(result) => {
+                        // No event since it slept, but somebody who looked for one that was lost.
+                        let now = (self.signals.load(Acquire), self.rescues.load(Acquire));
+                        if now.0 == before.0 && now.1 != before.1 {
+                            card.counters.rescued(1);
+                        }
+                        result
+                    }
                     Err(e) if e == ETIME => Err(ETIME),
                     Err(e) => return Err(e),
                 }
@@ -191,15 +283,19 @@ impl Queue {
 
     /// Ends the card's mappings, when the card is known to leave them alone.
     pub(crate) fn detach(&self) {
-        for memory in [&self.ring, &self.status, &self.arm] {
-            memory.detach();
+        if let Some(ring) = &self.ring {
+            ring.detach();
         }
+        self.status.detach();
+        self.arm.detach();
     }
 
     fn add_areas(&self, inner: &mut Inner) -> Result {
-        let ring = Area::Pages(self.ring.pages().clone(), Access::ReadWrite);
+        if let Some(ring) = &self.ring {
+            let ring = Area::Pages(ring.pages().clone(), Access::ReadWrite);
+            inner.add_area(self.ring_offset, ring)?;
+        }
         let status = Area::Pages(self.status.pages().clone(), Access::Read);
-        inner.add_area(self.ring_offset, ring)?;
         inner.add_area(self.status_offset, status)?;
         inner.add_area(self.doorbell_offset, Area::Device(self.doorbell.clone()))
     }
@@ -226,11 +322,18 @@ fn stops(status: Status) -> bool {
 impl Context {
     /// `QUEUE_CREATE`.
     pub(crate) fn queue_create(&self, arg: &mut ioctl::QueueCreate) -> Result {
-        if arg.flags != 0
+        let flags = u64::from(arg.flags);
+        let has_ring = flags & FLAG_HOST_TIMELINE == 0;
+        let units_fit = if has_ring {
+            arg.ring_units.is_power_of_two()
+                && (MIN_RING_UNITS..=MAX_RING_UNITS).contains(&arg.ring_units)
+        } else {
+            arg.ring_units == 0
+        };
+        if flags & !FLAG_HOST_TIMELINE != 0
             || arg.reserved0 != 0
             || arg.reserved != [0; 4]
-            || !arg.ring_units.is_power_of_two()
-            || !(MIN_RING_UNITS..=MAX_RING_UNITS).contains(&arg.ring_units)
+            || !units_fit
             || arg.priority > PRIORITY_HIGH
             || !(1..=MAX_WEIGHT).contains(&arg.weight)
         {
@@ -238,25 +341,31 @@ impl Context {
         }
         let card = self.card();
         let ring_length = arg.ring_units as usize * UNIT;
-        let ring_offset = new_offset(ring_length as u64)?;
+        let ring_offset = if has_ring {
+            new_offset(ring_length as u64)?
+        } else {
+            0
+        };
         let status_offset = new_offset(STATUS_SIZE as u64)?;
         let doorbell_offset = new_offset(PAGE_SIZE as u64)?;
         let place = UniqueArc::<Queue>::new_uninit(GFP_KERNEL)?;
 
         let mut inner = self.lock()?;
-        let ring = CardMemory::contiguous(card, ring_length)?;
+        let ring = has_ring
+            .then(|| CardMemory::contiguous(card, ring_length))
+            .transpose()?;
         let status = CardMemory::contiguous(card, STATUS_SIZE)?;
         let arm = CardMemory::contiguous(card, PAGE_SIZE)?;
         arm.pages().store64(0, ARM_NONE)?;
         let command = rpc::QueueCreate {
-            ring: ring.pages().dma_address(),
+            ring: ring.as_ref().map_or(0, |ring| ring.pages().dma_address()),
             status: status.pages().dma_address(),
             arm: arm.pages().dma_address(),
             ring_units: arg.ring_units,
             priority: arg.priority,
             weight: arg.weight,
             vector: card.pick_vector(),
-            flags: 0,
+            flags,
             doorbell: 0,
         };
         let made: rpc::QueueCreated = self.call(Function::QueueCreate, &command)?;
@@ -268,6 +377,7 @@ impl Context {
             handle: made.queue,
             index: made.index,
             context_index: self.index(),
+            stream: self.stream().clone(),
             ring,
             status,
             arm,
@@ -276,8 +386,12 @@ impl Context {
             status_offset,
             doorbell_offset,
             ended: Atomic::new(0),
-            armed <- new_spinlock!(ARM_NONE),
+            armed <- new_spinlock!(Armed::new()),
             waiters <- new_wait_queue!("mlu_queue"),
+            signals: Atomic::new(0),
+            rescues: Atomic::new(0),
+            seen_error: Atomic::new(0),
+            suspected: Atomic::new(0),
         }));
         let queue: Arc<Queue> = queue.into();
         self.enter_queue(&mut inner, &queue)
@@ -329,7 +443,7 @@ impl Context {
         // Before the card gives the index to another queue.
         self.card().remove_queue(queue.index);
         self.destroy_on_card(arg.queue);
-        queue.end(Status::QueueDestroyed);
+        queue.end(self.card(), Status::QueueDestroyed);
         // A waiter may hold the queue a little longer; the card does not use it any more.
         queue.detach();
         Ok(())
@@ -350,6 +464,19 @@ impl Context {
         arg.timeline = waited.timeline;
         arg.error = waited.error;
         Ok(waited.result)
+    }
+
+    /// `QUEUE_ARM`.
+    pub(crate) fn queue_arm(&self, arg: &ioctl::QueueArm) -> Result {
+        if arg.flags != 0 || arg.reserved != [0; 2] {
+            return Err(EINVAL);
+        }
+        let queue = self.queue(arg.queue)?;
+        let new = NewArm::new(self.stream(), arg)?;
+        queue.armed.lock().add(new);
+        // At once, if it is due.
+        queue.settle(self.card(), false);
+        Ok(())
     }
 
     /// `QUEUE_ERROR`.

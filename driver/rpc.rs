@@ -222,6 +222,12 @@ impl Card {
             if let Ok(result) = ended {
                 return result;
             }
+            if channel.answered() {
+                if self.has_events() {
+                    self.counters.rescued_call();
+                }
+                return Ok(());
+            }
             if !self.check_alive() {
                 return Err(RpcError::Lost);
             }

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Looks after the card while somebody uses it: a card that is gone is found within a quarter of a second, and an interrupt that got lost
-//! delays a waiter by no more than that.
+//! delays a waiter by little more than that: a value that was reached without an event is looked at once more after a fifth of the interval,
+//! and if still no event has come by then, its waiters are woken and counted (`rescued_waits` of the counters).
 
 use kernel::{prelude::*, sync::Arc};
 
 use crate::{
     card::Card,
-    ext::periodic::{new_periodic, Periodic, Tick},
+    ext::periodic::{new_periodic, Next, Periodic, Tick},
 };
 
 /// Time between two looks, ms.
@@ -27,9 +28,15 @@ impl Watch {
 }
 
 impl Tick for Watch {
-    fn tick(&self) -> bool {
+    fn tick(&self) -> Next {
         self.0.check_alive();
-        self.0.signal_overdue();
-        self.0.is_alive() && self.0.is_used()
+        let again = self.0.rescue_waiters();
+        if !self.0.is_alive() || !self.0.is_used() {
+            Next::Never
+        } else if again {
+            Next::Soon
+        } else {
+            Next::Later
+        }
     }
 }

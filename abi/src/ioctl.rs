@@ -427,6 +427,8 @@ wire! {
 
 /// Records that a file keeps for its reader.
 pub const MAX_RECORDS: usize = 256;
+/// [`QUEUE_ARM`]s of a file that have not fired yet.
+pub const MAX_ARMS: u32 = 4096;
 
 /// Names of the device nodes: one a chip.
 pub const NODE: &str = "mlu";

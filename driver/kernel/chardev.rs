@@ -13,9 +13,20 @@ use kernel::{
     mm::virt::VmaNew,
     prelude::*,
     str::CString,
-    sync::Arc,
+    sync::{poll::PollTable, Arc},
     types::{ForeignOwnable, Opaque},
+    uaccess::{UserPtr, UserSlice, UserSliceWriter},
 };
+
+/// What [`FileOperations::poll`] returns.
+pub(crate) mod ready {
+    use kernel::bindings;
+
+    /// Reading gives something.
+    pub(crate) const READ: u32 = bindings::POLLIN | bindings::POLLRDNORM;
+    /// Nothing comes any more.
+    pub(crate) const DEAD: u32 = bindings::POLLERR | bindings::POLLHUP;
+}
 
 /// Bits of a minor in a device number (`MINORBITS`).
 const MINOR_BITS: u32 = 20;
@@ -34,6 +45,25 @@ pub(crate) trait FileOperations: Sized + 'static {
         command: u32,
         argument: usize,
     ) -> Result<isize>;
+
+    /// Reads; returns the bytes that were written to `_to`.
+    fn read(
+        _this: <Self::Ptr as ForeignOwnable>::Borrowed<'_>,
+        _file: &File,
+        _to: UserSliceWriter,
+    ) -> Result<usize> {
+        Err(EINVAL)
+    }
+
+    /// Enters the caller into the queues of those who wait for the file in `_table`, then says what it is ready for: `POLL*` of
+    /// `bindings`.
+    fn poll(
+        _this: <Self::Ptr as ForeignOwnable>::Borrowed<'_>,
+        _file: &File,
+        _table: PollTable<'_>,
+    ) -> u32 {
+        0
+    }
 
     /// Maps a piece of the file.
     fn mmap(_this: <Self::Ptr as ForeignOwnable>::Borrowed<'_>, _vma: &VmaNew) -> Result {
@@ -112,6 +142,8 @@ impl<T: FileOperations> CharDevice<T> {
         open: Some(Self::open),
         release: Some(Self::release),
         unlocked_ioctl: Some(Self::ioctl),
+        read: Some(Self::read),
+        poll: Some(Self::poll),
         mmap: Some(Self::mmap),
         llseek: Some(bindings::noop_llseek),
         ..pin_init::zeroed()
@@ -149,6 +181,32 @@ impl<T: FileOperations> CharDevice<T> {
             Ok(value) => value as c_long,
             Err(e) => e.to_errno() as c_long,
         }
+    }
+
+    unsafe extern "C" fn read(
+        file: *mut bindings::file,
+        to: *mut c_char,
+        length: usize,
+        _position: *mut bindings::loff_t,
+    ) -> isize {
+        // SAFETY: As in `ioctl`.
+        let this = unsafe { T::Ptr::borrow((*file).private_data) };
+        let to = UserSlice::new(UserPtr::from_ptr(to.cast()), length).writer();
+        // SAFETY: `file` is valid during the call; its position is not used.
+        match T::read(this, unsafe { File::from_raw_file(file) }, to) {
+            Ok(length) => length as isize,
+            Err(e) => e.to_errno() as isize,
+        }
+    }
+
+    unsafe extern "C" fn poll(
+        file: *mut bindings::file,
+        table: *mut bindings::poll_table_struct,
+    ) -> bindings::__poll_t {
+        // SAFETY: As in `ioctl`.
+        let this = unsafe { T::Ptr::borrow((*file).private_data) };
+        // SAFETY: `file` is valid during the call, and so is `table`, or null.
+        unsafe { T::poll(this, File::from_raw_file(file), PollTable::from_raw(table)) }
     }
 
     unsafe extern "C" fn mmap(

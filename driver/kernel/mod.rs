@@ -6,6 +6,7 @@
 
 pub(crate) mod bound;
 pub(crate) mod chardev;
+pub(crate) mod eventfd;
 pub(crate) mod pages;
 pub(crate) mod pci;
 pub(crate) mod periodic;

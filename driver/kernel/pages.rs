@@ -82,6 +82,11 @@ impl Drop for Piece {
 /// Bytes that all sets of the module have.
 static PINNED: Atomic<u64> = Atomic::new(0);
 
+/// Bytes of memory that the module has for devices and user space, on all chips.
+pub(crate) fn pinned_memory() -> u64 {
+    PINNED.load(Relaxed)
+}
+
 /// A share of the memory that the module may pin: half of the machine's. (What a process takes is charged to its memory cgroup besides.)
 struct Charge(u64);
 

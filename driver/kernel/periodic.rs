@@ -10,10 +10,21 @@ use kernel::{
     types::Opaque,
 };
 
+/// When a [`Tick`] comes again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Not until it is started anew.
+    Never,
+    /// After the interval.
+    Later,
+    /// After a fifth of the interval.
+    Soon,
+}
+
 /// What is done each time.
 pub(crate) trait Tick: Send + Sync {
-    /// Does it; returns whether to come again.
-    fn tick(&self) -> bool;
+    /// Does it; returns when to come again.
+    fn tick(&self) -> Next;
 }
 
 /// Runs a [`Tick`] at an interval from [`Self::start`] on. Dropping it waits for a run in progress; there is none afterwards.
@@ -66,13 +77,17 @@ impl<T: Tick> Periodic<T> {
 
     /// Makes it run from one interval from now on; does nothing if it does so already.
     pub(crate) fn start(&self) {
+        self.queue(self.interval);
+    }
+
+    fn queue(&self, delay: Jiffies) {
         // SAFETY: The work was initialised, and `drop` cancels it before the memory goes. The queue is the kernel's own.
         unsafe {
             bindings::queue_delayed_work_on(
                 bindings::wq_misc_consts_WORK_CPU_UNBOUND as c_int,
                 bindings::system_dfl_wq,
                 self.work.get(),
-                self.interval,
+                delay,
             )
         };
     }
@@ -83,8 +98,10 @@ impl<T: Tick> Periodic<T> {
             let dwork = container_of!(work, bindings::delayed_work, work);
             &*container_of!(Opaque::cast_from(dwork), Self, work)
         };
-        if this.handler.tick() {
-            this.start();
+        match this.handler.tick() {
+            Next::Never => {}
+            Next::Later => this.start(),
+            Next::Soon => this.queue(this.interval / 5),
         }
     }
 }

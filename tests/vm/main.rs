@@ -12,17 +12,20 @@ use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Trial};
 
+mod affinity;
 mod boot;
 mod digits;
 mod driver;
 mod lab;
 mod setup;
 mod stress;
+mod uapi;
 
 use lab::{Case, Lab};
 
 /// Every file of cases: its name, and its cases.
 const FILES: &[(&str, &[Case])] = &[
+    ("affinity", affinity::CASES),
     ("boot", boot::CASES),
     ("digits", digits::CASES),
     ("driver", driver::CASES),

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Device memory, pinned memory, mappings."""
+
+import ctypes
+import errno
+import mmap
+import os
+import signal
+import struct
+
+from base import *
+
+
+@test
+def memory():
+    with Context() as context:
+        first = context.mem_alloc(VA, GRANULE)
+        assert context.mem_alloc(VA + GRANULE, GRANULE) != first
+        fails(errno.EEXIST, context.mem_alloc, VA, GRANULE)
+        fails(errno.EINVAL, context.mem_alloc, VA + (1 << 30), 0)
+        fails(errno.EINVAL, context.mem_alloc, VA + 1, GRANULE)
+        fails(errno.EINVAL, context.mem_alloc, MAX64 - GRANULE + 1, 2 * GRANULE)
+        fails(errno.EINVAL, context.mem_alloc, VA + (1 << 30), GRANULE, 1)
+        fails(errno.ENOMEM, context.mem_alloc, VA + (1 << 40), 1 << 36)
+        context.mem_free(VA)
+        for va in (VA, VA + GRANULE + 4096, 0):
+            try:
+                context.mem_free(va)
+                raise AssertionError(f"freed {va:#x}")
+            except OSError as e:
+                assert e.errno in (errno.ENOENT, errno.EFAULT, errno.EINVAL), e
+        fails(errno.EINVAL, context.mem_free, VA + GRANULE, 1)
+
+
+@test
+def host_memory():
+    with Context() as context:
+        fails(errno.EINVAL, context.host_alloc, VA, 0)
+        fails(errno.EINVAL, context.host_alloc, VA, 4095)
+        fails(errno.EINVAL, context.host_alloc, VA + 8, 4096)
+        fails(errno.EINVAL, context.host_alloc, VA, 4096, 0)
+        fails(errno.EINVAL, context.host_alloc, VA, 4096, 4)
+        fails(errno.EINVAL, context.host_alloc, VA, 4096, 3, 1)
+        fails(errno.EINVAL, context.host_alloc, MAX64 & ~4095, 8192)
+        fails(errno.ENOMEM, context.host_alloc, VA, 1 << 40)
+        length = 5 << 20
+        m = context.host_alloc(VA, length)
+        assert m[:] == bytes(length)
+        fails(errno.EEXIST, context.host_alloc, VA, 4096)
+        fails(errno.EEXIST, context.host_alloc, VA + length - 4096, 8192)
+        m[length - 4:] = b"tail"
+        context.host_free(VA)
+        # The memory stays as long as it is mapped.
+        assert m[length - 4:] == b"tail"
+        fails(errno.ENOENT, context.host_free, VA)
+        m2 = context.host_alloc(VA, length)
+        assert m2[length - 4:] == bytes(4)
+
+
+@test
+def mapping_rules():
+    with Context() as context, Context() as other:
+        offset = ioctl(context.fd, HOST_ALLOC, "QQIIQQ", VA, 8192, 3, 0, 0, 0)[4]
+        fails(errno.EINVAL, context.map, offset, 4096)
+        fails(errno.EINVAL, context.map, offset, 12288)
+        fails(errno.EINVAL, context.map, offset + 4096, 4096)
+        fails(errno.EINVAL, context.map, 0, 4096)
+        fails(errno.EINVAL, context.map, offset, 8192, mmap.PROT_READ, mmap.MAP_PRIVATE)
+        fails(errno.EINVAL, context.map, offset, 8192, mmap.PROT_READ | mmap.PROT_EXEC)
+        fails(errno.EINVAL, other.map, offset, 8192)
+        queue = Queue(context, map=False)
+        fails(errno.EACCES, context.map, queue.status_at, 4096)
+        fails(errno.EINVAL, other.map, queue.ring_at, 128 * 64)
+        fails(errno.EINVAL, other.map, queue.kick_at, 4096)
+        status = context.map(queue.status_at, 4096, mmap.PROT_READ)
+        address = ctypes.c_void_p()
+        # The address of a read-only mapping: from /proc, as Python does not tell it.
+        for line in open("/proc/self/maps"):
+            if f" {queue.status_at:08x} " in line and "/dev/mlu" in line:
+                address = int(line.split("-")[0], 16)
+        libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+        assert libc.mprotect(address, 4096, 3) == -1 and ctypes.get_errno() == errno.EACCES
+        del status
+
+
+@test
+def copy_and_fill():
+    with Context() as context:
+        size = 3 << 20
+        context.mem_alloc(VA, 4 << 20)
+        m = context.host_alloc(VA + (1 << 30), 2 * size)
+        m[:size] = os.urandom(size)
+        queue = Queue(context)
+        host = VA + (1 << 30)
+        queue.put(COPY, copy(VA, host, size))
+        queue.put(FILL, fill(VA + 4096, 4096, 0x1122334455667788, 8))
+        queue.put(NOP)
+        last = queue.submit(COPY, copy(host + size, VA, size))
+        assert queue.wait(last) == (last, 0)
+        expect = bytearray(m[:size])
+        expect[4096:8192] = struct.pack("<Q", 0x1122334455667788) * 512
+        assert m[size:] == bytes(expect)
+        assert queue.word(0) == queue.producer and queue.word(64) == last
+
+
+@test
+def fork_and_mappings():
+    with Context() as context:
+        m = context.host_alloc(VA, 4096)
+        m[:4] = b"mine"
+        # A child does not have the mappings: touching them is its end.
+        assert dies(lambda: m[:4]) == signal.SIGSEGV
+        queue = Queue(context)
+        # But it has the file.
+        assert dies(lambda: context.mem_alloc(VA + (1 << 30), GRANULE)) == 0
+        fails(errno.EEXIST, context.mem_alloc, VA + (1 << 30), GRANULE)
+        queue.wait(queue.submit(NOP))
