@@ -77,8 +77,7 @@ pub(crate) fn processes(card: &Card, arg: &mut abi::ProcessesRead) -> Result {
 }
 
 /// Kinds of events of a chip itself, which every file may hear of.
-const CARD_KINDS: u64 =
-    bit(EventKind::ContextStopped) | bit(EventKind::Xid) | bit(EventKind::Link);
+const CARD_KINDS: u64 = bit(EventKind::ContextStopped) | bit(EventKind::Xid) | bit(EventKind::Link);
 /// Kinds that a chip's file may ask for: also what happens to its own queues.
 pub(crate) const CHIP_KINDS: u64 =
     CARD_KINDS | bit(EventKind::Timeline) | bit(EventKind::QueueError);

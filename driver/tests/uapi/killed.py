@@ -2,7 +2,8 @@
 """How long a killed process keeps what it had: python3 killed.py [ROUNDS]
 
 A process with 64 queues, 1 GiB of device memory, 512 MiB of pinned memory and work in flight on all queues is killed. Measured from the
-signal on: until the chip lists its context no more, and until the driver has freed all of its pinned memory, rings included. Prints one line of JSON: medians and the worst, ms.
+signal on: until the chip lists its context no more, and until the driver has freed all of its pinned memory, rings included. Prints one
+line of JSON: medians and the worst, ms.
 """
 
 import json
