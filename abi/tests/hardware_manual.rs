@@ -7,7 +7,9 @@ use vmlu_abi::regs::{self, CardState};
 use vmlu_abi::rpc::{Fault, Function};
 use vmlu_abi::status::Xid;
 use vmlu_abi::tensor::DataType;
-use vmlu_abi::{boot, event, model, notifier, pci, queue, rpc, status, telemetry, tensor, Status};
+use vmlu_abi::{
+    boot, event, graph, model, notifier, pci, queue, rpc, status, telemetry, tensor, Status,
+};
 
 const MANUAL: &str = include_str!("../../docs/hardware.md");
 
@@ -70,7 +72,12 @@ fn sections_are_those_that_the_code_cites() {
     for (i, title) in titles.iter().enumerate() {
         assert!(title.starts_with(&format!("## {} ", i + 1)), "{title}");
     }
-    for title in ["### 7.1 Frame", "### 7.2 Opcodes", "### 7.3 Tensors"] {
+    for title in [
+        "### 7.1 Frame",
+        "### 7.2 Opcodes",
+        "### 7.3 Tensors",
+        "### 7.4 Graphs",
+    ] {
         assert!(section(7).contains(title));
     }
 }
@@ -266,6 +273,13 @@ fn packets_and_types() {
             format!("up to {} bytes", grouped(packet::MAX_INLINE as u64)),
             format!("{} KiB long", packet::MAX_INDIRECT >> 10),
             format!("descriptors of {} bytes", size_of::<tensor::TensorDesc>()),
+            format!("head of {} bytes", size_of::<graph::GraphHead>()),
+            format!("relocations of {},", size_of::<graph::Relocation>()),
+            format!("{:#x} (\"MLUG\")", graph::MAGIC),
+            format!("up to {} MiB", graph::MAX_IMAGE >> 20),
+            format!("up to {} |", graph::MAX_PARAMETERS),
+            format!("{} graphs of a context", grouped(graph::MAX_GRAPHS as u64)),
+            format!("{} MiB of images", graph::MAX_IMAGES >> 20),
         ],
     );
 }

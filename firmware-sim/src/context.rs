@@ -5,11 +5,13 @@ use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuar
 use std::time::Instant;
 
 use vmlu_abi::event::EventKind;
+use vmlu_abi::graph::MAX_GRAPHS;
 use vmlu_abi::notifier::Notifier;
 use vmlu_abi::queue::{IMPORTED, MAX_IMPORTS};
 use vmlu_abi::{Status, Wire};
 
 use crate::core::Core;
+use crate::graph::{Graph, Image};
 use crate::hardware::HostRange;
 use crate::kernels::env::Fault;
 use crate::memory::space::{PieceCharge, Segment, Space, REVOKE_LIMIT};
@@ -99,6 +101,7 @@ pub struct Context {
     pending: Mutex<Vec<PendingMap>>,
     /// Timelines of others that its queues may wait for.
     imports: Mutex<Table<Arc<Timeline>>>,
+    graphs: Mutex<Table<Graph>>,
     /// Wall time for which its queues were served, ns.
     pub busy_ns: AtomicU64,
     /// Packets completed.
@@ -116,6 +119,7 @@ impl Context {
             notifiers: RwLock::new(None),
             pending: Mutex::default(),
             imports: Mutex::new(Table::new(MAX_IMPORTS as u32)),
+            graphs: Mutex::new(Table::new(MAX_GRAPHS as u32)),
             busy_ns: AtomicU64::new(0),
             packets: AtomicU64::new(0),
         }
@@ -221,6 +225,36 @@ impl Context {
         core.find_queue(handle)
             .filter(|q| q.context.handle == self.handle)
             .map(|q| q.shared_timeline().clone())
+    }
+
+    fn graphs(&self) -> MutexGuard<'_, Table<Graph>> {
+        self.graphs.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Adds a graph; its handle, `None` if there are [`MAX_GRAPHS`] of them.
+    pub fn add_graph(&self, image: Image) -> Option<u64> {
+        let mut handle = 0;
+        self.graphs().insert(|h| {
+            handle = h;
+            Graph::new(image)
+        })?;
+        Some(handle)
+    }
+
+    /// A graph.
+    pub fn graph(&self, handle: u64) -> Option<Arc<Graph>> {
+        self.graphs().get(handle)
+    }
+
+    /// What a graph runs now.
+    pub fn graph_image(&self, handle: u64) -> Option<Arc<Image>> {
+        self.graph(handle).map(|g| g.image())
+    }
+
+    /// Takes a graph away; `false` if the handle names none.
+    pub fn remove_graph(&self, handle: u64) -> bool {
+        let graph = self.graphs().remove(handle);
+        graph.is_some()
     }
 
     /// The mappings that are being put together.
@@ -367,6 +401,8 @@ impl Context {
         *self.notifiers.write().unwrap_or_else(|e| e.into_inner()) = None;
         self.pending().clear();
         *self.imports() = Table::new(0);
+        let graphs = std::mem::replace(&mut *self.graphs(), Table::new(0));
+        drop(graphs);
         let retired = self.retire(core, &segments, deadline);
         if retired.is_err() {
             // Nobody gets what is still in use; device memory goes back to the heap once it is not.

@@ -47,6 +47,8 @@ pub struct Core {
     pub watchdog_ns: u64,
     /// Pieces of host memory in all mappings.
     pub pieces: Arc<AtomicU64>,
+    /// Bytes of the images of all graphs.
+    pub images: Arc<AtomicU64>,
     /// Limits what guests can make the chip write to the log.
     pub log: LogLimit,
     gone: AtomicBool,
@@ -83,6 +85,7 @@ impl Core {
             allocations: AtomicU64::new(0),
             watchdog_ns: limit.map_or(WATCHDOG_NS, |ms| ms.saturating_mul(1_000_000)),
             pieces: Arc::default(),
+            images: Arc::default(),
             log: LogLimit::default(),
             gone: AtomicBool::new(false),
             host_gate: RwLock::new(false),

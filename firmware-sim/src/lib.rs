@@ -9,6 +9,7 @@ pub mod core;
 pub mod events;
 pub mod fabric;
 pub mod firmware;
+pub mod graph;
 pub mod hardware;
 pub mod image;
 pub mod inject;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Arc;
 use std::sync::{Mutex, MutexGuard};
 
+use vmlu_abi::graph::MAX_PARAMETERS;
 use vmlu_abi::notifier::Notifier;
 use vmlu_abi::packet::{
     self, op, Indirect, PacketHeader, FLAGS, FLAG_INDIRECT, MAX_INDIRECT, MAX_INLINE, VERSION,
@@ -12,11 +13,12 @@ use vmlu_abi::packet::{
 use vmlu_abi::rpc;
 use vmlu_abi::{Status, Wire};
 
-use super::{copy, Queue, Timeline};
+use super::replay::Replay;
+use super::{copy, copy_strided, Queue, Timeline};
 use crate::clock::{cost_ns, wall_ns};
 use crate::inject::Hit;
-use crate::kernels;
 use crate::kernels::env::{Access, Env, Fault, Stopped};
+use crate::kernels::{self, Kernel};
 use crate::memory::bytes::Bytes;
 use crate::memory::space::{Segment, SegmentUse};
 use crate::scheduler::Scheduler;
@@ -35,19 +37,25 @@ pub enum Outcome {
         /// The value.
         value: u64,
     },
+    /// It began a graph, whose commands are still to run.
+    Graph,
 }
 
 /// How long a command may run before others are looked after, ns.
 const LONG_NS: u64 = 200_000;
 
-/// Runs the packet's command. `padded` is everything behind the header.
-pub fn run(
-    queue: &Arc<Queue>,
+/// What a header and the length of its body say: the operator, if it is one, and the bytes of the body.
+pub fn decode(
     header: &PacketHeader,
     padded: &[u8],
-    busy_ns: u64,
-    waited: bool,
-) -> Result<Outcome, Fault> {
+) -> Result<(Option<&'static Kernel>, usize), Fault> {
+    let kernel = check_header(header)?;
+    let length = body_length(header.opcode, kernel, padded)?;
+    exact(padded, length)?;
+    Ok((kernel, length))
+}
+
+fn check_header(header: &PacketHeader) -> Result<Option<&'static Kernel>, Fault> {
     if header.version != VERSION {
         return Err(Fault::new(
             Status::VersionMismatch,
@@ -63,76 +71,112 @@ pub fn run(
             format!("the packet has unknown flags {:#x}", header.flags & !FLAGS),
         ));
     }
+    Ok(kernels::find(header.opcode))
+}
+
+/// Bytes of an opcode's body, as far as the body that stands in `padded` says.
+fn body_length(opcode: u16, kernel: Option<&Kernel>, padded: &[u8]) -> Result<usize, Fault> {
+    Ok(match (opcode, kernel) {
+        (_, Some(kernel)) => kernel.body,
+        (op::NOP, _) => 0,
+        (op::COPY, _) => size_of::<packet::Copy>(),
+        (op::FILL, _) => size_of::<packet::Fill>(),
+        (op::WRITE, _) => {
+            let bytes = packet::WriteInline::read_from(padded).map_or(0, |w| w.length as usize);
+            size_of::<packet::WriteInline>() + bytes.min(MAX_INLINE + 1)
+        }
+        (op::COPY_STRIDED, _) => size_of::<packet::CopyStrided>(),
+        (op::WAIT, _) => size_of::<packet::Wait>(),
+        (op::NOTIFY, _) => size_of::<packet::Notify>(),
+        (op::GRAPH_LAUNCH, _) => {
+            let parameters = packet::GraphLaunch::read_from(padded).map_or(0, |l| l.parameters);
+            size_of::<packet::GraphLaunch>() + parameters.min(MAX_PARAMETERS + 1) as usize * 8
+        }
+        _ => {
+            return Err(Fault::new(
+                Status::UnknownOpcode,
+                format!("the opcode {opcode:#06x} is unknown"),
+            ))
+        }
+    })
+}
+
+/// Runs the packet's command. `padded` is everything behind the header; a graph that is launched is begun in `replay`.
+pub(super) fn run(
+    queue: &Arc<Queue>,
+    header: &PacketHeader,
+    padded: &[u8],
+    busy_ns: u64,
+    waited: bool,
+    replay: &mut Replay,
+) -> Result<Outcome, Fault> {
+    let kernel = check_header(header)?;
     if header.opcode == op::NOP && header.flags == 0 && !queue.core.injector.is_armed() {
         exact(padded, 0)?;
         return Ok(Outcome::Done {
             device_ns: queue.core.hardware.model.launch_ns,
         });
     }
-    let kernel = kernels::find(header.opcode);
-    let fixed = match (header.opcode, kernel) {
-        (_, Some(kernel)) => kernel.body,
-        (op::NOP, _) => 0,
-        (op::COPY, _) => size_of::<packet::Copy>(),
-        (op::FILL, _) => size_of::<packet::Fill>(),
-        (op::WRITE, _) => size_of::<packet::WriteInline>(),
-        (op::WAIT, _) => size_of::<packet::Wait>(),
-        (op::NOTIFY, _) => size_of::<packet::Notify>(),
-        _ => {
-            return Err(Fault::new(
-                Status::UnknownOpcode,
-                format!("the opcode {:#06x} is unknown", header.opcode),
-            ))
-        }
-    };
-
+    let length = body_length(header.opcode, kernel, padded)?;
     let env = Command::new(queue, header.opcode);
     let indirect;
     let body = if header.flags & FLAG_INDIRECT != 0 {
-        let place: Indirect = take(padded, size_of::<Indirect>())?;
-        if place.length > MAX_INDIRECT {
-            let text = format!(
-                "an indirect body of {} bytes, at most {MAX_INDIRECT} are allowed",
-                place.length
-            );
-            return Err(Fault::new(Status::InvalidArgument, text));
-        }
-        let mut bytes = vec![0; place.length as usize];
-        env.operand(
-            vmlu_abi::status::NO_OPERAND,
-            place.address,
-            place.length,
-            Access::Read,
-        )?
-        .copy_to(&mut bytes);
-        indirect = bytes;
+        indirect = env.indirect(padded)?;
         &indirect[..]
     } else {
-        let length = match header.opcode {
-            op::WRITE => {
-                fixed
-                    + packet::WriteInline::read_from(padded)
-                        .map_or(0, |w| w.length as usize)
-                        .min(MAX_INLINE + 1)
-            }
-            _ => fixed,
-        };
         exact(padded, length)?
     };
+    let input = Input {
+        opcode: header.opcode,
+        kernel,
+        body,
+        busy_ns,
+        waited,
+    };
+    execute(queue, &env, &input, Some(replay))
+}
 
+/// A command that was decoded.
+pub(super) struct Input<'a> {
+    /// Opcode.
+    pub opcode: u16,
+    /// The operator, if it is one.
+    pub kernel: Option<&'static Kernel>,
+    /// Body.
+    pub body: &'a [u8],
+    /// Device time of the queue's commands before it, ns.
+    pub busy_ns: u64,
+    /// Whether it is looked at again because it waits.
+    pub waited: bool,
+}
+
+/// Runs a command that was decoded.
+pub(super) fn execute(
+    queue: &Arc<Queue>,
+    env: &Command<'_>,
+    input: &Input<'_>,
+    replay: Option<&mut Replay>,
+) -> Result<Outcome, Fault> {
+    let &Input {
+        opcode,
+        kernel,
+        body,
+        ..
+    } = input;
     // A wait that is looked at again is the same command.
-    let hit = if waited {
+    let hit = if input.waited {
         None
     } else {
-        queue.core.injector.hit(header.opcode, queue.context.handle)
+        queue.core.injector.hit(opcode, queue.context.handle)
     };
+    let done = |device_ns| Outcome::Done { device_ns };
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         if let Some(hit) = hit {
-            suffer(&env, hit)?;
+            suffer(env, hit)?;
         }
-        match (header.opcode, kernel) {
+        match (opcode, kernel) {
             (_, Some(kernel)) => {
-                let work = (kernel.run)(body, &env)?;
+                let work = (kernel.run)(body, env)?;
                 let counters = &queue.core.live.counters;
                 counters
                     .operations
@@ -140,24 +184,23 @@ pub fn run(
                 counters
                     .device
                     .fetch_add(work.read.saturating_add(work.written), Ordering::Relaxed);
-                Ok(Outcome::Done {
-                    device_ns: cost_ns(queue.core.hardware.model, &work),
-                })
+                Ok(done(cost_ns(queue.core.hardware.model, &work)))
             }
-            (op::COPY, _) => copy::copy(&env, &kernels::env::body(body, "copy")?)
-                .map(|device_ns| Outcome::Done { device_ns }),
-            (op::FILL, _) => copy::fill(&env, &kernels::env::body(body, "fill")?)
-                .map(|device_ns| Outcome::Done { device_ns }),
-            (op::WRITE, _) => copy::write(&env, body).map(|device_ns| Outcome::Done { device_ns }),
-            (op::WAIT, _) => wait(queue, &kernels::env::body(body, "wait")?, waited),
-            (op::NOTIFY, _) => {
-                notify(queue, body, busy_ns, Status::Ok).map(|()| Outcome::Done { device_ns: 0 })
+            (op::COPY, _) => copy::copy(env, &kernels::env::body(body, "copy")?).map(done),
+            (op::FILL, _) => copy::fill(env, &kernels::env::body(body, "fill")?).map(done),
+            (op::WRITE, _) => copy::write(env, body).map(done),
+            (op::COPY_STRIDED, _) => {
+                copy_strided::copy(env, &kernels::env::body(body, "strided copy")?).map(done)
             }
+            (op::WAIT, _) => wait(queue, &kernels::env::body(body, "wait")?, input.waited),
+            (op::NOTIFY, _) => notify(queue, body, input.busy_ns, Status::Ok).map(|()| done(0)),
+            (op::GRAPH_LAUNCH, _) => match replay {
+                Some(replay) => launch(queue, body, replay),
+                None => Err(Fault::new(Status::NotSupported, "a graph in a graph")),
+            },
             _ => {
                 exact(body, 0)?;
-                Ok(Outcome::Done {
-                    device_ns: queue.core.hardware.model.launch_ns,
-                })
+                Ok(done(queue.core.hardware.model.launch_ns))
             }
         }
     }));
@@ -176,6 +219,40 @@ pub fn run(
             ))
         }
     }
+}
+
+/// [`op::GRAPH_LAUNCH`]: begins the graph in `replay`.
+fn launch(queue: &Queue, body: &[u8], replay: &mut Replay) -> Result<Outcome, Fault> {
+    let Some(launch) = packet::GraphLaunch::read_from(body) else {
+        return Err(Fault::new(
+            Status::TruncatedBody,
+            "graph launch: truncated body",
+        ));
+    };
+    let parameters = &body[size_of::<packet::GraphLaunch>()..];
+    if launch.reserved != 0 {
+        return Err(Fault::new(
+            Status::ReservedNotZero,
+            "graph launch: padding is not zero",
+        ));
+    }
+    if parameters.len() as u64 != u64::from(launch.parameters) * 8 {
+        let text = format!(
+            "graph launch: {} parameters announced, {} bytes of them in the packet",
+            launch.parameters,
+            parameters.len()
+        );
+        return Err(Fault::new(Status::BadLength, text));
+    }
+    let Some(image) = queue.context.graph_image(launch.graph) else {
+        let text = format!(
+            "graph launch: there is no graph {:#x} in this context",
+            launch.graph
+        );
+        return Err(Fault::new(Status::BadHandle, text));
+    };
+    replay.begin(image, parameters)?;
+    Ok(Outcome::Graph)
 }
 
 /// The body and nothing else: as long as it must be, in as few units as it needs, zero behind it.
@@ -342,7 +419,8 @@ pub struct Command<'a> {
 }
 
 impl<'a> Command<'a> {
-    fn new(queue: &'a Queue, opcode: u16) -> Self {
+    /// A command that begins now.
+    pub(super) fn new(queue: &'a Queue, opcode: u16) -> Self {
         let started = wall_ns();
         let deadline = started.saturating_add(queue.core.watchdog_ns).into();
         Self {
@@ -353,6 +431,27 @@ impl<'a> Command<'a> {
             reason: AtomicU32::new(0),
             held: Mutex::new(Vec::new()),
         }
+    }
+
+    /// A private copy of the body that an indirect packet names.
+    fn indirect(&self, padded: &[u8]) -> Result<Vec<u8>, Fault> {
+        let place: Indirect = take(padded, size_of::<Indirect>())?;
+        if place.length > MAX_INDIRECT {
+            let text = format!(
+                "an indirect body of {} bytes, at most {MAX_INDIRECT} are allowed",
+                place.length
+            );
+            return Err(Fault::new(Status::InvalidArgument, text));
+        }
+        let mut bytes = vec![0; place.length as usize];
+        self.operand(
+            vmlu_abi::status::NO_OPERAND,
+            place.address,
+            place.length,
+            Access::Read,
+        )?
+        .copy_to(&mut bytes);
+        Ok(bytes)
     }
 
     fn limit(&self, ns: u64) {

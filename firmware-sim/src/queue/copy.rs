@@ -1,7 +1,6 @@
 //! Copies and fills. They go through segments piece by piece, so host memory need not be contiguous here.
 
 use std::sync::atomic::Ordering;
-use std::sync::Arc;
 
 use vmlu_abi::packet::{Copy, Fill, WriteInline, MAX_INLINE};
 use vmlu_abi::{Status, Wire};
@@ -13,14 +12,14 @@ use crate::memory::bytes::Bytes;
 use crate::memory::space::Segment;
 
 /// Bytes between two looks at the cancel flag: well under a millisecond.
-const CHUNK: u64 = 1 << 20;
+pub(super) const CHUNK: u64 = 1 << 20;
 
 /// Bytes of the pattern that are laid out to be copied; a multiple of every width.
 const TILE: u64 = 64 << 10;
 
-/// Operand numbers of a copy.
-const DST: u16 = 0;
-const SRC: u16 = 1;
+/// Operand numbers of a copy: where it writes, where it reads.
+pub(super) const DST: u16 = 0;
+pub(super) const SRC: u16 = 1;
 
 /// [`vmlu_abi::packet::op::COPY`]; its device time.
 pub fn copy(env: &Command<'_>, copy: &Copy) -> Result<u64, Fault> {
@@ -38,45 +37,59 @@ pub fn copy(env: &Command<'_>, copy: &Copy) -> Result<u64, Fault> {
         );
         return Err(Fault::operand(Status::BadOperand, DST, copy.dst, text));
     }
+    contiguous(env, &dst, copy.dst, &src, copy.src, copy.length)?;
+    Ok(moved(env, &src, &dst, copy.length))
+}
+
+/// Copies contiguous bytes between addresses of two segments, in which they lie.
+pub(super) fn contiguous(
+    env: &Command<'_>,
+    dst: &Segment,
+    write: u64,
+    src: &Segment,
+    read: u64,
+    length: u64,
+) -> Result<(), Fault> {
     let mut done = 0;
-    while done < copy.length {
+    while done < length {
         env.check()?;
-        let wanted = (copy.length - done).min(CHUNK);
-        let from = piece(&src, SRC, copy.src + done, wanted)?;
-        let to = piece(&dst, DST, copy.dst + done, from.len() as u64)?;
+        let wanted = (length - done).min(CHUNK);
+        let from = piece(src, SRC, read + done, wanted)?;
+        let to = piece(dst, DST, write + done, from.len() as u64)?;
         let from = from.slice(0, to.len()).unwrap_or(from);
         to.copy_bytes(&from);
         done += to.len() as u64;
     }
+    Ok(())
+}
+
+/// Counts bytes that were copied; the device time that it takes.
+pub(super) fn moved(env: &Command<'_>, src: &Segment, dst: &Segment, bytes: u64) -> u64 {
     let core = &env.queue.core;
     let model = core.hardware.model;
     let counters = &core.live.counters;
-    Ok(
-        match (src.device_range().is_some(), dst.device_range().is_some()) {
-            (true, true) => {
-                counters
-                    .device
-                    .fetch_add(2 * copy.length, Ordering::Relaxed);
-                cost_ns(
-                    model,
-                    &Work {
-                        read: copy.length,
-                        written: copy.length,
-                        ..Work::default()
-                    },
-                )
-            }
-            (from_device, _) => {
-                let counter = if from_device {
-                    &counters.to_host
-                } else {
-                    &counters.from_host
-                };
-                counter.fetch_add(copy.length, Ordering::Relaxed);
-                transfer_ns(model, copy.length)
-            }
-        },
-    )
+    match (src.device_range().is_some(), dst.device_range().is_some()) {
+        (true, true) => {
+            counters.device.fetch_add(2 * bytes, Ordering::Relaxed);
+            cost_ns(
+                model,
+                &Work {
+                    read: bytes,
+                    written: bytes,
+                    ..Work::default()
+                },
+            )
+        }
+        (from_device, _) => {
+            let counter = if from_device {
+                &counters.to_host
+            } else {
+                &counters.from_host
+            };
+            counter.fetch_add(bytes, Ordering::Relaxed);
+            transfer_ns(model, bytes)
+        }
+    }
 }
 
 /// [`vmlu_abi::packet::op::FILL`]; its device time.
@@ -173,8 +186,9 @@ pub fn write(env: &Command<'_>, body: &[u8]) -> Result<u64, Fault> {
     ))
 }
 
-fn piece(
-    segment: &Arc<Segment>,
+/// The contiguous bytes from an address of a segment on, at most `length`, at least one.
+pub(super) fn piece(
+    segment: &Segment,
     operand: u16,
     address: u64,
     length: u64,

@@ -11,9 +11,11 @@
 mod burst;
 pub mod command;
 pub mod copy;
+mod copy_strided;
 mod errors;
 mod left;
 mod life;
+mod replay;
 mod serve;
 mod step;
 mod timeline;
@@ -38,6 +40,7 @@ use crate::scheduler::{Gaps, Scheduler};
 use left::Left;
 pub use life::State;
 use life::{Life, Producer, Rest};
+use replay::Replay;
 pub use timeline::Timeline;
 
 /// Host memory of a queue, with the DMA ranges it came from.
@@ -68,6 +71,8 @@ struct Cursor {
     empty: bool,
     /// Private copy of a packet.
     packet: Box<[u8; 4096]>,
+    /// The graph that the packet at the cursor runs.
+    replay: Replay,
 }
 
 /// A queue.
@@ -156,6 +161,7 @@ impl Queue {
                 waited: false,
                 empty: false,
                 packet: Box::new([0; 4096]),
+                replay: Replay::default(),
             }),
             consumed: AtomicU64::new(0),
             timeline,

@@ -39,6 +39,9 @@ enum Fetched {
 impl Queue {
     /// Takes the next packet through.
     pub(super) fn step(self: &Arc<Self>, cursor: &mut Cursor) -> Step {
+        if cursor.replay.is_running() {
+            return self.replay(cursor);
+        }
         let doorbell = self.doorbell();
         let available = doorbell.wrapping_sub(cursor.consumed);
         if available == 0 {
@@ -114,18 +117,15 @@ impl Queue {
             &cursor.packet[size_of::<PacketHeader>()..body],
             cursor.busy_ns,
             cursor.waited,
+            &mut cursor.replay,
         );
         match outcome {
             Ok(Outcome::Done { device_ns }) => {
                 cursor.busy_ns = cursor.busy_ns.wrapping_add(device_ns);
                 self.core.clock.advance(device_ns);
-                self.core
-                    .live
-                    .counters
-                    .packets
-                    .fetch_add(1, Ordering::Relaxed);
-                self.context.packets.fetch_add(1, Ordering::Relaxed);
+                self.completed();
             }
+            Ok(Outcome::Graph) => return self.replay(cursor),
             Ok(Outcome::Wait { timeline, value }) => {
                 cursor.waited = true;
                 self.life.leave(State::Blocked);
@@ -141,22 +141,40 @@ impl Queue {
                 };
             }
             Err(fault) => {
-                if self.is_cancelled() || self.core.is_gone() {
-                    // The timeline stays: who waits for this command sees that the queue has ended before it. It is counted with what is
-                    // left in the ring.
+                if !self.faulted(consumed, &header, &fault) {
                     return Step::Stopped;
                 }
-                self.core
-                    .live
-                    .counters
-                    .packets_failed
-                    .fetch_add(1, Ordering::Relaxed);
-                self.fail(self.record(consumed, &header, &fault), false);
             }
         }
         let timeline = self.advance(cursor, units);
         self.publish(cursor, timeline);
         Step::Done { long }
+    }
+
+    /// Counts a packet that ended well.
+    pub(super) fn completed(&self) {
+        self.core
+            .live
+            .counters
+            .packets
+            .fetch_add(1, Ordering::Relaxed);
+        self.context.packets.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Puts the queue into error over the packet at a position; `false` if it ends with it.
+    pub(super) fn faulted(&self, consumed: u64, header: &PacketHeader, fault: &Fault) -> bool {
+        if self.is_cancelled() || self.core.is_gone() {
+            // The timeline stays: who waits for this command sees that the queue has ended before it. It is counted with what is
+            // left in the ring.
+            return false;
+        }
+        self.core
+            .live
+            .counters
+            .packets_failed
+            .fetch_add(1, Ordering::Relaxed);
+        self.fail(self.record(consumed, header, fault), false);
+        true
     }
 
     /// Advances a host timeline to what its producer says.
@@ -219,7 +237,7 @@ impl Queue {
     }
 
     /// Advances over a packet; the timeline's new value, which [`Queue::publish`] then shows the host.
-    fn advance(&self, cursor: &mut Cursor, units: u64) -> u64 {
+    pub(super) fn advance(&self, cursor: &mut Cursor, units: u64) -> u64 {
         cursor.consumed = cursor.consumed.wrapping_add(units);
         cursor.waited = false;
         self.consumed.store(cursor.consumed, Ordering::Relaxed);
@@ -229,7 +247,7 @@ impl Queue {
     }
 
     /// Shows how far the queue has come, and tells who waits for it.
-    fn publish(&self, cursor: &mut Cursor, timeline: u64) {
+    pub(super) fn publish(&self, cursor: &mut Cursor, timeline: u64) {
         let consumed = cursor.consumed;
         let arm = self.memory(|memory| show(memory, consumed, timeline));
         let arm = arm.unwrap_or_else(|| {

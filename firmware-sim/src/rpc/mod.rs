@@ -2,6 +2,7 @@
 
 mod chip;
 mod context;
+mod graph;
 mod memory;
 mod peer;
 mod queue;
@@ -145,14 +146,9 @@ fn dispatch(core: &Arc<Core>, version: &[u8; 32], header: &RpcHeader, request: &
         Function::Telemetry => exact::<()>(body).map(|()| core.update().as_bytes().to_vec()),
         Function::Processes => chip::processes(core, &exact(body)?),
         Function::Inject => chip::inject(core, &exact(body)?),
-        Function::GraphCreate | Function::GraphUpdate => {
-            exact::<vmlu_abi::rpc::GraphImage>(body)?;
-            refuse(Status::NotSupported, "not served yet")
-        }
-        Function::GraphDestroy => {
-            exact::<vmlu_abi::rpc::Graph>(body)?;
-            refuse(Status::NotSupported, "not served yet")
-        }
+        Function::GraphCreate => graph::create(core, &*context()?, &exact(body)?),
+        Function::GraphDestroy => graph::destroy(&*context()?, &exact(body)?),
+        Function::GraphUpdate => graph::update(core, &*context()?, &exact(body)?),
         Function::TimelineExport => timeline::export(core, &*context()?, &exact(body)?),
         Function::TimelineImport => timeline::import(&*context()?, &exact(body)?),
         Function::TimelineRelease => timeline::release(core, &*context()?, &exact(body)?),

@@ -4,6 +4,7 @@
 mod errors;
 mod events;
 mod faults;
+mod graphs;
 mod harness;
 mod host_timelines;
 mod isolation;
@@ -16,6 +17,7 @@ mod scheduling;
 mod sharing;
 mod speed;
 mod stress;
+mod strided;
 mod telemetry;
 mod timelines;
 mod tokens;

@@ -25,7 +25,16 @@ fn length() -> impl Strategy<Value = u64> {
 }
 
 fn opcode() -> impl Strategy<Value = u16> {
-    let known = [op::NOP, op::COPY, op::FILL, op::WRITE, op::WAIT, op::NOTIFY];
+    let known = [
+        op::NOP,
+        op::COPY,
+        op::FILL,
+        op::WRITE,
+        op::COPY_STRIDED,
+        op::WAIT,
+        op::NOTIFY,
+        op::GRAPH_LAUNCH,
+    ];
     let operators: Vec<u16> = vmlu_firmware::kernels::KERNELS
         .iter()
         .map(|k| k.opcode)

@@ -1,0 +1,5 @@
+//! Graphs.
+
+pub mod builder;
+mod hostile;
+mod replay;
