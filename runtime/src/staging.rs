@@ -13,7 +13,7 @@ use crate::memory::HostMemory;
 use crate::queue::QueueInner;
 use crate::transport::sys::monotonic_ns;
 
-/// Bytes of a chunk: as measured, see `docs/architecture.md`.
+/// Bytes of a chunk. Of 256 KiB, 512 KiB and 1 MiB this was the fastest for 64 MiB to the card on two cores: as fast as `memcpy`.
 pub(crate) const CHUNK: usize = 512 << 10;
 /// Chunks of a context.
 const CHUNKS: usize = 16;

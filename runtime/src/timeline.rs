@@ -93,6 +93,12 @@ impl HostTimeline {
         self.inner.end();
     }
 
+    /// The token with which other contexts wait for it.
+    pub fn export(&self) -> Result<TimelineToken> {
+        let channel = &self.inner.context.channel;
+        Ok(TimelineToken(channel.timeline_export(self.inner.handle)?))
+    }
+
     /// Whether it was ended.
     pub fn has_ended(&self) -> bool {
         self.inner.state().ring.is_none()

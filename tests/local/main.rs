@@ -3,6 +3,7 @@
 mod hostile;
 mod processes;
 mod server;
+mod timelines;
 
 use std::process::ExitCode;
 
@@ -15,9 +16,24 @@ type Check = Result<(), Box<dyn std::error::Error>>;
 type Test = (&'static str, fn() -> Check);
 
 fn main() -> ExitCode {
+    if std::env::var_os("VMLU_TEST_ROLE").is_some_and(|role| role == "exporter") {
+        return match timelines::exporter() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let arguments = Arguments::from_args();
     let tests: &[Test] = &[
         ("same_weights", processes::same_weights),
+        (
+            "waits_for_another_process",
+            timelines::waits_for_another_process,
+        ),
+        ("waits_for_another_chip", timelines::waits_for_another_chip),
+        ("exporter_is_killed", timelines::exporter_is_killed),
         ("garbage", hostile::garbage),
         ("sealed_memory", hostile::sealed_memory),
         ("silent_connections", hostile::silent_connections),

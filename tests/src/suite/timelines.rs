@@ -105,6 +105,11 @@ pub(super) fn imported(bench: &Bench) -> Check {
     consumer.wait_timeout(wait, SOON)?;
     let again = second.import(&token)?;
     assert_eq!(again.value()?, value);
+    // A timeline of the host goes the same way.
+    let host = second.import(&hold.export()?)?;
+    let wait = consumer.wait_for_imported(&host, 2)?;
+    hold.signal(2)?;
+    consumer.wait_timeout(wait, SOON)?;
     Ok(())
 }
 
