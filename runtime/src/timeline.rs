@@ -12,7 +12,8 @@ use crate::error::{Error, Result};
 use crate::queue::{Queue, Ring};
 
 /// A timeline that this process advances. Queues of its context wait for it on the card. Cloning it gives another handle on the same
-/// timeline; when the last one is dropped, commands that wait for values that it has not reached fail with `Status::Dependency`.
+/// timeline; when the last one is dropped, commands that wait for values that it has not reached fail: with `Status::Dependency`, or `BadHandle` where the
+/// card had not looked at them yet.
 #[derive(Clone)]
 pub struct HostTimeline {
     inner: Arc<HostTimelineInner>,

@@ -79,10 +79,12 @@ impl HostFunctions {
 
     /// The record with the reason in it if a host function's panic is behind it.
     pub(super) fn explained(&self, mut record: ErrorRecord) -> ErrorRecord {
-        if record.status == Status::Dependency.raw()
+        if record.status != 0
             && let Some((wait, said)) = &*lock(&self.shared.panicked)
             && *wait == record.value
         {
+            // `BadHandle` where the card had not looked at the wait when its timeline ended.
+            record.status = Status::Dependency.raw();
             let text = format!("a host function panicked: {said}");
             let end = text.len().min(RULE_TEXT - 1);
             record.rule = [0; RULE_TEXT];

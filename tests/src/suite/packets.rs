@@ -17,7 +17,7 @@ use super::{rejected, Bench, Check};
 
 pub(super) fn unknown_opcode(bench: &Bench) -> Check {
     let queue = bench.queue()?;
-    for opcode in [0, 2, 0x1fff, 0x4000, 0x5000, 0x6001, 0x7000, 0xffff] {
+    for opcode in [0, 2, 0x1fff, 0x4fff, 0x5000, 0x6001, 0x7000, 0xffff] {
         let record = rejected(&queue, opcode, &[], Status::UnknownOpcode)?;
         assert_eq!(record.opcode, opcode);
     }
