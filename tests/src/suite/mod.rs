@@ -1,8 +1,10 @@
 //! The cases, and what they have in common.
 
+mod boxes;
 mod capture;
 mod copies;
 mod faults;
+mod graphs;
 mod memory;
 mod operators;
 mod packets;
@@ -53,6 +55,8 @@ cases! {
         host_function_behind_an_error, host_function_panics, host_function_waits_for_itself, queue_dropped_with_host_functions, eventfds,
         failures_outlive_clearing, notifiers_across_queues;
     copies: staging_is_shared, staging_of_queues_that_stand_still;
+    boxes: boxes_of_pageable_memory, boxes_in_place, box_refusals;
+    graphs: replay, parameters, built, updated, lifetimes, failing_command, bad_images;
     capture: commands_are_recorded, joined_queues, errors, queues_that_end, parameters;
     telemetry: identity, load_shows, memory_is_accounted, processes_are_listed, heat, ecc_counts;
 }
