@@ -4,6 +4,12 @@
 pub mod opcode {
     /// [`crate::matmul`].
     pub const MATMUL: u16 = 0x1000;
+    /// [`crate::conv`].
+    pub const CONV: u16 = 0x1010;
+    /// [`crate::conv_backward_data`].
+    pub const CONV_BACKWARD_DATA: u16 = 0x1011;
+    /// [`crate::conv_backward_filter`].
+    pub const CONV_BACKWARD_FILTER: u16 = 0x1012;
     /// [`crate::unary`].
     pub const UNARY: u16 = 0x1100;
     /// [`crate::binary`].
@@ -82,7 +88,7 @@ pub struct Field {
 /// Groups of operators that are not served yet.
 pub const ABSENT: &[(&str, &str)] = &[
     ("matrix", "grouped products; int4 weights, requantised int8"),
-    ("convolution", "1-D to 3-D, grouped, dilated, transposed, and their gradients"),
+    ("convolution", "requantised int8"),
     ("attention", "scaled dot product, masks, grouped heads, paged caches, and their gradients"),
     ("normalisation", "batch, layer, RMS, group and instance norm, and their gradients"),
     ("reduction", "any, all, norms, variance, cumulative sum and product, logsumexp; the gradient of softmax"),
@@ -97,6 +103,9 @@ pub const ABSENT: &[(&str, &str)] = &[
 /// All operators by number.
 pub static TABLE: &[Info] = &[
     info::<crate::matmul::Matmul>(),
+    info::<crate::conv::Conv>(),
+    info::<crate::conv_backward_data::ConvBackwardData>(),
+    info::<crate::conv_backward_filter::ConvBackwardFilter>(),
     info::<crate::unary::Unary>(),
     info::<crate::binary::Binary>(),
     info::<crate::affine::Affine>(),

@@ -6,8 +6,8 @@ use vmlu_abi::tensor::{reserved_type, TensorDesc};
 use vmlu_abi::Wire;
 use vmlu_ops::tensor::{absent, contiguous, strided, transposed};
 use vmlu_ops::{
-    affine, arg_reduce, binary, cast, cross_entropy, cross_entropy_backward, fill, matmul, reduce,
-    sgd, softmax, unary, Descriptor,
+    affine, arg_reduce, binary, cast, conv, conv_backward_data, conv_backward_filter,
+    cross_entropy, cross_entropy_backward, fill, matmul, reduce, sgd, softmax, unary, Descriptor,
 };
 
 /// Fails unless the descriptor is refused with this operand and text.
@@ -519,5 +519,130 @@ fn loss_and_optimiser_rules() {
         },
         2,
         "sgd: velocity overlaps weight, but must not",
+    );
+}
+
+#[test]
+fn convolution_rules() {
+    let good = conv::Conv {
+        x: contiguous(F32, 0x1000, &[2, 4, 9, 9]),
+        w: contiguous(F32, 0x4000, &[6, 2, 3, 3]),
+        out: contiguous(F32, 0x8000, &[2, 6, 5, 5]),
+        bias: contiguous(F32, 0xc000, &[6]),
+        alpha: 1.0,
+        beta: 0.0,
+        stride: [2, 2, 0],
+        dilation: [1, 1, 0],
+        padding: [1, 1, 1, 1, 0, 0],
+        groups: 2,
+        activation: 0,
+    };
+    good.check().unwrap();
+    let bad = |desc: conv::Conv, operand: u16, rule: &str| refused(&desc, operand, rule);
+    bad(
+        conv::Conv { groups: 3, ..good },
+        NO_OPERAND,
+        "conv: 3 groups do not divide 4 channels into 6",
+    );
+    bad(
+        conv::Conv { groups: 1, ..good },
+        1,
+        "conv: w.dims[1] is 2, but a group has 4",
+    );
+    bad(
+        conv::Conv {
+            stride: [2, 1, 0],
+            ..good
+        },
+        2,
+        "conv: out.dims[3] is 5, but the filter fits 9",
+    );
+    bad(
+        conv::Conv {
+            stride: [0, 2, 0],
+            ..good
+        },
+        NO_OPERAND,
+        "conv: spatial axis 0: stride 0, dilation 1, 3 taps: all must be positive",
+    );
+    bad(
+        conv::Conv {
+            stride: [2, 2, 1],
+            ..good
+        },
+        NO_OPERAND,
+        "conv: stride, dilation and padding of axis 2 must be 0: there are 2",
+    );
+    bad(
+        conv::Conv {
+            dilation: [1, 9, 0],
+            ..good
+        },
+        1,
+        "conv: w.dims[3]: the filter reaches over 19, the padded input has 11",
+    );
+    bad(
+        conv::Conv {
+            x: contiguous(F32, 0x1000, &[2, 4]),
+            ..good
+        },
+        0,
+        "conv: x.rank is 2, must be 3 to 5",
+    );
+    bad(
+        conv::Conv {
+            bias: contiguous(F32, 0xc000, &[5]),
+            ..good
+        },
+        3,
+        "conv: bias.dims[0] is 5, but the filters are [6]",
+    );
+    bad(
+        conv::Conv {
+            out: contiguous(F32, 0x1100, &[2, 6, 5, 5]),
+            ..good
+        },
+        2,
+        "conv: out overlaps x, but must not",
+    );
+    let bytes = conv::Conv {
+        x: contiguous(U8, 0x1000, &[2, 4, 9, 9]),
+        ..good
+    };
+    bad(bytes, 1, "conv: w.dtype is F32, must be one of [I8]");
+    let data = conv_backward_data::ConvBackwardData {
+        dy: good.out,
+        w: good.w,
+        dx: good.x,
+        bias: contiguous(F32, 0xc000, &[6]),
+        alpha: 1.0,
+        beta: 0.0,
+        stride: good.stride,
+        dilation: good.dilation,
+        padding: good.padding,
+        groups: 2,
+        activation: 0,
+    };
+    refused(
+        &data,
+        3,
+        "conv_backward_data: bias.dims[0] is 6, but the channels are [4]",
+    );
+    let filter = conv_backward_filter::ConvBackwardFilter {
+        x: good.x,
+        dy: good.out,
+        dw: contiguous(F32, 0x4000, &[6, 4, 3, 3]),
+        alpha: 1.0,
+        beta: 0.0,
+        stride: good.stride,
+        dilation: good.dilation,
+        padding: good.padding,
+        groups: 2,
+        reserved: 0,
+    };
+    refused(
+        &filter,
+        2,
+        "conv_backward_filter: dw.dims[1] is 4, but a group has 2",
     );
 }

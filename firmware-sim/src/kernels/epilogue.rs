@@ -194,14 +194,23 @@ impl<P: Place> Finish<'_, '_, P> {
             for (t, tile) in sums[done..done + run.count].chunks_mut(TILE).enumerate() {
                 let from = (t * TILE) as isize;
                 let at = |(offset, stride): (isize, isize)| (offset + from * stride, stride);
-                self.tile::<O>(tile, at(run.out), at(run.bias));
+                // Short runs with short buffers.
+                match tile.len() {
+                    0..=32 => self.tile::<O, 32>(tile, at(run.out), at(run.bias)),
+                    _ => self.tile::<O, TILE>(tile, at(run.out), at(run.bias)),
+                }
             }
             done += run.count;
         });
     }
 
-    fn tile<O: Narrow>(&self, sums: &mut [O::Compute], out: (isize, isize), bias: (isize, isize)) {
-        let mut other = [O::Compute::default(); TILE];
+    fn tile<O: Narrow, const MOST: usize>(
+        &self,
+        sums: &mut [O::Compute],
+        out: (isize, isize),
+        bias: (isize, isize),
+    ) {
+        let mut other = [O::Compute::default(); MOST];
         let other = &mut other[..sums.len()];
         if self.alpha != 1.0 {
             scale(sums, O::Compute::from_scalar(self.alpha));
@@ -215,7 +224,7 @@ impl<P: Place> Finish<'_, '_, P> {
             add(sums, other);
         }
         O::Compute::activate(self.activation, sums);
-        let mut raw = [O::Raw::default(); TILE];
+        let mut raw = [O::Raw::default(); MOST];
         let raw = &mut raw[..sums.len()];
         O::narrow_all(sums, raw);
         self.out.store(out.0, out.1, raw);

@@ -14,7 +14,6 @@ use super::gemm::{
 };
 use super::simd;
 use super::view::View;
-use super::walk::split;
 
 pub(super) fn run(body: &[u8], env: &dyn Env) -> Result<Work, Fault> {
     let op = super::parse::<Matmul>(body)?;
@@ -232,7 +231,7 @@ impl<'a> Job<'_, 'a> {
             false => (self.a, self.b),
             true => (self.b, self.a),
         };
-        let element = |index: usize, then: &mut dyn FnMut(&Product<'_, A>) -> Result<(), Fault>| {
+        let element = |index: usize, then: &mut gemm::Then<'_, A>| {
             let base = self.base(index);
             let (base_a, base_b) = match axes.swapped {
                 false => (base[0], base[1]),
@@ -270,29 +269,7 @@ impl<'a> Job<'_, 'a> {
             })
         };
         let batch = self.op.out.elements as usize / (axes.m * axes.n);
-        let plan = A::plan_for(simd::level());
-        let mut cut = None;
-        element(0, &mut |product| {
-            cut = Some(product.cut(plan, 1));
-            Ok(())
-        })?;
-        let cut = cut.expect("set above");
-        // Elements that are whole products of many parts are split; others are parts themselves.
-        if batch == 1 || cut.parts() > 4 {
-            return (0..batch).try_for_each(|i| element(i, &mut |product| product.run(self.env)));
-        }
-        let work = (axes.m * axes.n).saturating_mul(FA::words(k));
-        let grain = ((1 << 20) / work.max(1)).max(1);
-        split(self.env, batch * cut.parts(), grain, |range| {
-            gemm::with_space(|space| {
-                range.into_iter().try_for_each(|i| {
-                    element(i / cut.parts(), &mut |product| {
-                        let part = i % cut.parts();
-                        product.part(plan, &cut, None, None, part, self.env, space)
-                    })
-                })
-            })
-        })
+        gemm::run_all(self.env, batch, element)
     }
 
     /// Offsets of a batch element in a, b, out, bias.

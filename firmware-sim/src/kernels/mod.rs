@@ -10,6 +10,10 @@ mod arg_reduce;
 mod binary;
 mod cast;
 mod combine;
+mod conv;
+mod conv_backward_data;
+mod conv_backward_filter;
+mod conv_sides;
 mod cross_entropy;
 mod cross_entropy_backward;
 mod epilogue;
@@ -53,6 +57,15 @@ pub struct Kernel {
 /// All kernels, in the order of `vmlu_ops::table::TABLE`.
 pub static KERNELS: &[Kernel] = &[
     kernel(vmlu_ops::matmul::Matmul::INFO, matmul::run),
+    kernel(vmlu_ops::conv::Conv::INFO, conv::run),
+    kernel(
+        vmlu_ops::conv_backward_data::ConvBackwardData::INFO,
+        conv_backward_data::run,
+    ),
+    kernel(
+        vmlu_ops::conv_backward_filter::ConvBackwardFilter::INFO,
+        conv_backward_filter::run,
+    ),
     kernel(vmlu_ops::unary::Unary::INFO, unary::run),
     kernel(vmlu_ops::binary::Binary::INFO, binary::run),
     kernel(vmlu_ops::affine::Affine::INFO, affine::run),

@@ -21,7 +21,8 @@ use super::simd::{self, Level};
 use super::walk::split;
 
 pub(super) use self::pack::{
-    Brain, Bytes, Double, DoubleOfI16, Feed, Half, Pairs, Side, Single, Strided, WideBytes,
+    pack_lanes, Brain, BrainStraight, Bytes, Depth, Double, DoubleOfI16, Feed, Half, Lanes, Pairs,
+    Side, Single, Strided, WideBytes, LANES,
 };
 pub(super) use self::scratch::{with_space, Buffer, Space};
 pub(super) use self::tile::{Arith, Plan, F32, F64, I16};
@@ -422,6 +423,42 @@ impl<A: Arith> Product<'_, A> {
         Ok(())
     }
 }
+
+/// Computes many products of one shape: `element(i, then)` makes product `i` and calls `then` with it. Products of many parts are split;
+/// others are parts themselves.
+pub(super) fn run_all<A: Arith>(
+    env: &dyn Env,
+    count: usize,
+    element: impl Fn(usize, &mut Then<'_, A>) -> Result<(), Fault> + Sync,
+) -> Result<(), Fault> {
+    let plan = A::plan_for(simd::level());
+    let mut shape = None;
+    element(0, &mut |product| {
+        let vectors = (product.a.lines() * product.b.lines()).saturating_mul(product.words);
+        shape = Some((product.cut(plan, 1), vectors / plan.lanes));
+        Ok(())
+    })?;
+    let Some((cut, work)) = shape else {
+        return Ok(());
+    };
+    if count == 1 || cut.parts() > 4 {
+        return (0..count).try_for_each(|i| element(i, &mut |product| product.run(env)));
+    }
+    let grain = (WORTH / work.max(1)).max(1);
+    split(env, count * cut.parts(), grain, |range| {
+        with_space(|space| {
+            range.into_iter().try_for_each(|i| {
+                element(i / cut.parts(), &mut |product| {
+                    let part = i % cut.parts();
+                    product.part(plan, &cut, None, None, part, env, space)
+                })
+            })
+        })
+    })
+}
+
+/// What [`run_all`] does with a product.
+pub(super) type Then<'t, A> = dyn FnMut(&Product<'_, A>) -> Result<(), Fault> + 't;
 
 /// Packs panels of `lines` lines from number `panel` on, as many as `notes` has, over some words of depth.
 fn pack_panels<A: Arith>(

@@ -31,6 +31,8 @@ pub(in crate::kernels) enum Kind {
     Half,
     /// bf16 to f32, in swapped pairs.
     Brain,
+    /// bf16 to f32.
+    Straight,
     /// There is none.
     Plain,
 }
@@ -105,6 +107,18 @@ impl Feed for Brain {
     type Word = f32;
     const SWAP: bool = true;
     const KIND: Kind = Kind::Brain;
+    #[inline(always)]
+    fn word(e: [u16; 4]) -> f32 {
+        bf16::from_bits(e[0]).to_f32()
+    }
+}
+
+/// bf16 to f32, in order.
+pub(in crate::kernels) enum BrainStraight {}
+impl Feed for BrainStraight {
+    type Element = u16;
+    type Word = f32;
+    const KIND: Kind = Kind::Straight;
     #[inline(always)]
     fn word(e: [u16; 4]) -> f32 {
         bf16::from_bits(e[0]).to_f32()
@@ -193,66 +207,183 @@ impl<F: Feed> Side<F::Word> for Strided<'_, '_, F> {
     }
 
     fn pack(&self, lines: Range<usize>, words: Range<usize>, pitch: usize, to: &mut [F::Word]) {
-        let count = lines.len();
-        assert!(count <= pitch && to.len() >= words.len() * pitch);
-        // Elements that the words take; with `SWAP` they begin at an even one.
-        let start = match F::SWAP {
-            true => words.start & !1,
-            false => words.start * F::STEP,
-        };
-        let end = match F::SWAP {
-            true => words.end.next_multiple_of(2).min(self.length),
-            false => (words.end * F::STEP).min(self.length),
-        };
-        let grid = self.view.grid::<F::Element>(
-            self.offset + lines.start as isize * self.line + start as isize * self.depth,
-            (count, self.line),
-            (end.saturating_sub(start), self.depth),
-        );
-        let Some(grid) = grid else {
-            to[..words.len() * pitch].fill(F::Word::default());
-            return;
-        };
-        let piece = Piece {
-            first: grid.first(),
-            line: self.line,
-            depth: self.depth,
-            count,
-            length: end - start,
-            skip: words.start - if F::SWAP { start } else { words.start },
-            words: words.len(),
-            pitch,
-        };
-        #[cfg(target_arch = "x86_64")]
-        if simd::level() == Level::V4
-            && F::KIND != Kind::Plain
-            && piece.skip == 0
-            && pitch.is_multiple_of(16)
-            && (self.depth == 1 || self.line == 1)
-        {
-            // SAFETY: the grid has checked that all `count` × `length` elements lie in the operand, whose memory may be read as long as the
-            // view lives; `to` has room for all words; the level was found.
-            unsafe { super::pack_x86::pack::<F>(&piece, to.as_mut_ptr().cast()) };
-            return;
+        assert!(lines.len() <= pitch);
+        let depth = Depth::of::<F>(words, self.depth, self.length);
+        let start = self.offset + lines.start as isize * self.line;
+        for from in (0..pitch).step_by(LANES) {
+            let count = lines.len().saturating_sub(from).min(LANES);
+            let first = start + from as isize * self.line;
+            let lanes = Lanes {
+                offsets: std::array::from_fn(|l| first + l as isize * self.line),
+                valid: low(count),
+                pad: 0,
+                regular: Some(self.line),
+            };
+            pack_lanes::<F>(self.view, &lanes, &depth, pitch, &mut to[from..]);
         }
-        // SAFETY: as above.
-        unsafe { plain::<F>(&piece, to) };
     }
+}
+
+/// Lines that are packed at a time.
+pub(in crate::kernels) const LANES: usize = 16;
+
+/// A mask of the lowest bits.
+fn low(count: usize) -> u16 {
+    ((1u32 << count) - 1) as u16
+}
+
+/// Up to [`LANES`] neighbouring lines of a panel.
+pub(in crate::kernels) struct Lanes {
+    /// Where each begins: its element at depth 0.
+    pub offsets: [isize; LANES],
+    /// Those that have elements.
+    pub valid: u16,
+    /// Those whose elements all count as the number zero. The others, which are in neither mask, become words of zero.
+    pub pad: u16,
+    /// The distance of neighbours, if it is always the same and the lowest ones are valid.
+    pub regular: Option<isize>,
+}
+
+/// Some words of depth.
+pub(in crate::kernels) struct Depth {
+    /// First element.
+    start: usize,
+    /// Elements.
+    length: usize,
+    /// Distance of elements.
+    stride: isize,
+    /// Words that are left out before the first.
+    skip: usize,
+    /// Words.
+    words: usize,
+}
+
+impl Depth {
+    /// Words of a depth of `length` elements.
+    pub fn of<F: Feed>(words: Range<usize>, stride: isize, length: usize) -> Self {
+        // With `SWAP`, elements begin at an even one.
+        let (start, end) = match F::SWAP {
+            true => (words.start & !1, words.end.next_multiple_of(2)),
+            false => (words.start * F::STEP, words.end * F::STEP),
+        };
+        Self {
+            start,
+            length: end.min(length).saturating_sub(start),
+            stride,
+            skip: if F::SWAP { words.start & 1 } else { 0 },
+            words: words.len(),
+        }
+    }
+}
+
+/// Packs lanes: word `k` of lane `l` goes to `to[k * pitch + l]`. In the last row, only lanes that `to` has.
+pub(in crate::kernels) fn pack_lanes<F: Feed>(
+    view: &View<'_>,
+    lanes: &Lanes,
+    depth: &Depth,
+    pitch: usize,
+    to: &mut [F::Word],
+) {
+    let width = pitch.min(LANES);
+    if depth.words == 0 {
+        return;
+    }
+    assert!(to.len() >= (depth.words - 1) * pitch + width);
+    let (mut least, mut most) = (isize::MAX, isize::MIN);
+    for (l, offset) in lanes.offsets.iter().enumerate() {
+        if lanes.valid >> l & 1 != 0 {
+            least = least.min(*offset);
+            most = most.max(*offset);
+        }
+    }
+    let start = depth.start as isize * depth.stride;
+    let grid = match lanes.valid {
+        0 => None,
+        _ => view.grid::<F::Element>(
+            least + start,
+            (2, most - least),
+            (depth.length, depth.stride),
+        ),
+    };
+    let first = grid.map_or(std::ptr::null(), |g| g.first());
+    let lines: [*const F::Element; LANES] =
+        std::array::from_fn(|l| first.wrapping_offset(lanes.offsets[l].wrapping_sub(least)));
+    let piece = Piece {
+        lines,
+        valid: if depth.length == 0 { 0 } else { lanes.valid },
+        pad: lanes.pad,
+        depth: depth.stride,
+        length: depth.length,
+        words: depth.words,
+        pitch,
+    };
+    #[cfg(target_arch = "x86_64")]
+    if simd::level() == Level::V4
+        && F::KIND != Kind::Plain
+        && depth.skip == 0
+        && width == LANES
+        && size_of::<F::Word>() == 4
+    {
+        let to = to.as_mut_ptr().cast();
+        // SAFETY: the grid has checked that the operand holds all elements between the least and the most, so those of all valid lines;
+        // its memory may be read as long as the view lives. `to` has room for all words. The level was found.
+        unsafe {
+            if depth.stride == 1 {
+                return super::pack_x86::along::<F>(&piece, to);
+            }
+            if let Some((segments, count)) = segments(lanes) {
+                let segments = segments.map(|(mask, l)| (mask, piece.lines[l].wrapping_sub(l)));
+                return super::pack_x86::across::<F>(&piece, &segments[..count], to);
+            }
+        }
+    }
+    // SAFETY: as above.
+    unsafe { plain::<F>(&piece, depth.skip, width, to) };
+}
+
+/// Splits valid lanes into at most 4 runs that lie side by side in memory: a mask and a lane of each.
+#[cfg(target_arch = "x86_64")]
+fn segments(lanes: &Lanes) -> Option<([(u16, usize); 4], usize)> {
+    let mut found = [(0, 0); 4];
+    if lanes.regular == Some(1) {
+        found[0] = (lanes.valid, 0);
+        return Some((found, 1));
+    }
+    let mut count = 0;
+    for l in 0..LANES {
+        if lanes.valid >> l & 1 == 0 {
+            continue;
+        }
+        let follows = l > 0
+            && lanes.valid >> (l - 1) & 1 != 0
+            && lanes.offsets[l] == lanes.offsets[l - 1] + 1;
+        if !follows {
+            if count == found.len() {
+                return None;
+            }
+            found[count].1 = l;
+            count += 1;
+        }
+        found[count - 1].0 |= 1 << l;
+    }
+    Some((found, count))
 }
 
 /// Elements to pack.
 pub(super) struct Piece<E> {
-    /// First element of the first line.
-    pub first: *const E,
-    pub line: isize,
+    /// First element of each valid line.
+    pub lines: [*const E; LANES],
+    /// See [`Lanes`].
+    pub valid: u16,
+    /// See [`Lanes`].
+    pub pad: u16,
+    /// Distance of elements.
     pub depth: isize,
-    /// Lines.
-    pub count: usize,
     /// Elements of a line.
     pub length: usize,
-    /// Words that are left out before the first.
-    pub skip: usize,
+    /// Words of a line.
     pub words: usize,
+    /// Distance of words in a panel.
     pub pitch: usize,
 }
 
@@ -260,34 +391,35 @@ pub(super) struct Piece<E> {
 ///
 /// # Safety
 ///
-/// All elements of the piece may be read.
-unsafe fn plain<F: Feed>(piece: &Piece<F::Element>, to: &mut [F::Word]) {
+/// All elements of the valid lines may be read.
+unsafe fn plain<F: Feed>(piece: &Piece<F::Element>, skip: usize, width: usize, to: &mut [F::Word]) {
     let read = |line: usize, at: usize| {
-        if at >= piece.length {
+        if at >= piece.length || (piece.valid | piece.pad) >> line & 1 == 0 {
             return F::Element::default();
         }
-        let distance = line as isize * piece.line + at as isize * piece.depth;
-        // SAFETY: line < `count` and at < `length`, so the element lies in the piece; the read is unaligned.
-        unsafe { piece.first.offset(distance).read_unaligned() }
+        let element = match piece.valid >> line & 1 {
+            0 => F::Element::default(),
+            // SAFETY: a valid line and at < `length`, so the element may be read; the read is unaligned.
+            _ => unsafe {
+                piece.lines[line]
+                    .offset(at as isize * piece.depth)
+                    .read_unaligned()
+            },
+        };
+        match F::FLIP {
+            0 => element,
+            mask => flip(element, mask),
+        }
     };
-    for (k, row) in (to.chunks_exact_mut(piece.pitch).take(piece.words)).enumerate() {
-        let (row, pad) = row.split_at_mut(piece.count);
-        for (line, word) in row.iter_mut().enumerate() {
+    for (k, row) in to.chunks_mut(piece.pitch).take(piece.words).enumerate() {
+        for (line, word) in row.iter_mut().enumerate().take(width) {
             let mut elements = [F::Element::default(); 4];
-            let at = if F::SWAP {
-                (k + piece.skip) ^ 1
-            } else {
-                k * F::STEP
-            };
+            let at = if F::SWAP { (k + skip) ^ 1 } else { k * F::STEP };
             for (s, e) in elements.iter_mut().enumerate().take(F::STEP) {
                 *e = read(line, at + s);
-                if F::FLIP != 0 && at + s < piece.length {
-                    *e = flip(*e, F::FLIP);
-                }
             }
             *word = F::word(elements);
         }
-        pad.fill(F::Word::default());
     }
 }
 

@@ -4,51 +4,24 @@ use std::arch::x86_64::*;
 
 use super::pack::{Feed, Kind, Piece};
 
-/// Packs a piece into words of 32 bits.
+/// Packs elements that lie along the depth.
 ///
 /// # Safety
 ///
-/// AVX-512 F, BW, DQ and VL. All elements of the piece may be read, `to` is valid for `words · pitch` words, `pitch` is a multiple of 16 and
-/// at least `count`; one of the strides is 1; the feed's kind is not `Plain`, nothing is skipped.
+/// AVX-512 F, BW, DQ and VL. `length` elements of each valid line may be read, `to` is valid for `words` rows of 16 words at `pitch`; the
+/// distance of elements is 1, words have 32 bits and the feed's kind is not `Plain`.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,f16c")]
-pub(super) unsafe fn pack<F: Feed>(piece: &Piece<F::Element>, to: *mut u32) {
-    for half in (0..piece.pitch).step_by(16) {
-        let lines = piece.count.saturating_sub(half).min(16);
-        // SAFETY: the half's lines are in the piece, its columns in the rows of `to`.
-        unsafe {
-            let first = piece.first.wrapping_offset(half as isize * piece.line);
-            let to = to.add(half);
-            if piece.depth == 1 {
-                along::<F>(piece, first, lines, to);
-            } else {
-                across::<F>(piece, first, lines, to);
-            }
-        }
-    }
-}
-
-/// Elements that lie along the depth.
-///
-/// # Safety
-///
-/// As [`pack`], for `lines` ≤ 16 lines from `first`.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,f16c")]
-unsafe fn along<F: Feed>(
-    piece: &Piece<F::Element>,
-    first: *const F::Element,
-    lines: usize,
-    to: *mut u32,
-) {
+pub(super) unsafe fn along<F: Feed>(piece: &Piece<F::Element>, to: *mut u32) {
     for word in (0..piece.words).step_by(16) {
         let at = word * F::STEP;
         let left = piece.length.saturating_sub(at).min(16 * F::STEP);
         let mut rows = [_mm512_setzero_si512(); 16];
         for (l, row) in rows.iter_mut().enumerate() {
-            if l < lines {
-                let from = first.wrapping_offset(l as isize * piece.line + at as isize);
-                // SAFETY: `left` elements from there are in the piece.
-                *row = unsafe { load::<F>(from, left) };
+            if piece.valid >> l & 1 != 0 {
+                // SAFETY: `left` elements from there are in the line.
+                *row = unsafe { load::<F>(piece.lines[l].wrapping_add(at), left) };
+            } else if F::FLIP != 0 && piece.pad >> l & 1 != 0 {
+                *row = _mm512_maskz_mov_epi8(low(left), _mm512_set1_epi8(F::FLIP as i8));
             }
         }
         let rows = transpose(rows);
@@ -86,10 +59,13 @@ unsafe fn load<F: Feed>(from: *const F::Element, count: usize) -> __m512i {
                 let v = _mm256_maskz_loadu_epi16(low(count) as u16, from.cast());
                 _mm512_castps_si512(_mm512_cvtph_ps(v))
             }
-            _ => {
+            (kind, _) => {
                 let v = _mm256_maskz_loadu_epi16(low(count) as u16, from.cast());
                 let wide = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(v));
-                _mm512_shuffle_epi32::<0b10_11_00_01>(wide)
+                match kind {
+                    Kind::Brain => _mm512_shuffle_epi32::<0b10_11_00_01>(wide),
+                    _ => wide,
+                }
             }
         }
     }
@@ -105,63 +81,52 @@ fn low(count: usize) -> u64 {
     }
 }
 
-/// Elements that lie across the lines.
+/// Packs elements that lie across the lines. A segment names lanes and where lane 0 would be.
 ///
 /// # Safety
 ///
-/// As [`pack`], for `lines` ≤ 16 lines from `first`.
-#[inline]
+/// As [`along`], but any distance of elements, and the segments name all valid lines.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,f16c")]
-unsafe fn across<F: Feed>(
+pub(super) unsafe fn across<F: Feed>(
     piece: &Piece<F::Element>,
-    first: *const F::Element,
-    lines: usize,
+    segments: &[(u16, *const F::Element)],
     to: *mut u32,
 ) {
-    let mask = low(lines) as u16;
     for word in 0..piece.words {
-        let at = word * F::STEP;
-        let row = |s: usize| first.wrapping_offset((at + s) as isize * piece.depth);
-        let have = |s: usize| at + s < piece.length;
-        // SAFETY: masked loads touch `lines` elements of rows that are in the piece.
-        let v = unsafe {
-            match (F::KIND, size_of::<F::Element>()) {
-                (Kind::Bits, 4) if have(0) => _mm512_maskz_loadu_epi32(mask, row(0).cast()),
-                (Kind::Bits, 2) => {
-                    let part = |s: usize| match have(s) {
-                        true => _mm256_maskz_loadu_epi16(mask, row(s).cast()),
-                        false => _mm256_setzero_si256(),
-                    };
-                    let high = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(part(1)));
-                    _mm512_or_si512(_mm512_cvtepu16_epi32(part(0)), high)
-                }
-                (Kind::Bits, 1) => {
-                    let part = |s: usize| match have(s) {
-                        true => {
-                            let v = _mm_maskz_loadu_epi8(mask, row(s).cast());
-                            let v = _mm_xor_si128(v, _mm_set1_epi8(F::FLIP as i8));
-                            _mm512_cvtepu8_epi32(v)
-                        }
-                        false => _mm512_setzero_si512(),
-                    };
-                    let low = _mm512_or_si512(part(0), _mm512_slli_epi32::<8>(part(1)));
-                    let high = _mm512_or_si512(
-                        _mm512_slli_epi32::<16>(part(2)),
-                        _mm512_slli_epi32::<24>(part(3)),
-                    );
-                    _mm512_maskz_or_epi32(mask, low, high)
-                }
-                (Kind::Half, _) if have(0) => {
-                    let v = _mm256_maskz_loadu_epi16(mask, row(0).cast());
-                    _mm512_castps_si512(_mm512_cvtph_ps(v))
-                }
-                (Kind::Brain, _) if word ^ 1 < piece.length => {
-                    let from = first.wrapping_offset((word ^ 1) as isize * piece.depth);
-                    let v = _mm256_maskz_loadu_epi16(mask, from.cast());
-                    _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(v))
-                }
-                _ => _mm512_setzero_si512(),
+        let at = match F::KIND {
+            Kind::Brain => word ^ 1,
+            _ => word * F::STEP,
+        };
+        let mut v = _mm512_setzero_si512();
+        for step in 0..F::STEP {
+            if at + step >= piece.length {
+                break;
             }
+            let mut part = _mm512_setzero_si512();
+            for &(mask, first) in segments {
+                let from = first.wrapping_offset((at + step) as isize * piece.depth);
+                // SAFETY: masked loads touch elements of valid lines only.
+                let new = unsafe {
+                    match size_of::<F::Element>() {
+                        4 => _mm512_maskz_loadu_epi32(mask, from.cast()),
+                        2 => _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, from.cast())),
+                        _ => _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask, from.cast())),
+                    }
+                };
+                part = _mm512_or_si512(part, new);
+            }
+            if F::FLIP != 0 {
+                let mask = piece.valid | piece.pad;
+                let flip = _mm512_set1_epi32(i32::from(F::FLIP));
+                part = _mm512_mask_xor_epi32(part, mask, part, flip);
+            }
+            let bits = (step * 8 * size_of::<F::Element>()) as u32;
+            v = _mm512_or_si512(v, _mm512_sllv_epi32(part, _mm512_set1_epi32(bits as i32)));
+        }
+        v = match F::KIND {
+            Kind::Half => _mm512_castps_si512(_mm512_cvtph_ps(_mm512_cvtepi32_epi16(v))),
+            Kind::Brain | Kind::Straight => _mm512_slli_epi32::<16>(v),
+            _ => v,
         };
         // SAFETY: `word` < `words`.
         unsafe { _mm512_storeu_si512(to.add(word * piece.pitch).cast(), v) };

@@ -7,8 +7,8 @@ use vmlu_abi::tensor::DataType::{F32, I32};
 use vmlu_abi::{Status, Wire};
 use vmlu_ops::tensor::{contiguous, strided};
 use vmlu_ops::{
-    affine, arg_reduce, binary, cast, combine, cross_entropy, cross_entropy_backward, fill, matmul,
-    reduce, sgd, softmax, unary,
+    affine, arg_reduce, binary, cast, combine, conv, conv_backward_data, conv_backward_filter,
+    cross_entropy, cross_entropy_backward, fill, matmul, reduce, sgd, softmax, unary,
 };
 
 use super::cases;
@@ -25,9 +25,10 @@ fn bodies(arena: &mut Arena) -> Vec<Vec<u8>> {
     let (x, y, z) = (tensor(&[6, 5]), tensor(&[6, 5]), tensor(&[6, 5]));
     let (row, out, wide) = (tensor(&[6]), tensor(&[6]), tensor(&[6, 6]));
     let right = strided(F32, y.address, &[5, 6], &[1, 5]);
+    let (image, filter, map) = (tensor(&[1, 4, 7]), tensor(&[4, 2, 3]), tensor(&[1, 4, 4]));
     let labels = contiguous(I32, arena.put(&[0i32, 1, 2, 3, 4, 0]), &[6]);
     let indices = contiguous(I32, out.address, &[6]);
-    let bytes: [&dyn Fn() -> Vec<u8>; 13] = [
+    let bytes: &[&dyn Fn() -> Vec<u8>] = &[
         &|| {
             let op = matmul::Matmul {
                 a: x,
@@ -35,6 +36,48 @@ fn bodies(arena: &mut Arena) -> Vec<Vec<u8>> {
                 out: wide,
                 bias: row,
                 alpha: 1.0,
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            let op = conv::Conv {
+                x: image,
+                w: filter,
+                out: map,
+                alpha: 1.0,
+                stride: [2, 0, 0],
+                dilation: [1, 0, 0],
+                padding: [1, 1, 0, 0, 0, 0],
+                groups: 2,
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            let op = conv_backward_data::ConvBackwardData {
+                dy: map,
+                w: filter,
+                dx: image,
+                alpha: 1.0,
+                stride: [2, 0, 0],
+                dilation: [1, 0, 0],
+                padding: [1, 1, 0, 0, 0, 0],
+                groups: 2,
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            let op = conv_backward_filter::ConvBackwardFilter {
+                x: image,
+                dy: map,
+                dw: filter,
+                alpha: 1.0,
+                stride: [2, 0, 0],
+                dilation: [1, 0, 0],
+                padding: [1, 1, 0, 0, 0, 0],
+                groups: 2,
                 ..Wire::zeroed()
             };
             op.as_bytes().to_vec()

@@ -1,6 +1,7 @@
 //! Tests of the kernels against plain loops in f64, over random shapes and layouts.
 
 mod combine;
+mod convolution;
 mod edges;
 mod elementwise;
 mod environment;
