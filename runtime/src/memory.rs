@@ -22,8 +22,19 @@ struct BufferInner {
 
 impl Buffer {
     pub(crate) fn new(context: &Arc<ContextInner>, length: u64) -> Result<Self> {
+        Self::map(context, length, |address| {
+            context.channel.memory_alloc(address, length.max(1))
+        })
+    }
+
+    /// A buffer that `make` puts at an address.
+    pub(crate) fn map(
+        context: &Arc<ContextInner>,
+        length: u64,
+        make: impl FnOnce(u64) -> Result<()>,
+    ) -> Result<Self> {
         let address = context.addresses.take(length.max(1))?;
-        if let Err(error) = context.channel.memory_alloc(address, length.max(1)) {
+        if let Err(error) = make(address) {
             context.addresses.give_back(address);
             return Err(error);
         }
@@ -50,6 +61,10 @@ impl Buffer {
     /// Whether it has no bytes.
     pub fn is_empty(&self) -> bool {
         self.inner.length == 0
+    }
+
+    pub(crate) fn context(&self) -> &Arc<ContextInner> {
+        &self.inner.context
     }
 }
 

@@ -261,7 +261,8 @@ fn text(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
     use std::sync::Arc;
-    use vmlu_abi::rpc::{Inject, Process};
+    use vmlu_abi::link::Port;
+    use vmlu_abi::rpc::{Inject, LinkControl, Peer, PeerWay, Process};
     use vmlu_abi::telemetry::Decaying;
     use vmlu_abi::Wire;
 
@@ -299,6 +300,15 @@ mod tests {
         }
         fn inject(&self, _: u32, _: &Inject) -> Result<()> {
             unreachable!("a monitor does not inject")
+        }
+        fn link_ports(&self, _: u32) -> Result<Vec<Port>> {
+            Ok(Vec::new())
+        }
+        fn link_control(&self, _: u32, _: &LinkControl) -> Result<()> {
+            unreachable!("a monitor controls no link")
+        }
+        fn peer_path(&self, _: u32, _: &Peer) -> Result<PeerWay> {
+            Ok(PeerWay::zeroed())
         }
         fn open(&self, _: u32) -> Result<Arc<dyn Channel>> {
             unreachable!("a monitor opens no context")

@@ -11,10 +11,14 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::Duration;
 
 use vmlu_abi::ioctl::DeviceInfo;
+use vmlu_abi::link::Port;
 use vmlu_abi::model::MLU370_X8;
 use vmlu_abi::pci::{doorbell_page, doorbell_slot, MAX_VECTORS};
 use vmlu_abi::queue::{FLAG_HOST_TIMELINE, PRIORITY_DEFAULT, STATUS_SIZE, UNIT};
-use vmlu_abi::rpc::{self, Function, HostPiece, Inject, Process, TimelineState, TimelineToken};
+use vmlu_abi::rpc::{
+    self, Function, HostPiece, Inject, LinkControl, MemoryImport, MemoryToken, Peer, PeerWay,
+    Process, TimelineState, TimelineToken,
+};
 use vmlu_abi::status::ErrorRecord;
 use vmlu_abi::telemetry::Telemetry;
 use vmlu_abi::{Status, Wire};
@@ -293,6 +297,26 @@ impl Transport for Embedded {
             0,
             inject,
         )
+    }
+
+    fn link_ports(&self, device: u32) -> Result<Vec<Port>> {
+        const CALL: &str = "read the ports of a chip";
+        let chip = self.chip(CALL, device)?;
+        let answer = chip.call(Function::LinkPorts, 0, &[]);
+        let answer = answer.map_err(|s| Error::new(CALL, s, format!("chip {device}")))?;
+        Ok(super::ports(&answer))
+    }
+
+    fn link_control(&self, device: u32, control: &LinkControl) -> Result<()> {
+        const CALL: &str = "control a link";
+        let chip = self.chip(CALL, device)?;
+        call(chip, CALL, Function::LinkControl, 0, control)
+    }
+
+    fn peer_path(&self, device: u32, peer: &Peer) -> Result<PeerWay> {
+        const CALL: &str = "find the way to a peer";
+        let chip = self.chip(CALL, device)?;
+        call(chip, CALL, Function::PeerPath, 0, peer)
     }
 
     fn open(&self, device: u32) -> Result<Arc<dyn Channel>> {
@@ -651,6 +675,15 @@ impl Channel for EmbeddedChannel {
     fn timeline_read(&self, timeline: u64) -> Result<TimelineState> {
         let timeline = rpc::Timeline { timeline };
         self.call("read a timeline", Function::TimelineRead, &timeline)
+    }
+
+    fn memory_export(&self, va: u64) -> Result<MemoryToken> {
+        let wanted = rpc::MemoryFree { va };
+        self.call("export memory", Function::MemoryExport, &wanted)
+    }
+
+    fn memory_import(&self, import: &MemoryImport) -> Result<()> {
+        self.call("import memory", Function::MemoryImport, import)
     }
 
     fn kick(&self) {

@@ -9,8 +9,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use vmlu_abi::ioctl::{self, DeviceCount, DeviceInfo, InjectFault, TelemetryRead};
+use vmlu_abi::link::Port;
 use vmlu_abi::queue::{FLAG_HOST_TIMELINE, PRIORITY_DEFAULT, STATUS_SIZE, UNIT};
-use vmlu_abi::rpc::{Inject, Process, TimelineState, TimelineToken};
+use vmlu_abi::rpc::{
+    Inject, LinkControl, MemoryImport, MemoryToken, Peer, PeerWay, Process, TimelineState,
+    TimelineToken,
+};
 use vmlu_abi::status::ErrorRecord;
 use vmlu_abi::telemetry::Telemetry;
 use vmlu_abi::{Status, Wire};
@@ -132,6 +136,52 @@ impl Transport for Kernel {
         self.control.call("inject a fault", ioctl::INJECT, &mut fault, || {
             format!("fault {} on chip {device}; it takes CAP_SYS_ADMIN and a card server that was started with fault injection", inject.fault)
         })
+    }
+
+    fn link_ports(&self, device: u32) -> Result<Vec<Port>> {
+        let mut read = ioctl::LinkPorts {
+            device,
+            ..Wire::zeroed()
+        };
+        self.control.call(
+            "read the ports of a chip",
+            ioctl::LINK_PORTS,
+            &mut read,
+            || format!("chip {device}"),
+        )?;
+        let count = read.ports.len().min(read.count as usize);
+        Ok(read.ports[..count].to_vec())
+    }
+
+    fn link_control(&self, device: u32, control: &LinkControl) -> Result<()> {
+        let mut wanted = ioctl::LinkControl {
+            device,
+            reserved: 0,
+            control: *control,
+        };
+        self.control.call("control a link", ioctl::LINK_CONTROL, &mut wanted, || {
+            format!("port {} of chip {device}; it takes CAP_SYS_ADMIN and a card server that was started with fault injection", control.port)
+        })
+    }
+
+    fn peer_path(&self, device: u32, peer: &Peer) -> Result<PeerWay> {
+        let mut wanted = ioctl::PeerPath {
+            device,
+            peer: *peer,
+            ..Wire::zeroed()
+        };
+        self.control.call(
+            "find the way to a peer",
+            ioctl::PEER_PATH,
+            &mut wanted,
+            || {
+                format!(
+                    "from chip {device} to chip {} of board {:#x}",
+                    peer.chip, peer.serial
+                )
+            },
+        )?;
+        Ok(wanted.way)
     }
 
     fn open(&self, device: u32) -> Result<Arc<dyn Channel>> {
@@ -610,6 +660,30 @@ impl Channel for KernelChannel {
             || format!("of board {:#x}, chip {}", token.serial, token.chip),
         )?;
         Ok(import.timeline)
+    }
+
+    fn memory_export(&self, va: u64) -> Result<MemoryToken> {
+        let mut export = ioctl::MemExport {
+            va,
+            ..Wire::zeroed()
+        };
+        self.node
+            .call("export memory", ioctl::MEM_EXPORT, &mut export, || {
+                format!("the memory at {va:#x}")
+            })?;
+        Ok(export.token)
+    }
+
+    fn memory_import(&self, import: &MemoryImport) -> Result<()> {
+        let token = import.token;
+        let mut import = ioctl::MemImport { import: *import };
+        let call = "import memory";
+        self.node.call(call, ioctl::MEM_IMPORT, &mut import, || {
+            format!(
+                "{:#x} bytes of board {:#x}, chip {}",
+                token.length, token.serial, token.chip
+            )
+        })
     }
 
     fn timeline_release(&self, timeline: u64) -> Result<()> {

@@ -6,12 +6,17 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use vmlu_abi::ioctl::{DeviceInfo, UAPI_VERSION};
+use vmlu_abi::link::Port;
 use vmlu_abi::local::{
-    self, Device, Devices, HostAlloc, InjectInto, Opened, Operation, ProcessesOf,
+    self, Device, Devices, HostAlloc, InjectInto, LinkControlOf, Opened, Operation, PeerOf,
+    ProcessesOf,
 };
 use vmlu_abi::pci::PAGE_SIZE;
 use vmlu_abi::queue::{FLAG_HOST_TIMELINE, PRIORITY_DEFAULT, STATUS_SIZE, UNIT};
-use vmlu_abi::rpc::{self, Inject, Process, TimelineState, TimelineToken};
+use vmlu_abi::rpc::{
+    self, Inject, LinkControl, MemoryImport, MemoryToken, Peer, PeerWay, Process, TimelineState,
+    TimelineToken,
+};
 use vmlu_abi::status::ErrorRecord;
 use vmlu_abi::telemetry::Telemetry;
 use vmlu_abi::{Status, Wire};
@@ -111,6 +116,35 @@ impl Transport for Local {
             inject: *inject,
         };
         self.ask_for("inject a fault", Operation::Inject, wanted.as_bytes())
+    }
+
+    fn link_ports(&self, device: u32) -> Result<Vec<Port>> {
+        const CALL: &str = "read the ports of a chip";
+        let wanted = of(device);
+        let reply = self.ask(CALL, Operation::LinkPorts, wanted.as_bytes())?;
+        Ok(super::ports(&reply.bytes))
+    }
+
+    fn link_control(&self, device: u32, control: &LinkControl) -> Result<()> {
+        let wanted = LinkControlOf {
+            device,
+            reserved: 0,
+            control: *control,
+        };
+        self.ask_for("control a link", Operation::LinkControl, wanted.as_bytes())
+    }
+
+    fn peer_path(&self, device: u32, peer: &Peer) -> Result<PeerWay> {
+        let wanted = PeerOf {
+            device,
+            reserved: 0,
+            peer: *peer,
+        };
+        self.ask_for(
+            "find the way to a peer",
+            Operation::PeerPath,
+            wanted.as_bytes(),
+        )
     }
 
     fn open(&self, device: u32) -> Result<Arc<dyn Channel>> {
@@ -401,6 +435,15 @@ impl Channel for LocalChannel {
     fn timeline_read(&self, timeline: u64) -> Result<TimelineState> {
         let timeline = rpc::Timeline { timeline };
         self.ask("read a timeline", Operation::TimelineRead, &timeline)
+    }
+
+    fn memory_export(&self, va: u64) -> Result<MemoryToken> {
+        let wanted = rpc::MemoryFree { va };
+        self.ask("export memory", Operation::MemoryExport, &wanted)
+    }
+
+    fn memory_import(&self, import: &MemoryImport) -> Result<()> {
+        self.ask("import memory", Operation::MemoryImport, import)
     }
 
     fn kick(&self) {

@@ -14,7 +14,11 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use vmlu_abi::ioctl::DeviceInfo;
-use vmlu_abi::rpc::{GraphImage, Inject, Process, ProcessList, TimelineState, TimelineToken};
+use vmlu_abi::link::Port;
+use vmlu_abi::rpc::{
+    GraphImage, Inject, LinkControl, MemoryImport, MemoryToken, Peer, PeerWay, PortList, Process,
+    ProcessList, TimelineState, TimelineToken,
+};
 use vmlu_abi::status::ErrorRecord;
 use vmlu_abi::telemetry::Telemetry;
 use vmlu_abi::Wire;
@@ -40,6 +44,15 @@ pub trait Transport: Send + Sync {
 
     /// Injects a fault, where that is allowed.
     fn inject(&self, device: u32, inject: &Inject) -> Result<()>;
+
+    /// The MLU-Link ports of a chip, as of now.
+    fn link_ports(&self, device: u32) -> Result<Vec<Port>>;
+
+    /// Takes a link down or up, or counts errors of a port, where faults may be injected.
+    fn link_control(&self, device: u32, control: &LinkControl) -> Result<()>;
+
+    /// How a chip reaches another one.
+    fn peer_path(&self, device: u32, peer: &Peer) -> Result<PeerWay>;
 
     /// Opens a context on a chip. It ends with all that it has when the channel is dropped.
     fn open(&self, device: u32) -> Result<Arc<dyn Channel>>;
@@ -110,6 +123,12 @@ pub trait Channel: Send + Sync {
 
     /// Reads a queue's or an imported timeline.
     fn timeline_read(&self, timeline: u64) -> Result<TimelineState>;
+
+    /// The token with which other contexts map an allocation of device memory; the same one each time.
+    fn memory_export(&self, va: u64) -> Result<MemoryToken>;
+
+    /// Maps an allocation of another context at an address that the caller has reserved; `memory_free` takes the mapping away.
+    fn memory_import(&self, import: &MemoryImport) -> Result<()>;
 
     /// Tells the card to look at this context's doorbells.
     fn kick(&self);
@@ -187,4 +206,13 @@ fn all_processes(mut ask: impl FnMut(u32) -> Result<Vec<u8>>) -> Result<Vec<Proc
             return Ok(list);
         }
     }
+}
+
+/// The ports of an answer of `rpc::Function::LinkPorts`.
+fn ports(answer: &[u8]) -> Vec<Port> {
+    let entries = answer.get(size_of::<PortList>()..).unwrap_or_default();
+    entries
+        .chunks_exact(size_of::<Port>())
+        .filter_map(Port::read_from)
+        .collect()
 }
