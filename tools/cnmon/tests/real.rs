@@ -172,6 +172,7 @@ fn processes_of_a_local_server() {
     }
     let folder = tempfile::tempdir().unwrap();
     let server = LocalServer::start(&Options {
+        topology: None,
         path: folder.path().join("mlu"),
         mode: 0o600,
         chips: 2,
