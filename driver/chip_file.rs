@@ -15,8 +15,9 @@ use crate::{
     context::Context,
     control,
     ext::chardev::{ready, FileOperations},
-    ioctl::{read, update, write},
+    ioctl::{read, update, write, write_bytes},
     nodes::{self, MAX_CHIPS},
+    peer,
 };
 
 /// Files of chips.
@@ -55,11 +56,22 @@ impl FileOperations for ChipFile {
                 let kinds = control::kinds(&read(at)?, control::CHIP_KINDS)?;
                 context.subscribe(kinds)
             }
+            abi::LINK_PORTS => {
+                let answer = peer::ports(context.card(), context.card().number())?;
+                write_bytes(at, &answer)
+            }
+            abi::PEER_PATH => update(at, |arg: &mut abi::PeerPath| {
+                peer::path(context.card(), arg)?;
+                arg.device = context.card().number();
+                Ok(())
+            }),
             abi::MEM_ALLOC => update(at, |arg| context.mem_alloc(arg)),
             abi::MEM_FREE => context.mem_free(&read(at)?),
             abi::HOST_ALLOC => update(at, |arg| context.host_alloc(arg)),
             abi::HOST_FREE => context.host_free(&read(at)?),
             abi::NOTIFIER_POOL => context.notifier_pool(&read(at)?),
+            abi::MEM_EXPORT => update(at, |arg| context.mem_export(arg)),
+            abi::MEM_IMPORT => context.mem_import(&read(at)?),
             abi::QUEUE_CREATE => update(at, |arg| context.queue_create(arg)),
             abi::QUEUE_DESTROY => context.queue_destroy(&read(at)?),
             abi::QUEUE_WAIT => {

@@ -18,8 +18,8 @@ use crate::{
     },
     card::Card,
     ext::{chardev::FileOperations, task},
-    ioctl::{read, update},
-    nodes,
+    ioctl::{read, update, write_bytes},
+    nodes, peer,
     stream::{bit, Stream},
 };
 
@@ -149,6 +149,21 @@ impl FileOperations for ControlFile {
                 }
                 Ok(chip(arg.device)?.call::<_, ()>(Function::Inject, 0, &arg.inject)?)
             }
+            abi::LINK_PORTS => {
+                // Of what the caller has there only the number of the chip is read.
+                let device: u32 = read(at)?;
+                write_bytes(at, &peer::ports(&*chip(device)?, device)?)
+            }
+            abi::LINK_CONTROL => {
+                if !task::is_admin() {
+                    return Err(EPERM);
+                }
+                let arg: abi::LinkControl = read(at)?;
+                peer::control(&*chip(arg.device)?, &arg)
+            }
+            abi::PEER_PATH => update(at, |arg: &mut abi::PeerPath| {
+                peer::path(&*chip(arg.device)?, arg)
+            }),
             _ => Err(ENOTTY),
         }?;
         Ok(0)

@@ -9,7 +9,7 @@ use kernel::{
 
 use crate::abi::Wire;
 
-/// Largest argument, bytes.
+/// Largest argument that is copied in, bytes.
 const MAX: usize = 512;
 
 /// Copies an argument in.
@@ -25,7 +25,11 @@ pub(crate) fn read<T: Wire>(address: usize) -> Result<T> {
 
 /// Copies an argument out.
 pub(crate) fn write<T: Wire>(address: usize, value: &T) -> Result {
-    let bytes = value.as_bytes();
+    write_bytes(address, value.as_bytes())
+}
+
+/// Copies out the bytes of an argument.
+pub(crate) fn write_bytes(address: usize, bytes: &[u8]) -> Result {
     UserSlice::new(UserPtr::from_addr(address), bytes.len())
         .writer()
         .write_slice(bytes)

@@ -33,6 +33,7 @@ mod graph;
 mod ioctl;
 mod memory;
 mod nodes;
+mod peer;
 mod queue;
 mod regs;
 mod rpc;

@@ -20,6 +20,7 @@ const FILES: &[(&str, &str)] = files![
     "injected.py",
     "killed.py",
     "memory.py",
+    "peers.py",
     "processes.py",
     "queues.py",
     "unload.py",

@@ -16,6 +16,7 @@ import memory
 import queues
 import events
 import graphs
+import peers
 import processes
 import binding
 import injected
