@@ -4,7 +4,8 @@ use std::mem::offset_of;
 
 use vmlu_abi::packet::{op, range, Copy, CopyStrided, Fill, WriteInline};
 use vmlu_abi::tensor::TensorDesc;
-use vmlu_ops::table;
+use vmlu_ops::combine::{Combine, MAX_PARTS};
+use vmlu_ops::{table, Descriptor};
 
 /// Offsets of the address fields in the body of an opcode; `None` if the opcode cannot be part of a graph, or nothing is known of its body.
 pub(super) fn address_fields(opcode: u16) -> Option<Vec<usize>> {
@@ -14,6 +15,11 @@ pub(super) fn address_fields(opcode: u16) -> Option<Vec<usize>> {
         op::COPY_STRIDED => vec![offset_of!(CopyStrided, dst), offset_of!(CopyStrided, src)],
         op::FILL => vec![offset_of!(Fill, dst)],
         op::WRITE => vec![offset_of!(WriteInline, dst)],
+        Combine::OPCODE => {
+            let list = |first: usize| (0..MAX_PARTS).map(move |i| first + i * size_of::<u64>());
+            let outputs = list(offset_of!(Combine, outputs));
+            list(offset_of!(Combine, inputs)).chain(outputs).collect()
+        }
         _ if !(range::OPERATOR.0..=range::OPERATOR.1).contains(&opcode) => return None,
         _ => operator_fields(table::find(opcode)?),
     })
@@ -47,8 +53,6 @@ fn tensors(kind: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use vmlu_ops::Descriptor;
-
     use super::*;
 
     #[test]
