@@ -104,7 +104,7 @@ fn main() {
             x,
             out,
             function: function.raw(),
-            reserved: 0,
+            ..vmlu_abi::Wire::zeroed()
         };
         for f in [
             unary::Function::Copy,
@@ -123,7 +123,7 @@ fn main() {
             b: contiguous(F32, b, &dims),
             out,
             function: binary::Function::Add.raw(),
-            reserved: 0,
+            ..vmlu_abi::Wire::zeroed()
         };
         report("add", time(&arena, &add));
         for (axes, name, shape) in [
@@ -136,6 +136,7 @@ fn main() {
                 out: contiguous(F32, c, &shape),
                 function: 0,
                 axes,
+                ..vmlu_abi::Wire::zeroed()
             };
             report(name, time(&arena, &desc));
         }

@@ -1,7 +1,9 @@
 //! `out = x` in another type, `x` broadcast to `out`.
 //!
-//! Float to narrower float: to nearest, ties to even; overflow gives infinity. Float to integer: towards zero, saturating, NaN gives 0.
-//! Integer to integer: the low bits. To Bool: whether it is not 0 (NaN is not). Bool gives 0 or 1.
+//! Values that the type of `out` has are kept. Others are rounded as [`Rounding`] says, to a whole number for integers; by default to nearest
+//! with ties to even for floats (overflow gives infinity), and towards zero for integers. Directed modes overflow to infinity only in their
+//! direction, else to the largest number. Float to integer saturates, NaN gives 0. Integer to integer: the low bits. To Bool: whether it is not
+//! 0 (NaN is not). Bool gives 0 or 1.
 
 use vmlu_abi::tensor::{TensorDesc, MAX_DIMS};
 
@@ -17,10 +19,30 @@ descriptor! {
         pub x: TensorDesc = 0,
         /// Operand 1, written: any type.
         pub out: TensorDesc = 160,
-        /// Rounding mode: 0, as described above; others are not served.
+        /// A [`Rounding`].
         pub rounding: u32 = 320,
         /// Zero.
         pub reserved: u32 = 324,
+    }
+}
+
+functions! {
+    /// How numbers are rounded that lie between two of the target type. Names as the vendor's runtime has them (its numbers are one less).
+    pub enum Rounding {
+        /// To nearest with ties to even for floats, towards zero for integers: as programming languages do.
+        Default = 0, "default";
+        /// To nearest, ties to even.
+        NearestEven = 1, "rn";
+        /// Towards zero.
+        TowardsZero = 2, "rz";
+        /// Down.
+        Down = 3, "rd";
+        /// Up.
+        Up = 4, "ru";
+        /// Away from zero.
+        OffZero = 5, "ro";
+        /// To nearest, ties up.
+        HalfUp = 6, "rm";
     }
 }
 
@@ -33,6 +55,8 @@ pub struct Checked {
     pub out: Tensor,
     /// Strides of `x` over the axes of `out`.
     pub strides: [i64; MAX_DIMS],
+    /// How numbers are rounded.
+    pub rounding: Rounding,
 }
 
 impl crate::Descriptor for Cast {
@@ -41,7 +65,7 @@ impl crate::Descriptor for Cast {
         name: "cast",
         formula: "out = x in out's type, broadcast",
         operands: &["x", "out*"],
-        functions: &[],
+        functions: Rounding::ROWS,
         types: "all to all",
         backward: "cast",
         cost: "1 per element",
@@ -54,15 +78,22 @@ impl crate::Descriptor for Cast {
         const NAME: &str = "cast";
         let (sx, so) = (Site::new(NAME, 0, "x"), Site::new(NAME, 1, "out"));
         rule::reserved(NAME, &[self.reserved])?;
-        if self.rounding != 0 {
-            let text = format_args!("rounding mode {} is not served", self.rounding);
-            return Err(rule::error(NAME, text));
-        }
+        let rounding = Rounding::from_raw(self.rounding).ok_or_else(|| {
+            rule::error(
+                NAME,
+                format_args!("rounding mode {} is unknown", self.rounding),
+            )
+        })?;
         let x = Tensor::check(sx, &self.x, Role::Input)?;
         let out = Tensor::check(so, &self.out, Role::Output)?;
         let strides = x.broadcast(sx, out.dims())?;
         out.refuse_overlap(so, &x, "x", true)?;
-        Ok(Checked { x, out, strides })
+        Ok(Checked {
+            x,
+            out,
+            strides,
+            rounding,
+        })
     }
 }
 

@@ -5,7 +5,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Write;
 
-use crate::table::{Info, ABSENT, TABLE};
+use vmlu_abi::tensor::DataType;
+
+use crate::table::{opcode, Info, ABSENT, TABLE};
 
 const HEAD: &str = "# Operators
 
@@ -31,6 +33,11 @@ What holds for every operand:
 - *Broadcast*: axes are aligned at the last; an axis of 1, or a missing one, repeats.
 - An operand that may be absent is absent if all of its bytes are zero.
 
+Errors: for results `r` and exact ones `e`, DIFF1 = Σ|r - e| / Σ|e|, DIFF2 = √(Σ(r - e)² / Σe²), and DIFF3_MAX is the largest |r - e| / |e|. *n ε* means
+that all three are at most n · ε, with ε = 2⁻²³ for f32, 2⁻¹⁰ for f16, 2⁻⁷ for bf16, 2⁻⁵² for f64; denormal results may be off by n of the smallest number.
+*Of the terms*: of the largest of the result, the operands and 1. Integers are exact. *Speed*: *vector* runs as vector code on hosts that have
+it; *scalar* is a fallback, one element at a time.
+
 Results do not depend on the number of threads, nor on the host: the order of every sum is fixed, a fused multiply-add is one where
 the operator says so and none elsewhere, and elementary functions are the card's own.
 
@@ -40,14 +47,16 @@ the operator says so and none elsewhere, and elementary functions are the card's
 pub fn markdown(source: impl Fn(&str) -> String) -> String {
     let mut text = String::from(HEAD);
     text.push_str("## Table\n\n");
-    text.push_str("| opcode | operator | computes | types | gradient | operations |\n");
-    text.push_str("| --- | --- | --- | --- | --- | --- |\n");
+    text.push_str("| opcode | operator | computes | types | gradient | operations | error at most | speed |\n");
+    text.push_str("| --- | --- | --- | --- | --- | --- | --- | --- |\n");
     for info in TABLE {
         let name = info.name;
+        let (error, speed) =
+            crate::speed::operator(info.opcode).unwrap_or(("see there", "see there"));
         // Writing to a string does not fail.
         let _ = writeln!(
             text,
-            "| {:#06x} | [`{name}`](#{name}) | {} | {} | {} | {} |",
+            "| {:#06x} | [`{name}`](#{name}) | {} | {} | {} | {} | {error} | {speed} |",
             info.opcode, info.formula, info.types, info.backward, info.cost
         );
     }
@@ -101,12 +110,50 @@ fn describe(info: &Info, source: &str, text: &mut String) {
             f.offset, f.name, f.kind
         );
     }
-    if !info.functions.is_empty() {
-        text.push_str("\n| number | name | computes |\n| --- | --- | --- |\n");
-        for f in info.functions {
-            let meaning = plain(f.text).replace('|', "\\|");
-            let _ = writeln!(text, "| {} | `{}` | {meaning} |", f.number, f.name);
+    if info.functions.is_empty() {
+        return;
+    }
+    let measured = rating(info.opcode, 0).is_some();
+    text.push_str("\n| number | name | computes |");
+    text.push_str(if measured {
+        " error of f32; f16, bf16; f64 | speed |\n| --- | --- | --- | --- | --- |\n"
+    } else {
+        "\n| --- | --- | --- |\n"
+    });
+    for f in info.functions {
+        let meaning = plain(f.text).replace('|', "\\|");
+        let rest = rating(info.opcode, f.number).unwrap_or_default();
+        let _ = writeln!(text, "| {} | `{}` | {meaning} |{rest}", f.number, f.name);
+    }
+}
+
+/// The last columns of a function's row.
+fn rating(number: u16, function: u32) -> Option<String> {
+    use crate::accuracy::{self, Accuracy};
+    use crate::{binary, speed, ternary, unary};
+    let rate = |of: &dyn Fn(DataType) -> Accuracy, speed: speed::Speed| {
+        let [a, b, c] = [DataType::F32, DataType::F16, DataType::F64].map(|t| speed::bound(of(t)));
+        let errors = if a == b && b == c {
+            a
+        } else {
+            format!("{a}; {b}; {c}")
+        };
+        format!(" {errors} | {} |", speed.text())
+    };
+    match number {
+        opcode::UNARY => {
+            let f = unary::Function::from_raw(function)?;
+            Some(rate(&|t| accuracy::unary(f, t), speed::unary(f)))
         }
+        opcode::BINARY => {
+            let f = binary::Function::from_raw(function)?;
+            Some(rate(&|t| accuracy::binary(f, t), speed::binary(f)))
+        }
+        opcode::TERNARY => {
+            let f = ternary::Function::from_raw(function)?;
+            Some(rate(&|t| accuracy::ternary(f, t), speed::Speed::Vector))
+        }
+        _ => None,
     }
 }
 

@@ -10,11 +10,14 @@ extern crate alloc;
 #[macro_use]
 mod descriptor;
 
+pub mod accuracy;
 pub mod affine;
 pub mod arg_reduce;
 pub mod binary;
 pub mod cast;
 pub mod combine;
+pub mod compact;
+pub mod concat;
 pub mod conv;
 pub mod conv_backward_data;
 pub mod conv_backward_filter;
@@ -25,12 +28,23 @@ pub mod cross_entropy_backward;
 pub mod document;
 pub mod fill;
 pub mod matmul;
+pub mod norm;
+pub mod norm_backward;
+pub mod pad;
+pub mod put;
+pub mod range;
 pub mod reduce;
 pub mod rule;
+pub mod scan;
 pub mod sgd;
 pub mod softmax;
+pub mod softmax_backward;
+pub mod sort;
+pub mod speed;
 pub mod table;
+pub mod take;
 pub mod tensor;
+pub mod ternary;
 pub mod unary;
 
 pub use self::cost::{Class, Cost};

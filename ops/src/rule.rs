@@ -5,6 +5,9 @@ use alloc::string::String;
 use core::fmt;
 
 use vmlu_abi::status::NO_OPERAND;
+use vmlu_abi::tensor::DataType;
+
+use crate::tensor::is_float;
 
 /// A descriptor breaks a rule of its operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,4 +73,28 @@ pub(crate) fn reserved(operator: &str, values: &[u32]) -> Result<(), RuleError> 
             format_args!("a reserved field is {v:#x}, must be 0"),
         )),
     }
+}
+
+/// The scalar parameters of a function of a family: those that it has not must be 0, and those of integers whole numbers of 53 bits.
+pub(crate) fn parameters<const N: usize>(
+    operator: &str,
+    function: &str,
+    count: usize,
+    values: [f64; N],
+    dtype: DataType,
+) -> Result<(), RuleError> {
+    for (i, &v) in values.iter().enumerate() {
+        let name = ["alpha", "beta", "gamma"][i];
+        // Written so that NaN and -0 fail too.
+        if i >= count && v.to_bits() != 0 {
+            let text = format_args!("{name} is {v}, but {function} has no such parameter");
+            return Err(error(operator, text));
+        }
+        let whole = v.abs() <= (1u64 << 53) as f64 && (v as i64) as f64 == v;
+        if i < count && !is_float(dtype) && !whole {
+            let text = format_args!("{name} is {v}, but {dtype:?} needs a whole number");
+            return Err(error(operator, text));
+        }
+    }
+    Ok(())
 }

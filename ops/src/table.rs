@@ -20,16 +20,40 @@ pub mod opcode {
     pub const CAST: u16 = 0x1103;
     /// [`crate::fill`].
     pub const FILL: u16 = 0x1104;
+    /// [`crate::ternary`].
+    pub const TERNARY: u16 = 0x1105;
     /// [`crate::reduce`].
     pub const REDUCE: u16 = 0x1200;
     /// [`crate::arg_reduce`].
     pub const ARG_REDUCE: u16 = 0x1201;
+    /// [`crate::scan`].
+    pub const SCAN: u16 = 0x1202;
     /// [`crate::softmax`].
     pub const SOFTMAX: u16 = 0x1300;
+    /// [`crate::softmax_backward`].
+    pub const SOFTMAX_BACKWARD: u16 = 0x1301;
+    /// [`crate::norm`].
+    pub const NORM: u16 = 0x1310;
+    /// [`crate::norm_backward`].
+    pub const NORM_BACKWARD: u16 = 0x1311;
     /// [`crate::cross_entropy`].
     pub const CROSS_ENTROPY: u16 = 0x1400;
     /// [`crate::cross_entropy_backward`].
     pub const CROSS_ENTROPY_BACKWARD: u16 = 0x1401;
+    /// [`crate::concat`].
+    pub const CONCAT: u16 = 0x1500;
+    /// [`crate::pad`].
+    pub const PAD: u16 = 0x1501;
+    /// [`crate::take`].
+    pub const TAKE: u16 = 0x1510;
+    /// [`crate::put`].
+    pub const PUT: u16 = 0x1511;
+    /// [`crate::compact`].
+    pub const COMPACT: u16 = 0x1520;
+    /// [`crate::sort`].
+    pub const SORT: u16 = 0x1530;
+    /// [`crate::range`].
+    pub const RANGE: u16 = 0x1540;
     /// [`crate::sgd`].
     pub const SGD: u16 = 0x1800;
     /// [`crate::combine`].
@@ -89,15 +113,31 @@ pub struct Field {
 pub const ABSENT: &[(&str, &str)] = &[
     ("matrix", "grouped products; int4 weights, requantised int8"),
     ("convolution", "requantised int8"),
-    ("attention", "scaled dot product, masks, grouped heads, paged caches, and their gradients"),
-    ("normalisation", "batch, layer, RMS, group and instance norm, and their gradients"),
-    ("reduction", "any, all, norms, variance, cumulative sum and product, logsumexp; the gradient of softmax"),
-    ("elementwise", "logic, bits, powers, inverse trigonometry, lgamma, digamma; select, clamp, lerp"),
-    ("data movement", "concat, split, pad, flip, gather, scatter, index and masked operations, embedding, sort, top-k, ranges"),
-    ("vision and losses", "pooling, resize, grid sample, ROI align, NMS; BCE, MSE, smooth L1, CTC, KL"),
-    ("random", "Philox: uniform, normal, Bernoulli, permutations, dropout"),
-    ("optimisers", "Adam, AdamW, LAMB; several tensors in one command"),
-    ("types", "complex, 8-bit floats, int4, quantised tensors with scales and offsets"),
+    (
+        "attention",
+        "scaled dot product, masks, grouped heads, paged caches, and their gradients",
+    ),
+    (
+        "elementwise",
+        "polygamma, incomplete gamma functions, other Bessel functions, complex numbers",
+    ),
+    ("data movement", "searching in sorted arrays, histograms"),
+    (
+        "vision and losses",
+        "pooling, resize, grid sample, ROI align, NMS; BCE, MSE, smooth L1, CTC, KL",
+    ),
+    (
+        "random",
+        "Philox: uniform, normal, Bernoulli, permutations, dropout",
+    ),
+    (
+        "optimisers",
+        "Adam, AdamW, LAMB; several tensors in one command",
+    ),
+    (
+        "types",
+        "complex, 8-bit floats, int4, quantised tensors with scales and offsets",
+    ),
 ];
 
 /// All operators by number.
@@ -111,11 +151,23 @@ pub static TABLE: &[Info] = &[
     info::<crate::affine::Affine>(),
     info::<crate::cast::Cast>(),
     info::<crate::fill::Fill>(),
+    info::<crate::ternary::Ternary>(),
     info::<crate::reduce::Reduce>(),
     info::<crate::arg_reduce::ArgReduce>(),
+    info::<crate::scan::Scan>(),
     info::<crate::softmax::Softmax>(),
+    info::<crate::softmax_backward::SoftmaxBackward>(),
+    info::<crate::norm::Norm>(),
+    info::<crate::norm_backward::NormBackward>(),
     info::<crate::cross_entropy::CrossEntropy>(),
     info::<crate::cross_entropy_backward::CrossEntropyBackward>(),
+    info::<crate::concat::Concat>(),
+    info::<crate::pad::Pad>(),
+    info::<crate::take::Take>(),
+    info::<crate::put::Put>(),
+    info::<crate::compact::Compact>(),
+    info::<crate::sort::Sort>(),
+    info::<crate::range::Range>(),
     info::<crate::sgd::Sgd>(),
     info::<crate::combine::Combine>(),
 ];

@@ -228,6 +228,26 @@ impl Tensor {
         Ok(())
     }
 
+    /// `length` positions of an axis from `start` on; `None` if it has not so many.
+    pub fn narrow(&self, axis: usize, start: u64, length: u64) -> Option<Self> {
+        let dim = *self.dims().get(axis)?;
+        if start.checked_add(length)? > dim {
+            return None;
+        }
+        let mut part = *self;
+        part.dims[axis] = length;
+        (part.elements, part.bytes) = (0, 0);
+        if length > 0 && self.elements > 0 {
+            // Within the extent of the whole, which has been checked.
+            let size = self.dtype.size() as i64;
+            part.address = self
+                .address
+                .wrapping_add_signed(start as i64 * self.strides[axis] * size);
+            part.measure(Site::new("narrow", 0, "tensor")).ok()?;
+        }
+        Some(part)
+    }
+
     /// Number of dimensions.
     pub fn rank(&self) -> usize {
         usize::from(self.rank)

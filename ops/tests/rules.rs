@@ -6,8 +6,7 @@ use vmlu_abi::tensor::{reserved_type, TensorDesc};
 use vmlu_abi::Wire;
 use vmlu_ops::tensor::{absent, contiguous, strided, transposed};
 use vmlu_ops::{
-    affine, arg_reduce, binary, cast, conv, conv_backward_data, conv_backward_filter,
-    cross_entropy, cross_entropy_backward, fill, matmul, reduce, sgd, softmax, unary, Descriptor,
+    affine, arg_reduce, binary, cast, concat, conv, conv_backward_data, conv_backward_filter, cross_entropy, cross_entropy_backward, fill, matmul, norm, pad, range, reduce, scan, sgd, softmax, sort, take, ternary, unary, Descriptor,
 };
 
 /// Fails unless the descriptor is refused with this operand and text.
@@ -30,7 +29,7 @@ fn copy(x: TensorDesc, out: TensorDesc) -> unary::Unary {
         x,
         out,
         function: 0,
-        reserved: 0,
+        ..vmlu_abi::Wire::zeroed()
     }
 }
 
@@ -284,11 +283,11 @@ fn elementwise_rules() {
     );
     refused(
         &binary::Binary {
-            function: 7,
+            function: 200,
             ..good
         },
         NO_OPERAND,
-        "binary: function 7 is unknown",
+        "binary: function 200 is unknown",
     );
     refused(
         &binary::Binary {
@@ -311,7 +310,12 @@ fn elementwise_rules() {
         out: truth(16),
         ..Wire::zeroed()
     };
-    refused(&and, 0, "binary: a.dtype is Bool, add needs a number");
+    refused(&and, 0, "binary: a.dtype is Bool, which add does not take");
+    refused(
+        &binary::Binary { alpha: 2.0, ..good },
+        NO_OPERAND,
+        "binary: alpha is 2, but add has no such parameter",
+    );
 
     let tiny = contiguous(F32, 0x2000, &[3]);
     refused(
@@ -364,6 +368,7 @@ fn reduction_rules() {
         out: contiguous(F32, 0x2000, dims),
         function: 0,
         axes,
+        ..vmlu_abi::Wire::zeroed()
     };
     for (dims, axes) in [
         (&[4u64, 6][..], 2),
@@ -399,6 +404,7 @@ fn reduction_rules() {
         out: contiguous(I32, 0x2000, &[]),
         function: reduce::Function::Mean.raw(),
         axes: 1,
+        ..vmlu_abi::Wire::zeroed()
     };
     refused(&mean, 0, "reduce: x.dtype is I32, which mean does not take");
 
@@ -644,5 +650,196 @@ fn convolution_rules() {
         &filter,
         2,
         "conv_backward_filter: dw.dims[1] is 4, but a group has 2",
+
+#[test]
+fn ternary_and_scan_rules() {
+    let line = |dtype, address| contiguous(dtype, address, &[4]);
+    let good = ternary::Ternary {
+        a: line(Bool, 0x1000),
+        b: line(F32, 0x2000),
+        c: line(F32, 0x3000),
+        out: line(F32, 0x4000),
+        ..Wire::zeroed()
+    };
+    good.check().unwrap();
+    let number = ternary::Ternary {
+        a: line(F32, 0x1000),
+        ..good
+    };
+    refused(&number, 0, "ternary: a.dtype is F32, must be one of [Bool]");
+    let long = ternary::Ternary {
+        c: contiguous(F32, 0x3000, &[5]),
+        ..good
+    };
+    let rule = "ternary: c: axis 0 of the result does not broadcast with that of a and b";
+    refused(&long, 2, rule);
+    let good = scan::Scan {
+        x: line(F32, 0x1000),
+        out: line(F32, 0x2000),
+        ..Wire::zeroed()
+    };
+    good.check().unwrap();
+    refused(
+        &scan::Scan { axis: 1, ..good },
+        0,
+        "scan: x.rank is 1, but the axis is 1",
+    );
+    let indices = line(I32, 0x3000);
+    refused(
+        &scan::Scan { indices, ..good },
+        2,
+        "scan: indices is given, but cumsum has none",
+    );
+}
+
+#[test]
+fn norm_rules() {
+    let good = norm::Norm {
+        x: contiguous(F32, 0x1000, &[4, 8]),
+        weight: contiguous(F32, 0x2000, &[8]),
+        out: contiguous(F32, 0x3000, &[4, 8]),
+        mean: contiguous(F32, 0x4000, &[4]),
+        rstd: contiguous(F32, 0x5000, &[4, 1]),
+        axes: 2,
+        eps: 1e-5,
+        ..Wire::zeroed()
+    };
+    good.check().unwrap();
+    refused(
+        &norm::Norm { axes: 0, ..good },
+        NO_OPERAND,
+        "norm: axes 0b0 must name some of the 2 of x",
+    );
+    refused(
+        &norm::Norm {
+            eps: f64::NAN,
+            ..good
+        },
+        NO_OPERAND,
+        "norm: eps is NaN, must not be negative",
+    );
+    let weight = contiguous(F32, 0x2000, &[4]);
+    refused(
+        &norm::Norm { weight, ..good },
+        1,
+        "norm: weight.dims[0] is 4, does not broadcast to [4, 8]",
+    );
+    let mean = contiguous(F32, 0x5000, &[4]);
+    refused(
+        &norm::Norm { mean, ..good },
+        5,
+        "norm: rstd overlaps mean, but must not",
+    );
+    refused(
+        &norm::Norm {
+            function: 1,
+            ..good
+        },
+        4,
+        "norm: mean is given, but rms has none",
+    );
+}
+
+#[test]
+fn movement_rules() {
+    let mut parts = [absent(); 16];
+    parts[0] = contiguous(F32, 0x1000, &[2, 3]);
+    parts[1] = contiguous(F32, 0x2000, &[2, 4]);
+    let good = concat::Concat {
+        whole: contiguous(F32, 0x3000, &[2, 7]),
+        parts,
+        count: 2,
+        axis: 1,
+        ..Wire::zeroed()
+    };
+    good.check().unwrap();
+    let whole = contiguous(F32, 0x3000, &[2, 8]);
+    refused(
+        &concat::Concat { whole, ..good },
+        0,
+        "concat: whole.dims[1] is 8, but the parts have 7",
+    );
+    refused(
+        &concat::Concat { count: 17, ..good },
+        NO_OPERAND,
+        "concat: count is 17, must be 1 to 16",
+    );
+    let good = pad::Pad {
+        x: vector(0x1000, 4),
+        out: vector(0x2000, 8),
+        before: [2, 0, 0, 0, 0, 0, 0, 0],
+        function: pad::Function::Reflect.raw(),
+        ..Wire::zeroed()
+    };
+    good.check().unwrap();
+    let wide = pad::Pad {
+        out: vector(0x2000, 12),
+        ..good
+    };
+    refused(
+        &wide,
+        0,
+        "pad: x.dims[0] is 4, too few for 6 positions of reflect",
+    );
+    let far = pad::Pad {
+        before: [i64::MIN, 0, 0, 0, 0, 0, 0, 0],
+        ..good
+    };
+    assert!(far.check().is_err());
+    let mut indices = [absent(); 8];
+    indices[0] = contiguous(I32, 0x3000, &[8]);
+    let mut axes = [take::NONE; 8];
+    axes[0] = 0;
+    let good = take::Take {
+        x: vector(0x1000, 4),
+        out: vector(0x2000, 8),
+        indices,
+        axes,
+        map: [take::NONE; 8],
+        ..Wire::zeroed()
+    };
+    good.check().unwrap();
+    axes[0] = 1;
+    refused(
+        &take::Take { axes, ..good },
+        2,
+        "take: index is for axis 1 of x, which is none, or has one already",
+    );
+    indices[0] = contiguous(F32, 0x3000, &[8]);
+    refused(
+        &take::Take { indices, ..good },
+        2,
+        "take: index.dtype is F32, must be one of [I32, I64]",
+    );
+    let good = sort::Sort {
+        x: vector(0x1000, 8),
+        values: vector(0x2000, 3),
+        ..Wire::zeroed()
+    };
+    good.check().unwrap();
+    let values = vector(0x2000, 9);
+    refused(
+        &sort::Sort { values, ..good },
+        1,
+        "sort: values.dims[0] is 9, but x has 8",
+    );
+    refused(
+        &sort::Sort {
+            values: absent(),
+            ..good
+        },
+        1,
+        "sort: values and indices are absent",
+    );
+    let eye = range::Range {
+        out: contiguous(F32, 0x1000, &[3, 3]),
+        function: range::Function::Eye.raw(),
+        alpha: 0.5,
+        ..Wire::zeroed()
+    };
+    refused(
+        &eye,
+        NO_OPERAND,
+        "range: alpha is 0.5, but I64 needs a whole number",
     );
 }

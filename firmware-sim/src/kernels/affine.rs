@@ -11,7 +11,7 @@ use super::walk::Walk;
 pub(super) fn run(body: &[u8], env: &dyn Env) -> Result<Work, Fault> {
     let op = super::parse::<Affine>(body)?;
     let x = View::open(env, 0, &op.x, Access::Read)?;
-    let out = View::open(env, 1, &op.out, Access::Write)?;
+    let out = View::output(env, 1, &op.out)?;
     with_storage!(op.x.dtype, S => compute::<S>(&op, env, &x, &out)?);
     Ok(op.cost().into())
 }
@@ -25,13 +25,17 @@ fn compute<S: Storage>(
     let alpha = S::Compute::from_scalar(op.alpha);
     let beta = S::Compute::from_scalar(op.beta);
     let strides = [&op.strides[..], op.out.strides()];
-    Walk::new(op.out.dims(), strides, 1).each(env, |at, step, count| {
-        let mut v = [S::Compute::default(); TILE];
-        let v = &mut v[..count];
-        S::load(x, at[0], step[0], v);
-        apply(v, alpha, beta);
-        S::store(out, at[1], step[1], v);
-    })
+    let walk = Walk::new(op.out.dims(), strides, 1);
+    walk.tiles(
+        env,
+        || [S::Compute::default(); TILE],
+        |v, tile| {
+            let v = &mut v[..tile.count];
+            tile.load::<S>(0, x, v);
+            apply(v, alpha, beta);
+            tile.store::<S>(1, out, v);
+        },
+    )
 }
 
 multiversion! {

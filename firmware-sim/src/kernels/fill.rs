@@ -2,14 +2,14 @@
 
 use vmlu_ops::fill::{Checked, Fill};
 
-use super::env::{Access, Env, Fault, Work};
+use super::env::{Env, Fault, Work};
 use super::number::{Storage, TILE};
 use super::view::View;
 use super::walk::Walk;
 
 pub(super) fn run(body: &[u8], env: &dyn Env) -> Result<Work, Fault> {
     let op = super::parse::<Fill>(body)?;
-    let out = View::open(env, 0, &op.out, Access::Write)?;
+    let out = View::output(env, 0, &op.out)?;
     match op.out.dtype.size() {
         1 => compute::<u8>(&op, env, &out, op.bits as u8)?,
         2 => compute::<u16>(&op, env, &out, op.bits as u16)?,

@@ -5,11 +5,14 @@
 
 pub mod env;
 
+mod activation;
 mod affine;
 mod arg_reduce;
 mod binary;
 mod cast;
 mod combine;
+mod compact;
+mod concat;
 mod conv;
 mod conv_backward_data;
 mod conv_backward_filter;
@@ -19,18 +22,35 @@ mod cross_entropy_backward;
 mod epilogue;
 mod fill;
 mod fold;
+mod folding;
 mod gemm;
+mod half_convert;
 mod math;
 mod matmul;
+mod norm;
+mod norm_backward;
 mod number;
+mod pad;
+mod poly32;
+mod poly64;
+mod put;
+mod range;
 mod reduce;
+mod reducers;
+mod scan;
 mod sgd;
 mod simd;
 mod softmax;
+mod softmax_backward;
+mod sort;
+mod special;
+mod take;
+mod ternary;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 #[cfg(test)]
 mod tests;
+mod transpose;
 mod unary;
 mod view;
 mod walk;
@@ -71,9 +91,20 @@ pub static KERNELS: &[Kernel] = &[
     kernel(vmlu_ops::affine::Affine::INFO, affine::run),
     kernel(vmlu_ops::cast::Cast::INFO, cast::run),
     kernel(vmlu_ops::fill::Fill::INFO, fill::run),
+    kernel(vmlu_ops::ternary::Ternary::INFO, ternary::run),
     kernel(vmlu_ops::reduce::Reduce::INFO, reduce::run),
     kernel(vmlu_ops::arg_reduce::ArgReduce::INFO, arg_reduce::run),
+    kernel(vmlu_ops::scan::Scan::INFO, scan::run),
     kernel(vmlu_ops::softmax::Softmax::INFO, softmax::run),
+    kernel(
+        vmlu_ops::softmax_backward::SoftmaxBackward::INFO,
+        softmax_backward::run,
+    ),
+    kernel(vmlu_ops::norm::Norm::INFO, norm::run),
+    kernel(
+        vmlu_ops::norm_backward::NormBackward::INFO,
+        norm_backward::run,
+    ),
     kernel(
         vmlu_ops::cross_entropy::CrossEntropy::INFO,
         cross_entropy::run,
@@ -82,6 +113,13 @@ pub static KERNELS: &[Kernel] = &[
         vmlu_ops::cross_entropy_backward::CrossEntropyBackward::INFO,
         cross_entropy_backward::run,
     ),
+    kernel(vmlu_ops::concat::Concat::INFO, concat::run),
+    kernel(vmlu_ops::pad::Pad::INFO, pad::run),
+    kernel(vmlu_ops::take::Take::INFO, take::run),
+    kernel(vmlu_ops::put::Put::INFO, put::run),
+    kernel(vmlu_ops::compact::Compact::INFO, compact::run),
+    kernel(vmlu_ops::sort::Sort::INFO, sort::run),
+    kernel(vmlu_ops::range::Range::INFO, range::run),
     kernel(vmlu_ops::sgd::Sgd::INFO, sgd::run),
     kernel(vmlu_ops::combine::Combine::INFO, combine::run),
 ];

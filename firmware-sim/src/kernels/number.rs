@@ -3,6 +3,7 @@
 use half::{bf16, f16};
 use vmlu_abi::Wire;
 
+use super::half_convert;
 use super::view::View;
 
 /// Most elements that are loaded at once: a row's private buffer stays in the first-level cache.
@@ -78,6 +79,10 @@ pub trait Number: Wire + Default + PartialOrd + Send + Sync {
     fn to_sum(self) -> Self::Sum;
     /// From the accumulator.
     fn from_sum(sum: Self::Sum) -> Self;
+    /// As f64, rounded if it must be.
+    fn to_f64(self) -> f64;
+    /// As i64, cut off.
+    fn to_i64(self) -> i64;
     /// From a count, for means.
     fn from_count(count: usize) -> Self;
 
@@ -137,6 +142,10 @@ macro_rules! float_number {
             #[inline(always)]
             fn from_sum(sum: f64) -> Self { sum as $t }
             #[inline(always)]
+            fn to_f64(self) -> f64 { self as f64 }
+            #[inline(always)]
+            fn to_i64(self) -> i64 { self as i64 }
+            #[inline(always)]
             fn from_count(count: usize) -> Self { count as $t }
         }
     )* };
@@ -178,6 +187,10 @@ macro_rules! integer_number {
             #[inline(always)]
             fn from_sum(sum: i64) -> Self { sum as $t }
             #[inline(always)]
+            fn to_f64(self) -> f64 { self as f64 }
+            #[inline(always)]
+            fn to_i64(self) -> i64 { self as i64 }
+            #[inline(always)]
             fn from_count(count: usize) -> Self { count as $t }
         }
     )* };
@@ -192,6 +205,120 @@ integer_number!(
     u32, u32::wrapping_neg, |v| v, |v: u32| Ord::min(v, 1);
     u64, u64::wrapping_neg, |v| v, |v: u64| Ord::min(v, 1);
 );
+
+/// A whole number.
+pub trait Whole: Number + Ord {
+    /// All bits the other way.
+    fn not(self) -> Self;
+    /// Bits that both have.
+    fn and(self, other: Self) -> Self;
+    /// Bits that either has.
+    fn or(self, other: Self) -> Self;
+    /// Bits that one has.
+    fn xor(self, other: Self) -> Self;
+    /// `self · 2ᵇ`, 0 out of range.
+    fn shift_left(self, bits: Self) -> Self;
+    /// `self / 2ᵇ` down, as far as the width goes.
+    fn shift_right(self, bits: Self) -> Self;
+    /// What remains of the division towards zero; 0 for a division by 0.
+    fn rem(self, other: Self) -> Self;
+    /// Quotient, rounded down; 0 for a division by 0.
+    fn floor_div(self, other: Self) -> Self;
+    /// What remains of the division down; 0 for a division by 0.
+    fn modulo(self, other: Self) -> Self;
+    /// A power.
+    fn power(self, exponent: Self) -> Self;
+    /// Greatest common divisor.
+    fn gcd(self, other: Self) -> Self;
+    /// Least common multiple.
+    fn lcm(self, other: Self) -> Self {
+        let divisor = self.gcd(other);
+        self.div(divisor).mul(other).abs()
+    }
+}
+
+macro_rules! whole {
+    ($($t:ty),*) => { $(
+        impl Whole for $t {
+            #[inline(always)]
+            fn not(self) -> Self { !self }
+            #[inline(always)]
+            fn and(self, other: Self) -> Self { self & other }
+            #[inline(always)]
+            fn or(self, other: Self) -> Self { self | other }
+            #[inline(always)]
+            fn xor(self, other: Self) -> Self { self ^ other }
+            #[inline(always)]
+            fn shift_left(self, bits: Self) -> Self {
+                #[allow(unused_comparisons)]
+                let fits = bits >= 0 && (bits as u64) < u64::from(<$t>::BITS);
+                if fits { self << bits } else { 0 }
+            }
+            #[inline(always)]
+            fn shift_right(self, bits: Self) -> Self {
+                #[allow(unused_comparisons)]
+                let fits = bits >= 0 && (bits as u64) < u64::from(<$t>::BITS);
+                if fits {
+                    return self >> bits;
+                }
+                // Only the sign is left, if there is one.
+                (self >> (<$t>::BITS - 1)) & if <$t>::MIN == 0 { 0 } else { !0 }
+            }
+            #[inline(always)]
+            fn rem(self, other: Self) -> Self { if other == 0 { 0 } else { self.wrapping_rem(other) } }
+            #[inline(always)]
+            fn floor_div(self, other: Self) -> Self {
+                if other == 0 {
+                    return 0;
+                }
+                let (q, r) = (self.wrapping_div(other), self.wrapping_rem(other));
+                #[allow(unused_comparisons)]
+                let down = r != 0 && ((r < 0) != (other < 0));
+                if down { q.wrapping_sub(1) } else { q }
+            }
+            #[inline(always)]
+            fn modulo(self, other: Self) -> Self {
+                let r = Whole::rem(self, other);
+                #[allow(unused_comparisons)]
+                let down = r != 0 && ((r < 0) != (other < 0));
+                if down { r.wrapping_add(other) } else { r }
+            }
+            #[inline(always)]
+            fn power(self, exponent: Self) -> Self {
+                #[allow(unused_comparisons)]
+                if exponent < 0 {
+                    let odd = exponent & 1 != 0;
+                    return match self {
+                        1 => 1,
+                        // -1, which unsigned types do not have; their exponents are not negative either.
+                        v if v.wrapping_add(1) == 0 => if odd { v } else { 1 },
+                        _ => 0,
+                    };
+                }
+                let (mut base, mut left, mut result) = (self, exponent as u64, 1 as $t);
+                while left > 0 {
+                    if left & 1 != 0 {
+                        result = result.wrapping_mul(base);
+                    }
+                    base = base.wrapping_mul(base);
+                    left >>= 1;
+                }
+                result
+            }
+            fn gcd(self, other: Self) -> Self {
+                // As unsigned, so that the least number has a magnitude.
+                let (mut a, mut b) = (Number::abs(self) as u64, Number::abs(other) as u64);
+                let mask = u64::MAX >> (64 - <$t>::BITS);
+                (a, b) = (a & mask, b & mask);
+                while b != 0 {
+                    (a, b) = (b, a % b);
+                }
+                a as $t
+            }
+        }
+    )* };
+}
+whole!(i8, i16, i32, i64, u8, u16, u32, u64);
 
 macro_rules! plain_storage {
     ($($t:ty),*) => { $(
@@ -216,33 +343,44 @@ macro_rules! plain_storage {
 }
 plain_storage!(f32, f64, i8, i16, i32, i64, u8, u16, u32, u64);
 
-impl Storage for f16 {
-    type Raw = u16;
-    type Compute = f32;
+/// Elements of the 16-bit types that are converted at once.
+const CHUNK: usize = 256;
 
-    #[inline(always)]
-    fn widen(raw: u16) -> f32 {
-        Self::from_bits(raw).to_f32()
-    }
-    #[inline(always)]
-    fn narrow(value: f32) -> u16 {
-        Self::from_f32(value).to_bits()
-    }
+macro_rules! half_storage {
+    ($t:ty, $widen:ident, $narrow:ident) => {
+        impl Storage for $t {
+            type Raw = u16;
+            type Compute = f32;
+
+            #[inline(always)]
+            fn widen(raw: u16) -> f32 {
+                Self::from_bits(raw).to_f32()
+            }
+            #[inline(always)]
+            fn narrow(value: f32) -> u16 {
+                Self::from_f32(value).to_bits()
+            }
+            fn load(view: &View<'_>, offset: isize, stride: isize, to: &mut [f32]) {
+                let mut raw = [0; CHUNK];
+                for (i, to) in to.chunks_mut(CHUNK).enumerate() {
+                    let raw = &mut raw[..to.len()];
+                    view.load(offset + (i * CHUNK) as isize * stride, stride, raw);
+                    half_convert::$widen(raw, to);
+                }
+            }
+            fn store(view: &View<'_>, offset: isize, stride: isize, from: &[f32]) {
+                let mut raw = [0; CHUNK];
+                for (i, from) in from.chunks(CHUNK).enumerate() {
+                    let raw = &mut raw[..from.len()];
+                    half_convert::$narrow(from, raw);
+                    view.store(offset + (i * CHUNK) as isize * stride, stride, raw);
+                }
+            }
+        }
+    };
 }
-
-impl Storage for bf16 {
-    type Raw = u16;
-    type Compute = f32;
-
-    #[inline(always)]
-    fn widen(raw: u16) -> f32 {
-        Self::from_bits(raw).to_f32()
-    }
-    #[inline(always)]
-    fn narrow(value: f32) -> u16 {
-        Self::from_f32(value).to_bits()
-    }
-}
+half_storage!(f16, widen_f16, narrow_f16);
+half_storage!(bf16, widen_bf16, narrow_bf16);
 
 /// Bool in memory: any byte is read, 0 or 1 is written.
 pub struct Truth;
@@ -348,4 +486,46 @@ macro_rules! with_float {
     }};
 }
 
-pub(crate) use {with_float, with_storage};
+/// As [`with_storage`], for the types without a fraction but Bool; the rules of the operator exclude the others.
+macro_rules! with_whole {
+    ($dtype:expr, $s:ident => $body:expr) => {{
+        use vmlu_abi::tensor::DataType as D;
+        match $dtype {
+            D::I8 => {
+                type $s = i8;
+                $body
+            }
+            D::I16 => {
+                type $s = i16;
+                $body
+            }
+            D::I32 => {
+                type $s = i32;
+                $body
+            }
+            D::I64 => {
+                type $s = i64;
+                $body
+            }
+            D::U8 => {
+                type $s = u8;
+                $body
+            }
+            D::U16 => {
+                type $s = u16;
+                $body
+            }
+            D::U32 => {
+                type $s = u32;
+                $body
+            }
+            D::U64 => {
+                type $s = u64;
+                $body
+            }
+            other => unreachable!("checked to be an integer, is {other:?}"),
+        }
+    }};
+}
+
+pub(crate) use {with_float, with_storage, with_whole};

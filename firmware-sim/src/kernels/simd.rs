@@ -16,21 +16,21 @@ macro_rules! multiversion {
             {
                 #[target_feature(enable = "avx2,fma,f16c")]
                 fn v3 $(<$($g: $bound),+>)? ($($a: $t),*) {
-                    plain($($a),*)
+                    plain$(::<$($g),+>)?($($a),*)
                 }
                 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")]
                 fn v4 $(<$($g: $bound),+>)? ($($a: $t),*) {
-                    plain($($a),*)
+                    plain$(::<$($g),+>)?($($a),*)
                 }
                 match $crate::kernels::simd::level() {
                     // SAFETY: `level` has found these instructions.
-                    $crate::kernels::simd::Level::V4 => return unsafe { v4($($a),*) },
+                    $crate::kernels::simd::Level::V4 => return unsafe { v4$(::<$($g),+>)?($($a),*) },
                     // SAFETY: `level` has found these instructions.
-                    $crate::kernels::simd::Level::V3 => return unsafe { v3($($a),*) },
+                    $crate::kernels::simd::Level::V3 => return unsafe { v3$(::<$($g),+>)?($($a),*) },
                     $crate::kernels::simd::Level::Plain => {}
                 }
             }
-            plain($($a),*)
+            plain$(::<$($g),+>)?($($a),*)
         }
     )* };
 }

@@ -5,15 +5,18 @@ use vmlu_ops::softmax::{Checked, Function, Softmax};
 use super::cross_entropy::rows_per_task;
 use super::env::{Access, Env, Fault, Work};
 use super::fold::Fold;
+use super::folding::Reducer;
 use super::math::Real;
 use super::number::{with_float, Number, Storage, TILE};
+use super::reducers::{Extreme, Sum, Term};
+use super::simd::multiversion;
 use super::view::View;
 use super::walk::{split, Pace, Walk};
 
 pub(super) fn run(body: &[u8], env: &dyn Env) -> Result<Work, Fault> {
     let op = super::parse::<Softmax>(body)?;
     let x = View::open(env, 0, &op.x, Access::Read)?;
-    let out = View::open(env, 1, &op.out, Access::Write)?;
+    let out = View::output(env, 1, &op.out)?;
     with_float!(op.x.dtype, S => compute::<S>(&op, env, &x, &out)?);
     Ok(op.cost().into())
 }
@@ -31,6 +34,25 @@ fn compute<S: Storage<Compute: Real>>(
     let mut dims = op.x.dims().to_vec();
     dims[op.axis] = 1;
     let rows = Walk::new(&dims, [op.x.strides(), op.out.strides()], 1);
+    let along = [
+        op.x.strides()[op.axis] as isize,
+        op.out.strides()[op.axis] as isize,
+    ];
+    let near = rows.inner_strides()[0].unsigned_abs();
+    let columns = rows.total() > 1 && near < along[0].unsigned_abs();
+    let held = Held {
+        env,
+        rows: &rows,
+        along,
+        count,
+        log: op.function == Function::LogSoftmax,
+    };
+    if !columns && count <= HELD {
+        return held.rows::<S>(x, out);
+    }
+    if columns && count <= HELD / LEAST_SIDE {
+        return held.columns::<S>(x, out);
+    }
     split(env, rows.total(), rows_per_task(count), |range| {
         let mut pace = Pace::new(env);
         rows.rows(range, 1, [0; 2], |at, _, _| {
@@ -51,6 +73,160 @@ fn compute<S: Storage<Compute: Real>>(
             }
         })
     })
+}
+
+/// Elements that are held in private memory, so that the input is read once and each exponential taken once.
+const HELD: usize = 16 * TILE;
+/// Least rows side by side for which that pays.
+const LEAST_SIDE: usize = 16;
+
+/// Rows that are short enough to be held.
+struct Held<'h> {
+    env: &'h dyn Env,
+    /// First elements of the rows in `x` and `out`.
+    rows: &'h Walk<2>,
+    /// Distance of a row's elements in both.
+    along: [isize; 2],
+    count: usize,
+    log: bool,
+}
+
+impl Held<'_> {
+    /// One row at a time.
+    fn rows<S: Storage<Compute: Real>>(&self, x: &View<'_>, out: &View<'_>) -> Result<(), Fault> {
+        let largest = Extreme::<S::Compute>::largest();
+        let plain = Sum::<S::Compute>::new(Term::Plain);
+        let grain = (32 * TILE / self.count).max(1);
+        split(self.env, self.rows.total(), grain, |range| {
+            let mut pace = Pace::new(self.env);
+            let mut values = vec![S::Compute::default(); self.count];
+            let mut powers = vec![S::Compute::default(); self.count];
+            self.rows.rows(range, 1, [0; 2], |at, _, _| {
+                for (i, part) in values.chunks_mut(TILE).enumerate() {
+                    S::load(
+                        x,
+                        at[0] + (i * TILE) as isize * self.along[0],
+                        self.along[0],
+                        part,
+                    );
+                }
+                let mut max = largest.identity();
+                largest.tile(&mut max, &values);
+                exponentials(&values, &mut powers, max);
+                let mut sum = plain.identity();
+                plain.tile(&mut sum, &powers);
+                if self.log {
+                    logarithms(&mut values, max, S::Compute::of(libm::log(sum.to_f64())));
+                } else {
+                    scale(&powers, &mut values, S::Compute::of(1.0 / sum.to_f64()));
+                }
+                for (i, part) in values.chunks(TILE).enumerate() {
+                    S::store(
+                        out,
+                        at[1] + (i * TILE) as isize * self.along[1],
+                        self.along[1],
+                        part,
+                    );
+                }
+                pace.did(4 * self.count)
+            })
+        })
+    }
+
+    /// Neighbouring rows side by side.
+    fn columns<S: Storage<Compute: Real>>(
+        &self,
+        x: &View<'_>,
+        out: &View<'_>,
+    ) -> Result<(), Fault> {
+        let largest = Extreme::<S::Compute>::largest();
+        let plain = Sum::<S::Compute>::new(Term::Plain);
+        let wide = (HELD / self.count).min(TILE);
+        split(
+            self.env,
+            self.rows.total(),
+            wide.max(32 * TILE / self.count),
+            |range| {
+                let mut pace = Pace::new(self.env);
+                let zero = S::Compute::default();
+                let mut values = vec![zero; self.count * wide];
+                let mut powers = vec![zero; wide];
+                self.rows.rows(range, wide, [0; 2], |at, step, n| {
+                    let values = &mut values[..self.count * n];
+                    let powers = &mut powers[..n];
+                    let mut max = vec![largest.identity(); n];
+                    for (j, line) in values.chunks_mut(n).enumerate() {
+                        S::load(x, at[0] + j as isize * self.along[0], step[0], line);
+                        largest.columns(&mut max, line);
+                    }
+                    let mut sums = vec![plain.identity(); n];
+                    for line in values.chunks_mut(n) {
+                        exponentials_each(line, powers, &max);
+                        plain.columns(&mut sums, powers);
+                        if !self.log {
+                            line.copy_from_slice(powers);
+                        }
+                    }
+                    let finish: Vec<S::Compute> = (sums.iter())
+                        .map(|s| {
+                            S::Compute::of(if self.log {
+                                libm::log(s.to_f64())
+                            } else {
+                                1.0 / s.to_f64()
+                            })
+                        })
+                        .collect();
+                    for (j, line) in values.chunks_mut(n).enumerate() {
+                        if self.log {
+                            logarithms_each(line, &max, &finish);
+                        } else {
+                            scale_each(line, &finish);
+                        }
+                        S::store(out, at[1] + j as isize * self.along[1], step[1], line);
+                    }
+                    pace.did(4 * self.count * n)
+                })
+            },
+        )
+    }
+}
+
+multiversion! {
+    fn exponentials<T: Real>(x: &[T], to: &mut [T], max: T) {
+        for (t, v) in to.iter_mut().zip(x) {
+            *t = v.sub(max).exp();
+        }
+    }
+
+    fn exponentials_each<T: Real>(x: &[T], to: &mut [T], max: &[T]) {
+        for ((t, v), m) in to.iter_mut().zip(x).zip(max) {
+            *t = v.sub(*m).exp();
+        }
+    }
+
+    fn scale<T: Real>(x: &[T], to: &mut [T], factor: T) {
+        for (t, v) in to.iter_mut().zip(x) {
+            *t = v.mul(factor);
+        }
+    }
+
+    fn scale_each<T: Real>(x: &mut [T], factors: &[T]) {
+        for (v, f) in x.iter_mut().zip(factors) {
+            *v = v.mul(*f);
+        }
+    }
+
+    fn logarithms<T: Real>(x: &mut [T], max: T, log_sum: T) {
+        for v in x.iter_mut() {
+            *v = v.sub(max).sub(log_sum);
+        }
+    }
+
+    fn logarithms_each<T: Real>(x: &mut [T], max: &[T], log_sums: &[T]) {
+        for ((v, m), l) in x.iter_mut().zip(max).zip(log_sums) {
+            *v = v.sub(*m).sub(*l);
+        }
+    }
 }
 
 /// A row of a tensor.

@@ -13,6 +13,8 @@ pub struct View<'a> {
     bytes: Option<Bytes<'a>>,
     /// Byte of element (0, …, 0) within `bytes`.
     origin: usize,
+    /// Whether contiguous stores go past the caches.
+    streaming: bool,
 }
 
 /// What a kernel says that has a bug.
@@ -30,6 +32,9 @@ impl<T> Grid<T> {
     }
 }
 
+/// Bytes of an output from which on stores past the caches pay: more than the caches hold.
+const STREAM_FROM: u64 = 16 << 20;
+
 impl<'a> View<'a> {
     /// Finds the memory of operand `index`.
     pub fn open(
@@ -42,6 +47,7 @@ impl<'a> View<'a> {
             return Ok(Self {
                 bytes: None,
                 origin: 0,
+                streaming: false,
             });
         }
         let bytes = env.operand(index, tensor.start, tensor.bytes, access)?;
@@ -53,7 +59,16 @@ impl<'a> View<'a> {
         Ok(Self {
             bytes: Some(bytes),
             origin: (tensor.address - tensor.start) as usize,
+            streaming: false,
         })
+    }
+
+    /// [`View::open`] for an output that is written once from start to end: if it is large, contiguous stores go past the caches. The threads
+    /// that store must call [`fence`] before they end; `walk::split` does.
+    pub fn output(env: &'a dyn Env, index: u16, tensor: &Tensor) -> Result<Self, Fault> {
+        let mut view = Self::open(env, index, tensor, Access::Write)?;
+        view.streaming = tensor.bytes >= STREAM_FROM;
+        Ok(view)
     }
 
     /// First byte of a row of `count` > 0 elements, after checking that all of it lies in the operand.
@@ -158,7 +173,13 @@ impl<'a> View<'a> {
         // `from` is private, so it does not overlap the range.
         unsafe {
             let to = start.add(first).cast::<T>();
-            if stride == 1 {
+            if stride == 1 && self.streaming {
+                stream(
+                    to.cast::<u8>(),
+                    from.as_ptr().cast::<u8>(),
+                    size_of_val(from),
+                );
+            } else if stride == 1 {
                 std::ptr::copy_nonoverlapping(
                     from.as_ptr().cast::<u8>(),
                     to.cast::<u8>(),
@@ -170,5 +191,45 @@ impl<'a> View<'a> {
                 }
             }
         }
+    }
+}
+
+/// Copies past the caches, but for the first and last few bytes.
+///
+/// # Safety
+///
+/// `to` is valid for writes and `from` for reads of `count` bytes, and they do not overlap.
+#[inline]
+unsafe fn stream(to: *mut u8, from: *const u8, count: usize) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_mm_loadu_si128, _mm_stream_si128};
+        let head = to.align_offset(64).min(count);
+        let body = (count - head) / 64 * 64;
+        // SAFETY: `head + body` is at most `count`; the body's start is aligned to 64 bytes; SSE2 is part of x86-64.
+        unsafe {
+            std::ptr::copy_nonoverlapping(from, to, head);
+            for at in (head..head + body).step_by(16) {
+                let v = _mm_loadu_si128(from.add(at).cast());
+                _mm_stream_si128(to.add(at).cast(), v);
+            }
+            let done = head + body;
+            std::ptr::copy_nonoverlapping(from.add(done), to.add(done), count - done);
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    // SAFETY: as the caller promises.
+    unsafe {
+        std::ptr::copy_nonoverlapping(from, to, count);
+    }
+}
+
+/// Orders this thread's stores past the caches before all that it stores next.
+#[inline]
+pub fn fence() {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: SSE is part of x86-64.
+    unsafe {
+        std::arch::x86_64::_mm_sfence();
     }
 }

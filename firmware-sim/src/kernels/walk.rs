@@ -6,7 +6,8 @@ use std::sync::Mutex;
 use vmlu_abi::tensor::MAX_DIMS;
 
 use super::env::{Env, Fault};
-use super::number::TILE;
+use super::number::{Storage, TILE};
+use super::view::{fence, View};
 
 /// Elements between two looks at the cancel flag: some microseconds of work.
 const CHECK_EVERY: usize = 8 * TILE;
@@ -147,6 +148,88 @@ impl<const N: usize> Walk<N> {
             })
         })
     }
+
+    /// Calls `tile(buffers, tile)` for all positions, in parallel, up to [`TILE`] of them at a time; it must write only what belongs to its
+    /// positions. Each task has buffers of its own.
+    pub fn tiles<B>(
+        &self,
+        env: &dyn Env,
+        buffers: impl Fn() -> B + Sync,
+        tile: impl Fn(&mut B, &Tile<'_, N>) + Sync,
+    ) -> Result<(), Fault> {
+        split(env, self.total, GRAIN, |range| {
+            let mut buffers = buffers();
+            self.tiles_of(env, range, &mut |t| tile(&mut buffers, t))
+        })
+    }
+
+    /// The tiles of a range of positions.
+    fn tiles_of(
+        &self,
+        env: &dyn Env,
+        range: Range<usize>,
+        tile: &mut dyn FnMut(&Tile<'_, N>),
+    ) -> Result<(), Fault> {
+        let mut pace = Pace::new(env);
+        let strides = self.inner_strides();
+        let inner = self.axes[self.axes.len() - 1].0;
+        let mut pieces = [([0isize; N], 0usize); PIECES];
+        let (mut used, mut count) = (0, 0);
+        let mut left = range.end.min(self.total).saturating_sub(range.start);
+        self.rows(range, TILE, [0; N], |offsets, _, n| {
+            pieces[used] = (offsets, n);
+            used += 1;
+            count += n;
+            left -= n;
+            // The next row might not fit.
+            if used == PIECES || count + inner.min(TILE) > TILE || left == 0 {
+                tile(&Tile {
+                    strides,
+                    pieces: &pieces[..used],
+                    count,
+                });
+                let did = count;
+                (used, count) = (0, 0);
+                return pace.did(did);
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Most rows of a [`Tile`].
+const PIECES: usize = 64;
+
+/// Some positions of a walk: at most [`TILE`], of one or several rows.
+pub struct Tile<'t, const N: usize> {
+    /// Strides along a row.
+    pub strides: [isize; N],
+    /// Offset of the first element and length of each row.
+    pub pieces: &'t [([isize; N], usize)],
+    /// Positions in all.
+    pub count: usize,
+}
+
+impl<const N: usize> Tile<'_, N> {
+    /// Loads tensor `t`.
+    #[inline]
+    pub fn load<S: Storage>(&self, t: usize, view: &View<'_>, to: &mut [S::Compute]) {
+        let mut at = 0;
+        for (offsets, n) in self.pieces {
+            S::load(view, offsets[t], self.strides[t], &mut to[at..at + n]);
+            at += n;
+        }
+    }
+
+    /// Stores tensor `t`.
+    #[inline]
+    pub fn store<S: Storage>(&self, t: usize, view: &View<'_>, from: &[S::Compute]) {
+        let mut at = 0;
+        for (offsets, n) in self.pieces {
+            S::store(view, offsets[t], self.strides[t], &from[at..at + n]);
+            at += n;
+        }
+    }
 }
 
 /// Looks at the cancel flag often enough, and not too often.
@@ -204,12 +287,16 @@ fn split_dyn(
     let grain = grain.max(total.div_ceil(MAX_TASKS)).max(1);
     let tasks = total.div_ceil(grain);
     if tasks == 1 {
-        return part(0..total);
+        let result = part(0..total);
+        fence();
+        return result;
     }
     let first: Mutex<Option<(usize, Fault)>> = Mutex::new(None);
     env.parallel(tasks, &|task| {
         let start = task * grain;
-        if let Err(fault) = part(start..total.min(start.saturating_add(grain))) {
+        let result = part(start..total.min(start.saturating_add(grain)));
+        fence();
+        if let Err(fault) = result {
             let mut first = first.lock().unwrap_or_else(|e| e.into_inner());
             if first.as_ref().is_none_or(|(t, _)| task < *t) {
                 *first = Some((task, fault));

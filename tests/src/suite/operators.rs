@@ -152,8 +152,8 @@ pub(super) fn late_refusals(bench: &Bench) -> Check {
         x: *a.desc(),
         out: *out.desc(),
         function: 3,
-        reserved: 0,
-    };
+        ..vmlu::abi::Wire::zeroed()
+};
     relu.out.dims[1] = 4;
     relu.out.strides[0] = 4;
     let record = rejected(

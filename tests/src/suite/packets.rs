@@ -116,8 +116,8 @@ pub(super) fn operand_outside(bench: &Bench) -> Check {
             x: desc,
             out: good,
             function: 0,
-            reserved: 0,
-        };
+            ..vmlu::abi::Wire::zeroed()
+};
         let record = run(&queue, &body)?;
         assert!(
             [Status::OperandFault.raw(), Status::BadOperand.raw()].contains(&record.status),
@@ -156,8 +156,8 @@ pub(super) fn operand_across_allocations(bench: &Bench) -> Check {
         x,
         out: contiguous(DataType::F32, out.address(), &[16]),
         function: 0,
-        reserved: 0,
-    };
+        ..vmlu::abi::Wire::zeroed()
+};
     assert_eq!(run(&queue, &body)?.status, Status::OperandFault.raw());
     let copy = packet::Copy {
         dst: out.address(),
@@ -187,8 +187,8 @@ pub(super) fn overlapping_strides(bench: &Bench) -> Check {
                 x,
                 out,
                 function: 0,
-                reserved: 0,
-            },
+                ..vmlu::abi::Wire::zeroed()
+},
         )?;
         assert_eq!(
             (record.status, record.operand),
@@ -205,8 +205,8 @@ pub(super) fn overlapping_strides(bench: &Bench) -> Check {
                 x,
                 out,
                 function: 0,
-                reserved: 0
-            }
+                ..vmlu::abi::Wire::zeroed()
+}
         )?
         .status,
         Status::BadOperand.raw()
@@ -249,8 +249,8 @@ pub(super) fn overflowing_dimensions(bench: &Bench) -> Check {
                 x,
                 out: good,
                 function: 0,
-                reserved: 0,
-            },
+                ..vmlu::abi::Wire::zeroed()
+},
         )?;
         assert_eq!(record.status, Status::BadOperand.raw(), "{x:?}");
     }

@@ -30,7 +30,7 @@ fn unary_of(function: unary::Function, x: &[f32]) -> Vec<f32> {
         x: contiguous(F32, at, &[n]),
         out: contiguous(F32, out, &[n]),
         function: function.raw(),
-        reserved: 0,
+        ..vmlu_abi::Wire::zeroed()
     };
     arena.run(&desc).unwrap();
     arena.get(out, x.len())
@@ -45,7 +45,7 @@ fn binary_of(function: binary::Function, a: &[f32], b: &[f32]) -> Vec<f32> {
         b: contiguous(F32, pb, &[n]),
         out: contiguous(F32, out, &[n]),
         function: function.raw(),
-        reserved: 0,
+        ..vmlu_abi::Wire::zeroed()
     };
     arena.run(&desc).unwrap();
     arena.get(out, a.len())
@@ -167,7 +167,7 @@ fn integers_wrap_and_divide_without_traps() {
             b: contiguous(I32, b, &[4]),
             out: contiguous(I32, out, &[4]),
             function: function.raw(),
-            reserved: 0,
+            ..vmlu_abi::Wire::zeroed()
         };
         arena.run(&desc).unwrap();
         arena.get::<i32>(out, 4)
@@ -230,13 +230,15 @@ fn reductions_of_nan_and_of_nothing() {
             out: contiguous(F32, out, result),
             function: function.raw(),
             axes: 1 << (dims.len() - 1),
+            ..vmlu_abi::Wire::zeroed()
         };
         arena
             .run(&desc)
             .map(|_| arena.get::<f32>(out, result.iter().product::<u64>() as usize))
     };
     use reduce::Function as F;
-    for f in F::ALL {
+    let others = [F::Any, F::All, F::CountNonzero, F::NanSum, F::NormP];
+    for f in F::ALL.iter().filter(|f| !others.contains(f)) {
         same(&reduce_of(&arena, *f, &[4], &[]).unwrap(), &[NAN]);
     }
     same(

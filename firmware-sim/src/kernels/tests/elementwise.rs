@@ -2,13 +2,13 @@ use proptest::prelude::*;
 use vmlu_abi::tensor::DataType;
 use vmlu_abi::Wire;
 use vmlu_ops::tensor::{is_float, FLOATS};
-use vmlu_ops::{affine, binary, cast, fill, sgd, unary};
+use vmlu_ops::{affine, cast, fill, sgd};
 
 use super::cases;
 use super::tensors::{expect_only, Rng, Tensor};
 use crate::kernels::testing::Arena;
 
-const NUMBERS: [DataType; 12] = [
+pub(super) const NUMBERS: [DataType; 12] = [
     DataType::F32,
     DataType::F16,
     DataType::Bf16,
@@ -24,7 +24,7 @@ const NUMBERS: [DataType; 12] = [
 ];
 
 /// Cuts a whole number to a type.
-fn wrap(dtype: DataType, value: i128) -> i128 {
+pub(super) fn wrap(dtype: DataType, value: i128) -> i128 {
     match dtype {
         DataType::I8 => (value as i8).into(),
         DataType::I16 => (value as i16).into(),
@@ -37,157 +37,8 @@ fn wrap(dtype: DataType, value: i128) -> i128 {
     }
 }
 
-fn binary_f64(f: binary::Function, a: f64, b: f64) -> f64 {
-    use binary::Function as F;
-    let truth = |t: bool| if t { 1.0 } else { 0.0 };
-    match f {
-        F::Add => a + b,
-        F::Sub => a - b,
-        F::Mul => a * b,
-        F::Div => a / b,
-        F::Max => a.max(b),
-        F::Min => a.min(b),
-        F::ReluBackward => a * truth(b > 0.0),
-        F::Equal => truth(a == b),
-        F::NotEqual => truth(a != b),
-        F::Less => truth(a < b),
-        F::LessEqual => truth(a <= b),
-        F::Greater => truth(a > b),
-        F::GreaterEqual => truth(a >= b),
-    }
-}
-
-fn binary_i128(f: binary::Function, a: i128, b: i128) -> i128 {
-    use binary::Function as F;
-    match f {
-        F::Add => a + b,
-        F::Sub => a - b,
-        // The products of 64-bit numbers fit.
-        F::Mul => a.wrapping_mul(b),
-        F::Div => a.checked_div(b).unwrap_or(0),
-        F::Max => a.max(b),
-        F::Min => a.min(b),
-        F::ReluBackward => a * i128::from(b > 0),
-        F::Equal => (a == b).into(),
-        F::NotEqual => (a != b).into(),
-        F::Less => (a < b).into(),
-        F::LessEqual => (a <= b).into(),
-        F::Greater => (a > b).into(),
-        F::GreaterEqual => (a >= b).into(),
-    }
-}
-
-fn unary_f64(f: unary::Function, x: f64) -> f64 {
-    use unary::Function as F;
-    match f {
-        F::Copy => x,
-        F::Neg => -x,
-        F::Abs => x.abs(),
-        F::Relu => x.max(0.0),
-        F::Square => x * x,
-        F::Sign => {
-            if x == 0.0 {
-                0.0
-            } else {
-                x.signum()
-            }
-        }
-        F::Exp => x.exp(),
-        F::Expm1 => x.exp_m1(),
-        F::Log => x.ln(),
-        F::Log1p => x.ln_1p(),
-        F::Sqrt => x.sqrt(),
-        F::Rsqrt => 1.0 / x.sqrt(),
-        F::Reciprocal => 1.0 / x,
-        F::Tanh => x.tanh(),
-        F::Sigmoid => 1.0 / (1.0 + (-x).exp()),
-        F::Gelu => x / 2.0 * (1.0 + erf(x / 2f64.sqrt())),
-        F::GeluTanh => {
-            let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3));
-            x / 2.0 * (1.0 + inner.tanh())
-        }
-        F::Silu => x / (1.0 + (-x).exp()),
-        F::Erf => erf(x),
-        F::Sin => x.sin(),
-        F::Cos => x.cos(),
-        F::Floor => x.floor(),
-        F::Ceil => x.ceil(),
-        F::Round => x.round_ties_even(),
-        F::Trunc => x.trunc(),
-    }
-}
-
-/// The error function by its Maclaurin series, good to 1e-14 for |x| ≤ 3.
-fn erf(x: f64) -> f64 {
-    let (mut term, mut sum) = (x, x);
-    for n in 1..80 {
-        term *= -x * x / f64::from(n);
-        sum += term / f64::from(2 * n + 1);
-    }
-    sum * 2.0 / std::f64::consts::PI.sqrt()
-}
-
 proptest! {
     #![proptest_config(cases(400))]
-
-    #[test]
-    fn binary_matches_its_definition(seed: u64) {
-        let (mut rng, mut arena) = (Rng::new(seed), Arena::new(1 << 19));
-        let dims = rng.dims(0..=4);
-        let dtype = rng.pick(&NUMBERS);
-        let function = rng.pick(binary::Function::ALL);
-        let a = Tensor::random_broadcast(&mut rng, &mut arena, dtype, &dims);
-        let b = Tensor::random_broadcast(&mut rng, &mut arena, dtype, &dims);
-        let at = |t: &Tensor, i: usize| {
-            (i + t.dims.len()).checked_sub(dims.len()).map_or(1, |j| t.dims[j])
-        };
-        let rank = a.dims.len().max(b.dims.len());
-        let result: Vec<u64> = (dims.len() - rank..dims.len())
-            .map(|i| if at(&a, i) == 1 { at(&b, i) } else { at(&a, i) })
-            .collect();
-        let out_type = if function.is_comparison() { DataType::Bool } else { dtype };
-        let out = Tensor::random(&mut rng, &mut arena, out_type, &result);
-        let before = arena.snapshot();
-        let desc = binary::Binary {
-            a: a.desc(), b: b.desc(), out: out.desc(), function: function.raw(), reserved: 0,
-        };
-        arena.run(&desc).unwrap();
-        expect_only(&arena, before, &[&out]);
-        for i in out.indices() {
-            if is_float(dtype) {
-                let want = binary_f64(function, a.get_broadcast(&arena, &i), b.get_broadcast(&arena, &i));
-                out.expect(&arena, &i, want, 0.0);
-            } else {
-                let whole = |t: &Tensor| t.get_whole(&arena, &t.broadcast(&i));
-                let mut want = binary_i128(function, whole(&a), whole(&b));
-                if !function.is_comparison() {
-                    want = wrap(dtype, want);
-                }
-                prop_assert_eq!(out.get_whole(&arena, &i), want);
-            }
-        }
-    }
-
-    #[test]
-    fn unary_matches_its_definition(seed: u64) {
-        let (mut rng, mut arena) = (Rng::new(seed), Arena::new(1 << 19));
-        let dims = rng.dims(0..=4);
-        let dtype = rng.pick(&FLOATS);
-        let function = rng.pick(unary::Function::ALL);
-        let x = Tensor::random_broadcast(&mut rng, &mut arena, dtype, &dims);
-        let out = Tensor::random(&mut rng, &mut arena, dtype, &dims);
-        let before = arena.snapshot();
-        let desc = unary::Unary { x: x.desc(), out: out.desc(), function: function.raw(), reserved: 0 };
-        arena.run(&desc).unwrap();
-        expect_only(&arena, before, &[&out]);
-        for i in out.indices() {
-            let v = x.get_broadcast(&arena, &i);
-            let want = unary_f64(function, v);
-            // Types of 16 bits are computed in f32, which shows where the argument is rounded first.
-            let arithmetic = if dtype == DataType::F64 { f64::EPSILON } else { f64::from(f32::EPSILON) };
-            out.expect(&arena, &i, want, 4.0 * arithmetic * want.abs().max(if want.is_finite() { 1.0 } else { 0.0 }));
-        }
-    }
 
     #[test]
     fn affine_cast_and_fill_match_their_definitions(seed: u64) {

@@ -35,6 +35,7 @@ fn program() -> Program {
         out: contiguous(F32, at, dims),
         function: 0,
         axes,
+        ..vmlu_abi::Wire::zeroed()
     };
     let program = (
         matmul::Matmul {
@@ -154,6 +155,7 @@ fn endless_work_can_be_cancelled() {
         out: contiguous(F32, out, &[]),
         function: 0,
         axes: 3,
+        ..vmlu_abi::Wire::zeroed()
     };
     arena.patience.store(1000, Ordering::Relaxed);
     assert_eq!(arena.run(&desc).unwrap_err().status, Status::Cancelled);
@@ -266,7 +268,7 @@ fn elementwise_operators_run_in_place() {
         x: tensor,
         out: tensor,
         function: unary::Function::Relu.raw(),
-        reserved: 0,
+        ..vmlu_abi::Wire::zeroed()
     };
     arena.run(&relu).unwrap();
     let got: Vec<f32> = arena.get(x, 100_000);

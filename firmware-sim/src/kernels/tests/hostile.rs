@@ -5,10 +5,11 @@ use std::sync::atomic::Ordering;
 use proptest::prelude::*;
 use vmlu_abi::tensor::DataType::{F32, I32};
 use vmlu_abi::{Status, Wire};
-use vmlu_ops::tensor::{contiguous, strided};
+use vmlu_ops::tensor::{absent, contiguous, strided};
 use vmlu_ops::{
-    affine, arg_reduce, binary, cast, combine, conv, conv_backward_data, conv_backward_filter,
-    cross_entropy, cross_entropy_backward, fill, matmul, reduce, sgd, softmax, unary,
+    affine, arg_reduce, binary, cast, combine, compact, concat, conv, conv_backward_data,
+    conv_backward_filter, cross_entropy, cross_entropy_backward, fill, matmul, norm, norm_backward,
+    pad, put, range, reduce, scan, sgd, softmax, softmax_backward, sort, take, ternary, unary,
 };
 
 use super::cases;
@@ -26,6 +27,7 @@ fn bodies(arena: &mut Arena) -> Vec<Vec<u8>> {
     let (row, out, wide) = (tensor(&[6]), tensor(&[6]), tensor(&[6, 6]));
     let right = strided(F32, y.address, &[5, 6], &[1, 5]);
     let (image, filter, map) = (tensor(&[1, 4, 7]), tensor(&[4, 2, 3]), tensor(&[1, 4, 4]));
+    let bias = tensor(&[5]);
     let labels = contiguous(I32, arena.put(&[0i32, 1, 2, 3, 4, 0]), &[6]);
     let indices = contiguous(I32, out.address, &[6]);
     let bytes: &[&dyn Fn() -> Vec<u8>] = &[
@@ -121,6 +123,17 @@ fn bodies(arena: &mut Arena) -> Vec<Vec<u8>> {
         },
         &|| fill::Fill { out: z, bits: 5 }.as_bytes().to_vec(),
         &|| {
+            let op = ternary::Ternary {
+                a: x,
+                b: y,
+                c: x,
+                out: z,
+                function: ternary::Function::Fma.raw(),
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
             reduce::Reduce {
                 x,
                 out,
@@ -140,6 +153,15 @@ fn bodies(arena: &mut Arena) -> Vec<Vec<u8>> {
             op.as_bytes().to_vec()
         },
         &|| {
+            let op = scan::Scan {
+                x,
+                out: z,
+                axis: 1,
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
             softmax::Softmax {
                 x,
                 out: z,
@@ -148,6 +170,42 @@ fn bodies(arena: &mut Arena) -> Vec<Vec<u8>> {
             }
             .as_bytes()
             .to_vec()
+        },
+        &|| {
+            let op = softmax_backward::SoftmaxBackward {
+                y: x,
+                dy: y,
+                dx: z,
+                axis: 1,
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            let op = norm::Norm {
+                x,
+                weight: bias,
+                bias,
+                out: z,
+                mean: row,
+                rstd: out,
+                axes: 2,
+                eps: 1e-5,
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            let op = norm_backward::NormBackward {
+                dy: x,
+                x: y,
+                mean: row,
+                rstd: out,
+                dx: z,
+                axes: 2,
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
         },
         &|| {
             let op = cross_entropy::CrossEntropy {
@@ -165,6 +223,92 @@ fn bodies(arena: &mut Arena) -> Vec<Vec<u8>> {
                 labels,
                 upstream: row,
                 gradient: z,
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            let op = concat::Concat {
+                whole: z,
+                parts: {
+                    let mut p = [absent(); 16];
+                    p[0] = strided(F32, x.address, &[6, 2], &[5, 1]);
+                    p[1] = strided(F32, y.address, &[6, 3], &[5, 1]);
+                    p
+                },
+                count: 2,
+                axis: 1,
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            let op = pad::Pad {
+                x: strided(F32, x.address, &[4, 3], &[5, 1]),
+                out: z,
+                before: [1, 1, 0, 0, 0, 0, 0, 0],
+                bits: 7,
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            let op = take::Take {
+                x: wide,
+                out: strided(F32, z.address, &[6, 5], &[5, 1]),
+                indices: {
+                    let mut p = [absent(); 8];
+                    p[0] = strided(I32, labels.address, &[6, 1], &[1, 1]);
+                    p
+                },
+                axes: [0, 255, 255, 255, 255, 255, 255, 255],
+                map: [255, 1, 255, 255, 255, 255, 255, 255],
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            let op = put::Put {
+                x,
+                out: wide,
+                indices: {
+                    let mut p = [absent(); 8];
+                    p[0] = strided(I32, labels.address, &[6, 1], &[1, 1]);
+                    p
+                },
+                axes: [0, 255, 255, 255, 255, 255, 255, 255],
+                map: [255, 1, 255, 255, 255, 255, 255, 255],
+                dims: [6, 5, 0, 0, 0, 0, 0, 0],
+                function: 1,
+                rank: 2,
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            let op = compact::Compact {
+                x,
+                out: contiguous(F32, y.address, &[30]),
+                function: 3,
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            let op = sort::Sort {
+                x,
+                values: z,
+                indices: strided(I32, y.address, &[6, 5], &[5, 1]),
+                axis: 1,
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            let op = range::Range {
+                out: z,
+                x,
+                function: 3,
                 ..Wire::zeroed()
             };
             op.as_bytes().to_vec()

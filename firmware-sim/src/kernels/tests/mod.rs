@@ -1,5 +1,6 @@
 //! Tests of the kernels against plain loops in f64, over random shapes and layouts.
 
+mod casting;
 mod combine;
 mod convolution;
 mod edges;
@@ -7,8 +8,14 @@ mod elementwise;
 mod environment;
 mod hostile;
 mod loss;
+mod moving;
+mod norms;
+mod ordering;
+mod pairs;
 mod product;
 mod reduction;
+mod scans;
+mod single;
 mod tensors;
 
 /// Settings of a property test: a failure is reported by its seed, not in a file.

@@ -24,11 +24,10 @@ proptest! {
         use reduce::Function as F;
         let (mut rng, mut arena) = (Rng::new(seed), Arena::new(1 << 19));
         let dims = rng.dims(0..=4);
-        let dtype = rng.pick(&[F32, F32, DataType::F16, DataType::Bf16, F64, I32, I64, DataType::U8]);
-        let function = match rng.pick(F::ALL) {
-            F::Mean if !is_float(dtype) => F::Sum,
-            f => f,
-        };
+        let function = rng.pick(F::ALL);
+        let types = [F32, F32, DataType::F16, DataType::Bf16, F64, I32, I64, DataType::U8, DataType::Bool];
+        let types: Vec<DataType> = types.into_iter().filter(|t| function.takes(*t)).collect();
+        let dtype = rng.pick(&types);
         let axes = rng.below(1 << dims.len()) as u32;
         let wide = !is_float(dtype) && matches!(function, F::Sum | F::Prod) && rng.below(2) == 0;
         let mut x = Tensor::random(&mut rng, &mut arena, dtype, &dims);
@@ -36,13 +35,23 @@ proptest! {
             x.strides[0] = 0;
         }
         let keep = rng.below(2) == 0;
-        let out_type = if wide { I64 } else { dtype };
+        let out_type = match function {
+            F::Any | F::All => DataType::Bool,
+            F::CountNonzero => I64,
+            _ if wide => I64,
+            _ => dtype,
+        };
         let out = Tensor::random(&mut rng, &mut arena, out_type, &reduced(&dims, axes, keep));
-        let desc = reduce::Reduce { x: x.desc(), out: out.desc(), function: function.raw(), axes };
+        let alpha = match function {
+            F::NormP => rng.pick(&[3.0, 1.5, -1.0]),
+            F::Var | F::Std => rng.pick(&[0.0, 1.0]),
+            _ => 0.0,
+        };
+        let desc = reduce::Reduce { x: x.desc(), out: out.desc(), function: function.raw(), axes, alpha };
         let before = arena.snapshot();
         let result = arena.run(&desc);
         let empty = x.dims.contains(&0) && !out.dims.contains(&0);
-        if empty && matches!(function, F::Max | F::Min) {
+        if empty && function.needs_element() {
             prop_assert_eq!(result.unwrap_err().status, Status::BadOperand);
             expect_only(&arena, before, &[]);
             return Ok(());
@@ -69,10 +78,30 @@ proptest! {
                 F::Prod => values.iter().product(),
                 F::Max => values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
                 F::Min => values.iter().copied().fold(f64::INFINITY, f64::min),
+                F::Any => values.iter().any(|v| *v != 0.0).into(),
+                F::All => values.iter().all(|v| *v != 0.0).into(),
+                F::CountNonzero => values.iter().filter(|v| **v != 0.0).count() as f64,
+                F::Norm1 => values.iter().map(|v| v.abs()).sum(),
+                F::Norm2 => values.iter().map(|v| v * v).sum::<f64>().sqrt(),
+                F::SumSquares => values.iter().map(|v| v * v).sum(),
+                F::NormInf => values.iter().fold(0.0, |m, v| v.abs().max(m)),
+                F::NormNegInf => values.iter().fold(f64::INFINITY, |m, v| v.abs().min(m)),
+                F::NormP => values.iter().map(|v| v.abs().powf(alpha)).sum::<f64>().powf(1.0 / alpha),
+                F::LogSumExp => values.iter().map(|v| v.exp()).sum::<f64>().ln(),
+                F::NanSum => values.iter().sum(),
+                F::Var | F::Std => {
+                    let n = values.len() as f64;
+                    let mean = values.iter().sum::<f64>() / n;
+                    let squares: f64 = values.iter().map(|v| (v - mean) * (v - mean)).sum();
+                    let var = squares / (n - alpha).max(0.0);
+                    if function == F::Std { var.sqrt() } else { var }
+                }
             };
-            if is_float(dtype) {
+            if is_float(out_type) {
                 let size: f64 = values.iter().map(|v| v.abs()).sum();
-                out.expect(&arena, &own, want, 1e-13 * (size + want.abs()));
+                // Exponentials of f32 are f32's.
+                let loose = if function == F::LogSumExp && dtype != F64 { 1e-6 } else { 0.0 };
+                out.expect(&arena, &own, want, (1e-13 + loose) * (size + want.abs()));
             } else if function == F::Prod {
                 let product = values.iter().fold(1i64, |p, v| p.wrapping_mul(*v as i64));
                 let want = match out_type {
@@ -172,6 +201,7 @@ fn long_sums_are_exact_where_f64_is() {
             out: contiguous(F32, out, result),
             function: 0,
             axes,
+            ..vmlu_abi::Wire::zeroed()
         };
         arena.run(&desc).unwrap();
         arena.get::<f32>(out, result.iter().product::<u64>() as usize)

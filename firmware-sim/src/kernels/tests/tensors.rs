@@ -259,3 +259,49 @@ pub fn expect_only(arena: &Arena, mut before: Vec<u8>, written: &[&Tensor]) {
     let stray = before.iter().zip(&after).position(|(b, a)| b != a);
     assert_eq!(stray, None, "the kernel wrote outside its outputs");
 }
+
+/// Fails unless an element is as near `want` as a bound demands; `scale` is the largest of the operands.
+#[track_caller]
+pub fn expect_bound(
+    tensor: &Tensor,
+    arena: &Arena,
+    index: &[u64],
+    want: f64,
+    bound: vmlu_ops::accuracy::Accuracy,
+    scale: f64,
+    what: &str,
+) {
+    use vmlu_ops::accuracy::Accuracy;
+    let got = tensor.get(arena, index);
+    // What is too large for the type is infinite.
+    let largest = match tensor.dtype {
+        DataType::F16 => 65520.0,
+        DataType::F32 | DataType::Bf16 => f64::from(f32::MAX),
+        _ => f64::INFINITY,
+    };
+    let smallest = match tensor.dtype {
+        DataType::F16 => 2f64.powi(-24),
+        DataType::F32 => 2f64.powi(-149),
+        DataType::Bf16 => 2f64.powi(-133),
+        _ => f64::from_bits(1),
+    };
+    let tolerance = match bound {
+        // Exactly the value of the type.
+        Accuracy::Exact => 0.5 * tensor.epsilon() * want.abs() * 1.000_001,
+        Accuracy::Units(n) => n * (tensor.epsilon() * want.abs() + smallest) * 1.000_001,
+        Accuracy::Cancelling(n) => {
+            n * (tensor.epsilon()
+                * want
+                    .abs()
+                    .max(if scale.is_finite() { scale } else { 0.0 })
+                    .max(1.0))
+        }
+    };
+    let overflow = want.abs() >= largest * (1.0 - tensor.epsilon()) && got.abs() >= largest * 0.98;
+    let same = got == want || (got.is_nan() && want.is_nan());
+    assert!(
+        same || (got - want).abs() <= tolerance || (overflow && got.signum() == want.signum()),
+        "{what} {:?}: got {got:e}, want {want:e} ± {tolerance:e} ({bound:?})",
+        tensor.dtype
+    );
+}
