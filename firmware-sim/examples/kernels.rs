@@ -4,7 +4,7 @@ use vmlu_abi::tensor::DataType::{self, Bf16, F16, F32, F64, I32, I8};
 use vmlu_abi::Wire;
 use vmlu_firmware::kernels::testing::Arena;
 use vmlu_ops::tensor::{contiguous, transposed};
-use vmlu_ops::{binary, cross_entropy, matmul, reduce, softmax, unary, Descriptor};
+use vmlu_ops::{binary, cast, cross_entropy, matmul, norm, reduce, softmax, unary, Descriptor};
 
 /// Seconds: of this thread's processor time where it works alone, so that a busy host does not spoil the figure.
 fn now(arena: &Arena) -> f64 {
@@ -158,4 +158,138 @@ fn main() {
         report("cross_entropy", time(&arena, &desc));
         arena.set(b, &noise[..1 << 10]);
     }
+    large(&mut arena, [a, b, c]);
+}
+
+/// Operators whose operands do not fit the caches, beside a loop of the same threads that only adds.
+fn large(arena: &mut Arena, [a, b, c]: [u64; 3]) {
+    const N: u64 = 16 << 20;
+    let dims = [4096, 4096];
+    let (x, y) = (contiguous(F32, a, &dims), contiguous(F32, b, &dims));
+    let out = contiguous(F32, c, &dims);
+    for threads in [1usize, 2] {
+        arena.threads = threads;
+        let floor = stream(threads);
+        println!("{threads}T 64 MiB, sums of two arrays in a plain loop: {floor:.1} GB/s");
+        let report = |name: &str, bytes: u64, seconds: f64| {
+            let rate = bytes as f64 / seconds / 1e9;
+            println!(
+                "{threads}T 64 MiB {name}: {rate:.1} GB/s, {:.0} % of that",
+                100.0 * rate / floor
+            );
+        };
+        let unary = |function: unary::Function| unary::Unary {
+            x,
+            out,
+            function: function.raw(),
+            ..Wire::zeroed()
+        };
+        for f in [
+            unary::Function::Copy,
+            unary::Function::Gelu,
+            unary::Function::GeluTanh,
+            unary::Function::Silu,
+            unary::Function::Log,
+            unary::Function::Sin,
+        ] {
+            report(f.name(), 8 * N, time(arena, &unary(f)));
+        }
+        let turned = unary::Unary {
+            x: transposed(x, 0, 1),
+            ..unary(unary::Function::Copy)
+        };
+        report("transpose", 8 * N, time(arena, &turned));
+        let add = binary::Binary {
+            a: x,
+            b: y,
+            out,
+            ..Wire::zeroed()
+        };
+        report("add f32", 12 * N, time(arena, &add));
+        let half = |dtype, at| contiguous(dtype, at, &[2 * N]);
+        for dtype in [Bf16, F16] {
+            let add = binary::Binary {
+                a: half(dtype, a),
+                b: half(dtype, b),
+                out: half(dtype, c),
+                ..Wire::zeroed()
+            };
+            report(&format!("add {dtype:?}"), 12 * N, time(arena, &add));
+            let cast = |x, out| cast::Cast {
+                x,
+                out,
+                ..Wire::zeroed()
+            };
+            let short = contiguous(dtype, c, &dims);
+            report(
+                &format!("cast f32 to {dtype:?}"),
+                6 * N,
+                time(arena, &cast(x, short)),
+            );
+            let short = contiguous(dtype, a, &dims);
+            report(
+                &format!("cast {dtype:?} to f32"),
+                6 * N,
+                time(arena, &cast(short, out)),
+            );
+        }
+        for (axes, name, shape) in [
+            (1, "sum of columns", vec![4096u64]),
+            (2, "sum of rows", vec![4096]),
+        ] {
+            let desc = reduce::Reduce {
+                x,
+                out: contiguous(F32, c, &shape),
+                axes,
+                ..Wire::zeroed()
+            };
+            report(name, 4 * N, time(arena, &desc));
+        }
+        for axis in [1, 0] {
+            let desc = softmax::Softmax {
+                x,
+                out,
+                function: 0,
+                axis,
+            };
+            report(
+                &format!("softmax of axis {axis}"),
+                8 * N,
+                time(arena, &desc),
+            );
+        }
+        let desc = norm::Norm {
+            x,
+            weight: contiguous(F32, b, &[4096]),
+            bias: contiguous(F32, b + 16384, &[4096]),
+            out,
+            axes: 2,
+            eps: 1e-5,
+            ..Wire::zeroed()
+        };
+        report("layer norm", 8 * N, time(arena, &desc));
+    }
+}
+
+/// GB/s of `a = b + c` over 64 MiB each, plain stores, best of nine.
+fn stream(threads: usize) -> f64 {
+    let n = 16usize << 20;
+    let (mut a, b, c) = (vec![0f32; n], vec![1f32; n], vec![2f32; n]);
+    let mut best = f64::INFINITY;
+    for _ in 0..9 {
+        let start = std::time::Instant::now();
+        std::thread::scope(|s| {
+            let part = n.div_ceil(threads);
+            for ((a, b), c) in a.chunks_mut(part).zip(b.chunks(part)).zip(c.chunks(part)) {
+                s.spawn(move || {
+                    for ((a, b), c) in a.iter_mut().zip(b).zip(c) {
+                        *a = b + c;
+                    }
+                });
+            }
+        });
+        best = best.min(start.elapsed().as_secs_f64());
+        std::hint::black_box(&a);
+    }
+    12.0 * n as f64 / best / 1e9
 }

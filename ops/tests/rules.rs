@@ -349,10 +349,10 @@ fn elementwise_rules() {
     let convert = cast::Cast {
         x: a,
         out: contiguous(U8, 0x4000, &[2, 3]),
-        rounding: 3,
+        rounding: 9,
         reserved: 0,
     };
-    refused(&convert, NO_OPERAND, "cast: rounding mode 3 is not served");
+    refused(&convert, NO_OPERAND, "cast: rounding mode 9 is unknown");
     let set = fill::Fill {
         out: contiguous(U8, 0, &[3]),
         bits: 0x100,

@@ -11,7 +11,9 @@ use super::env::{Access, Env, Fault, Work};
 use super::folding::{fold, At, Reducer, Space};
 use super::math::Real;
 use super::number::{with_float, with_storage, with_whole, Number, Storage, Truth, TILE};
-use super::reducers::{log_sum, Exponentials, Extreme, Moments, Product, Sum, Term, Test};
+use super::reducers::{
+    log_sum, Count, Exponentials, Extreme, Moments, Product, Sum, Term, Test, Total,
+};
 use super::view::View;
 
 /// Strides of a tensor that is not there.
@@ -89,20 +91,21 @@ impl Job<'_> {
     }
 
     fn count<S: Storage>(&self) -> Result<(), Fault> {
-        let sum = Sum::<Value<S>>::new(Term::Nonzero);
-        self.fold::<S, _, i64>(&sum, |n| n.to_f64() as i64)
+        self.fold::<S, _, i64>(&Count::<Value<S>>(PhantomData), |n| n)
     }
 
     fn whole<S: Storage>(&self) -> Result<(), Fault> {
         let wide = self.op.out.dtype != self.op.x.dtype;
         match self.op.function {
             Function::Sum if wide => {
-                self.fold::<S, _, i64>(&Sum::<Value<S>>::new(Term::Plain), |s| s.to_i64())
+                self.fold::<S, _, i64>(&Total::<Value<S>>(PhantomData), |s| s.to_i64())
             }
             Function::Prod if wide => {
                 self.fold::<S, _, i64>(&Product::<Value<S>>(PhantomData), |s| s.to_i64())
             }
-            Function::Sum => self.sum::<S>(Term::Plain, |s| s),
+            Function::Sum => {
+                self.fold::<S, _, S>(&Total::<Value<S>>(PhantomData), Value::<S>::from_sum)
+            }
             Function::Prod => {
                 self.fold::<S, _, S>(&Product::<Value<S>>(PhantomData), Value::<S>::from_sum)
             }
@@ -111,7 +114,7 @@ impl Job<'_> {
         }
     }
 
-    fn sum<S: Storage>(
+    fn sum<S: Storage<Compute: Real>>(
         &self,
         term: Term,
         finish: impl Fn(Wide<S>) -> Wide<S> + Sync,

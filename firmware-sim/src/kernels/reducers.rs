@@ -51,13 +51,11 @@ pub enum Term {
     Square,
     /// A power of its magnitude.
     Power(f64),
-    /// 1 if it is not 0.
-    Nonzero,
     /// Itself if it is not NaN.
     Number,
 }
 
-/// A sum, in f64 or wrapping.
+/// A sum of floats, in f64.
 pub struct Sum<T> {
     term: Term,
     of: PhantomData<fn(T)>,
@@ -73,6 +71,52 @@ impl<T> Sum<T> {
     }
 }
 
+/// A sum of whole numbers, wrapping, or of floats, in f64.
+pub struct Total<T>(pub PhantomData<fn(T)>);
+
+impl<T: Number> Reducer for Total<T> {
+    type Value = T;
+    type Acc = T::Sum;
+
+    fn identity(&self) -> T::Sum {
+        T::Sum::default()
+    }
+    fn tile(&self, acc: &mut T::Sum, tile: &[T]) {
+        let f = |a: T::Sum, v: T| a.add(v.to_sum());
+        lanes(acc, tile, T::Sum::default(), f, T::Sum::add);
+    }
+    fn columns(&self, acc: &mut [T::Sum], tile: &[T]) {
+        each(acc, tile, |a: T::Sum, v: T| a.add(v.to_sum()));
+    }
+    fn merge(&self, a: T::Sum, b: T::Sum) -> T::Sum {
+        a.add(b)
+    }
+}
+
+/// How many elements are not 0.
+pub struct Count<T>(pub PhantomData<fn(T)>);
+
+impl<T: Number> Reducer for Count<T> {
+    type Value = T;
+    type Acc = i64;
+
+    fn identity(&self) -> i64 {
+        0
+    }
+    fn tile(&self, acc: &mut i64, tile: &[T]) {
+        let zero = T::default();
+        let f = |a: i64, v: T| a + i64::from(v != zero);
+        lanes(acc, tile, 0, f, |a, b| a + b);
+    }
+    fn columns(&self, acc: &mut [i64], tile: &[T]) {
+        let zero = T::default();
+        each(acc, tile, |a: i64, v: T| a + i64::from(v != zero));
+    }
+    fn merge(&self, a: i64, b: i64) -> i64 {
+        a + b
+    }
+}
+
 macro_rules! by_term {
     ($self:ident, $T:ident, $f:ident, $($arguments:expr),* ; $($behind:expr),*) => {{
         type S<T> = <T as Number>::Sum;
@@ -81,10 +125,6 @@ macro_rules! by_term {
             Term::Magnitude => $f($($arguments,)* |a: S<$T>, v: $T| a.add(v.abs().to_sum()) $(, $behind)*),
             Term::Square => $f($($arguments,)* |a: S<$T>, v: $T| a.add(v.to_sum().mul(v.to_sum())) $(, $behind)*),
             Term::Power(p) => $f($($arguments,)* |a: S<$T>, v: $T| a.add(power::<$T>(v, p)) $(, $behind)*),
-            Term::Nonzero => {
-                let zero = $T::default();
-                $f($($arguments,)* |a: S<$T>, v: $T| a.add(if v != zero { S::<$T>::ONE } else { S::<$T>::default() }) $(, $behind)*)
-            }
             Term::Number => $f($($arguments,)* |a: S<$T>, v: $T| a.add(if v.is_nan() { S::<$T>::default() } else { v.to_sum() }) $(, $behind)*),
         }
     }};
@@ -96,7 +136,7 @@ fn power<T: Number>(value: T, exponent: f64) -> T::Sum {
     T::Sum::from_scalar(libm::pow(wide, exponent))
 }
 
-impl<T: Number> Reducer for Sum<T> {
+impl<T: Real> Reducer for Sum<T> {
     type Value = T;
     type Acc = T::Sum;
 

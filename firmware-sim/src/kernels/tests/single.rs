@@ -12,9 +12,9 @@ use super::elementwise::wrap;
 use super::tensors::{expect_bound, expect_only, Rng, Tensor};
 use crate::kernels::testing::Arena;
 
-/// The complement of the error function for x ≥ 2: Laplace's continued fraction.
+/// The complement of the error function for x ≥ 0.7: Laplace's continued fraction.
 fn erfc_far(x: f64) -> f64 {
-    let tail = (1..200).rev().fold(x, |t, k| x + f64::from(k) / 2.0 / t);
+    let tail = (1..3000).rev().fold(x, |t, k| x + f64::from(k) / 2.0 / t);
     (-x * x).exp() / std::f64::consts::PI.sqrt() / tail
 }
 
@@ -32,7 +32,7 @@ pub(super) fn erf(x: f64) -> f64 {
 }
 
 fn erfc(x: f64) -> f64 {
-    if x > 2.0 {
+    if x > 0.7 {
         erfc_far(x)
     } else {
         1.0 - erf(x)
