@@ -6,7 +6,9 @@ use vmlu_abi::tensor::{reserved_type, TensorDesc};
 use vmlu_abi::Wire;
 use vmlu_ops::tensor::{absent, contiguous, strided, transposed};
 use vmlu_ops::{
-    affine, arg_reduce, binary, cast, concat, conv, conv_backward_data, conv_backward_filter, cross_entropy, cross_entropy_backward, fill, matmul, norm, pad, range, reduce, scan, sgd, softmax, sort, take, ternary, unary, Descriptor,
+    affine, arg_reduce, binary, cast, concat, conv, conv_backward_data, conv_backward_filter,
+    cross_entropy, cross_entropy_backward, fill, matmul, norm, pad, range, reduce, scan, sgd,
+    softmax, sort, take, ternary, unary, Descriptor,
 };
 
 /// Fails unless the descriptor is refused with this operand and text.
@@ -650,6 +652,8 @@ fn convolution_rules() {
         &filter,
         2,
         "conv_backward_filter: dw.dims[1] is 4, but a group has 2",
+    );
+}
 
 #[test]
 fn ternary_and_scan_rules() {
