@@ -140,7 +140,7 @@ pub(crate) fn common(name: &str, x: &Tensor, axes: u32, eps: f64) -> Result<(), 
         let text = format_args!("axes {axes:#b} must name some of the {} of x", x.rank());
         return Err(rule::error(name, text));
     }
-    if !(eps >= 0.0) {
+    if eps.is_nan() || eps < 0.0 {
         return Err(rule::error(
             name,
             format_args!("eps is {eps}, must not be negative"),
