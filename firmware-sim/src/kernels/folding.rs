@@ -46,7 +46,8 @@ pub struct Plan<'p, R: Reducer> {
     load: Load<'p, R>,
 }
 
-type Load<'p, R> = &'p (dyn Fn(At, At, &mut [<R as Reducer>::Value]) + Sync);
+/// Loads elements at some offsets and strides.
+pub type Load<'p, R> = &'p (dyn Fn(At, At, &mut [<R as Reducer>::Value]) + Sync);
 type Store<'p, R> = &'p (dyn Fn(isize, isize, &[<R as Reducer>::Acc]) + Sync);
 
 /// How a space falls into outputs and the elements of each.

@@ -23,6 +23,9 @@ pub(super) fn run(body: &[u8], env: &dyn Env) -> Result<Work, Fault> {
     Ok(op.cost().into())
 }
 
+/// Mean and rstd of all groups.
+type Statistics<T> = (Vec<T>, Vec<T>);
+
 /// Floats that small operands of type F32 are read as.
 pub(super) trait Mixed: Real {
     /// Loads F32.
@@ -221,7 +224,7 @@ impl<'j, S: Storage<Compute: Mixed>> Job<'j, S> {
     }
 
     /// Mean and rstd of all groups, also written where that is asked for.
-    fn statistics(&self, count: usize) -> Result<(Vec<S::Compute>, Vec<S::Compute>), Fault> {
+    fn statistics(&self, count: usize) -> Result<Statistics<S::Compute>, Fault> {
         let (dims, axes) = (self.op.x.dims(), self.op.axes);
         let of = S::Compute::of;
         let inverse = |v: f64| of(1.0 / (v + self.op.eps).sqrt());

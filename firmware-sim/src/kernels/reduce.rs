@@ -8,7 +8,7 @@ use vmlu_ops::reduce::{Checked, Function, Reduce};
 use vmlu_ops::tensor::is_float;
 
 use super::env::{Access, Env, Fault, Work};
-use super::folding::{fold, At, Reducer, Space};
+use super::folding::{fold, At, Load, Reducer, Space};
 use super::math::Real;
 use super::number::{with_float, with_storage, with_whole, Number, Storage, Truth, TILE};
 use super::reducers::{
@@ -241,7 +241,7 @@ pub(super) fn collect<R: Reducer>(
     axes: u32,
     strides: [&[i64]; 5],
     reducer: &R,
-    load: &(dyn Fn(At, At, &mut [R::Value]) + Sync),
+    load: Load<'_, R>,
 ) -> Result<Vec<R::Acc>, Fault> {
     let own = index_strides(dims, axes);
     let [a, b, c, d, e] = strides;

@@ -98,8 +98,14 @@ proptest! {
                     pad::Function::Constant => inside(p),
                     pad::Function::Edge => Some(p.clamp(0, n - 1) as u64),
                     pad::Function::Wrap => { while p < 0 { p += n; } Some((p % n) as u64) }
-                    pad::Function::Reflect => { if p < 0 { p = -p; } if p >= n { p = 2 * n - 2 - p; } inside(p) }
-                    pad::Function::Symmetric => { if p < 0 { p = -p - 1; } if p >= n { p = 2 * n - 1 - p; } inside(p) }
+                    pad::Function::Reflect => {
+                        p = p.abs();
+                        inside(if p >= n { 2 * n - 2 - p } else { p })
+                    }
+                    pad::Function::Symmetric => {
+                        p = if p < 0 { -p - 1 } else { p };
+                        inside(if p >= n { 2 * n - 1 - p } else { p })
+                    }
                 }
             }).collect();
             let want = match &from {

@@ -102,8 +102,8 @@ proptest! {
                 for (k, i) in chosen.iter().enumerate() {
                     prop_assert_eq!(out.get(&arena, &[k as u64]), x.get(&arena, i));
                 }
-                for k in found..n as usize {
-                    prop_assert_eq!(out.get(&arena, &[k as u64]), old[k]);
+                for (k, v) in old.iter().enumerate().skip(found) {
+                    prop_assert_eq!(out.get(&arena, &[k as u64]), *v);
                 }
             }
             F::Scatter => {

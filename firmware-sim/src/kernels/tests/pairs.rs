@@ -1,5 +1,7 @@
 //! Elementwise operators of two and three tensors.
 
+#![allow(clippy::type_complexity)]
+
 use proptest::prelude::*;
 use vmlu_abi::tensor::DataType;
 use vmlu_abi::Wire;
