@@ -1,4 +1,5 @@
-//! Speed of some kernels on this host: `cargo run --release -p vmlu-firmware --features testing --example kernels`.
+//! Speed of some kernels on this host: `cargo run --release -p vmlu-firmware --features testing --example kernels`; with the argument `large` only
+//! those of operands that do not fit the caches.
 
 use vmlu_abi::tensor::DataType::{self, Bf16, F16, F32, F64, I32, I8};
 use vmlu_abi::Wire;
@@ -42,6 +43,9 @@ fn main() {
     arena.set(addresses[0], &noise);
     arena.set(addresses[1], &noise);
     let [a, b, c] = addresses;
+    if std::env::args().nth(1).as_deref() == Some("large") {
+        return large(&mut arena, addresses);
+    }
     for threads in [1, 2] {
         arena.threads = threads;
         let product = |dtype: DataType, out, m: u64, n: u64, k: u64, nt: bool| {
@@ -158,7 +162,7 @@ fn main() {
         report("cross_entropy", time(&arena, &desc));
         arena.set(b, &noise[..1 << 10]);
     }
-    large(&mut arena, [a, b, c]);
+    large(&mut arena, addresses);
 }
 
 /// Operators whose operands do not fit the caches, beside a loop of the same threads that only adds.

@@ -102,6 +102,10 @@ impl crate::Descriptor for Pad {
                 }
                 continue;
             }
+            if before.unsigned_abs() > 1 << 61 {
+                let text = format_args!("before[{i}] is {before}, too far");
+                return Err(rule::error(NAME, text));
+            }
             let (n, m) = (x.dims()[i], out.dims()[i]);
             // Extents fit in 63 bits.
             let after = (m as i64)

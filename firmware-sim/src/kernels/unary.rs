@@ -102,7 +102,13 @@ fn number<T: Number>(function: Function, x: &mut [T], [alpha, beta, _]: [f64; 3]
         Function::Square => map(x, |v| v.mul(v)),
         Function::Sign => map(x, T::sign),
         Function::Clamp => {
-            let (low, high) = (T::from_scalar(alpha), T::from_scalar(beta));
+            // Bounds outside an integer's range bound nothing.
+            let bound = |v: f64| match v {
+                v if v <= T::LOWEST.to_f64() => T::LOWEST,
+                v if v >= T::HIGHEST.to_f64() => T::HIGHEST,
+                v => T::from_scalar(v),
+            };
+            let (low, high) = (bound(alpha), bound(beta));
             // A NaN that is chosen stays one.
             map(x, |v| {
                 let v = if v < low || low.is_nan() { low } else { v };

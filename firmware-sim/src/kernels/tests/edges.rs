@@ -329,3 +329,20 @@ fn products_of_nothing_and_of_nan() {
     assert_eq!(arena.run(&desc).unwrap().operations, 0);
     assert!(before == arena.snapshot());
 }
+
+#[test]
+fn bounds_beyond_an_integer_bound_nothing() {
+    let mut arena = Arena::new(4096);
+    let x = arena.put(&[-128i8, 0, 127]);
+    let out = arena.reserve(3);
+    let desc = unary::Unary {
+        x: contiguous(I8, x, &[3]),
+        out: contiguous(I8, out, &[3]),
+        function: unary::Function::Clamp.raw(),
+        alpha: -1000.0,
+        beta: 5.0,
+        ..Wire::zeroed()
+    };
+    arena.run(&desc).unwrap();
+    assert_eq!(arena.get::<i8>(out, 3), [-128, 0, 5]);
+}
