@@ -1,12 +1,13 @@
 //! Event rings in host memory and the interrupts that announce them. See `docs/hardware.md`, section 9.
 
-use std::sync::atomic::{fence, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use vmlu_abi::event::{needs_interrupt, Event, EventKind, MAX_ENTRIES, MIN_ENTRIES, RING_ENTRIES};
+use vmlu_abi::event::{Event, EventKind, MAX_ENTRIES, MIN_ENTRIES, RING_ENTRIES};
 use vmlu_abi::pci::MAX_VECTORS;
 use vmlu_abi::{Status, Wire};
+use vmlu_protocol::event::announce;
 
 use crate::hardware::{HostPort, HostRange};
 use crate::inject::Injector;
@@ -140,12 +141,8 @@ impl Events {
             entry.copy_from(event.as_bytes());
         }
         ring.produced = old + 1;
-        ring.words
-            .u64(PRODUCED)
-            .store(ring.produced, Ordering::Release);
-        fence(Ordering::SeqCst);
-        let wanted = ring.words.u64(EVENT_INDEX).load(Ordering::Relaxed);
-        if needs_interrupt(wanted, old, old + 1) {
+        let words = &ring.words;
+        if announce(words.u64(PRODUCED), words.u64(EVENT_INDEX), old) {
             self.raising.fetch_add(1, Ordering::SeqCst);
             drop(slot);
             self.raise(vector);

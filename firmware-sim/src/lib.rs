@@ -3,6 +3,7 @@
 //! It knows nothing of PCIe, sockets or hypervisors: a [`hardware::Hardware`] gives it memory and a way to the host, and
 //! [`firmware::Firmware`] is all that a device sees of it.
 
+pub mod barrier;
 pub mod clock;
 pub mod context;
 pub mod core;

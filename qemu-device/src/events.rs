@@ -1,7 +1,7 @@
 //! The event rings of an embedded chip: what its interrupts say. See `docs/hardware.md`, section 9.
 
 use std::io;
-use std::sync::atomic::{fence, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use vmlu_abi::event::{Event, RING_ENTRIES};
@@ -9,6 +9,8 @@ use vmlu_abi::pci::{MAX_VECTORS, PAGE_SIZE};
 use vmlu_abi::rpc::{EventRing, Function};
 use vmlu_abi::Wire;
 use vmlu_firmware::memory::shared::SharedMemory;
+
+use vmlu_protocol::event::rearm;
 
 use crate::embedded::EmbeddedChip;
 use crate::lock::lock;
@@ -79,14 +81,12 @@ impl EventRings {
             let produced = self.word(vector, PRODUCED).load(Ordering::Acquire);
             events.extend((taken.0..produced).filter_map(|n| self.entry(vector, n)));
             taken.0 = produced;
-            self.word(vector, CONSUMED)
-                .store(produced, Ordering::Release);
-            self.word(vector, EVENT_INDEX)
-                .store(produced, Ordering::Release);
-            // The card writes `produced`, then reads the index; here it is the other way round. An event that came in between raises no
-            // interrupt, and so none after it would either.
-            fence(Ordering::SeqCst);
-            if self.word(vector, PRODUCED).load(Ordering::Acquire) == produced {
+            if rearm(
+                self.word(vector, CONSUMED),
+                self.word(vector, EVENT_INDEX),
+                self.word(vector, PRODUCED),
+                produced,
+            ) {
                 break self.word(vector, LOST).load(Ordering::Acquire);
             }
         };

@@ -3,7 +3,7 @@
 //! The queue's memory is locked once for a run, the doorbell is read when what it said last is used up, and completions are shown in
 //! groups: every store to the status page takes a line away from the core that polls it, and every group needs a full fence.
 
-use std::sync::atomic::{fence, Ordering};
+use std::sync::atomic::Ordering;
 
 use vmlu_abi::packet::{op, VERSION};
 use vmlu_abi::queue::{STATUS_CONSUMED, STATUS_TIMELINE, UNIT};
@@ -128,17 +128,13 @@ impl Queue {
 
 /// Writes the status page and then reads the arm word.
 pub(super) fn show(memory: &QueueMemory, consumed: u64, timeline: u64) -> u64 {
-    memory
-        .status
-        .u64(STATUS_CONSUMED)
-        .store(consumed, Ordering::Release);
-    memory
-        .status
-        .u64(STATUS_TIMELINE)
-        .store(timeline, Ordering::Release);
-    // For the arm word, and for queues that wait for the timeline.
-    fence(Ordering::SeqCst);
-    memory.arm.u64(0).load(Ordering::Acquire)
+    vmlu_protocol::wait::complete(
+        memory.status.u64(STATUS_CONSUMED),
+        memory.status.u64(STATUS_TIMELINE),
+        memory.arm.u64(0),
+        consumed,
+        timeline,
+    )
 }
 
 /// Whether an empty command without flags stands at a unit of the ring, by one private copy of it.

@@ -14,7 +14,6 @@ pub mod copy;
 mod copy_strided;
 mod errors;
 mod left;
-mod life;
 mod replay;
 mod serve;
 mod step;
@@ -30,6 +29,11 @@ use vmlu_abi::queue::{STATUS_ASLEEP, STATUS_CONSUMED, STATUS_ERROR, STATUS_TIMEL
 use vmlu_abi::status::ErrorRecord;
 use vmlu_abi::{Status, Wire};
 
+pub use vmlu_protocol::sleep::State;
+use vmlu_protocol::sleep::{Life, Producer, Rest};
+use vmlu_protocol::wait::Signalled;
+
+use crate::barrier;
 use crate::context::Context;
 use crate::core::Core;
 use crate::memory::shared::SharedWord;
@@ -38,8 +42,6 @@ use crate::scheduler::share::Share;
 use crate::scheduler::{Gaps, Scheduler};
 
 use left::Left;
-pub use life::State;
-use life::{Life, Producer, Rest};
 use replay::Replay;
 pub use timeline::Timeline;
 
@@ -61,8 +63,8 @@ pub struct QueueMemory {
 struct Cursor {
     /// Units consumed.
     consumed: u64,
-    /// Arm value for which an event was posted.
-    signalled: u64,
+    /// For which arm value an event was posted.
+    signalled: Signalled,
     /// Device time for which the queue's commands ran, ns.
     busy_ns: u64,
     /// Whether the packet at the cursor was found waiting before.
@@ -156,7 +158,7 @@ impl Queue {
             life: Life::new(),
             cursor: Mutex::new(Cursor {
                 consumed: 0,
-                signalled: u64::MAX,
+                signalled: Signalled::new(),
                 busy_ns: 0,
                 waited: false,
                 empty: false,
@@ -250,10 +252,17 @@ impl Queue {
         }
     }
 
-    /// Puts a hot queue to sleep, unless work came.
-    pub fn rest(self: &Arc<Self>) {
-        if self.life.rest(&**self) == Rest::Kicked {
-            Scheduler::get().ready(self.clone());
+    /// Puts those of some queues to sleep that are hot and have no work, with one barrier for all.
+    pub fn rest<'a>(queues: impl Iterator<Item = &'a Arc<Self>>) {
+        let begun: Vec<_> = queues.filter(|q| q.life.begin_rest(&***q)).collect();
+        if begun.is_empty() {
+            return;
+        }
+        let passed = barrier::pass();
+        for queue in begun {
+            if queue.life.finish_rest(&**queue, passed) == Rest::Kicked {
+                Scheduler::get().ready(queue.clone());
+            }
         }
     }
 

@@ -260,14 +260,13 @@ impl Queue {
 
     /// Whether somebody is to be told of a value that was shown, by the arm word that was read after it.
     pub(super) fn is_awaited(&self, cursor: &Cursor, timeline: u64, arm: u64) -> bool {
-        (arm != ARM_NONE && timeline >= arm && cursor.signalled != arm)
+        cursor.signalled.is_due(arm, timeline)
             || self.timeline.has_dependents.load(Ordering::SeqCst)
     }
 
     /// Tells who waits for a value that was shown.
     pub(super) fn signal(&self, cursor: &mut Cursor, timeline: u64, arm: u64) {
-        if arm != ARM_NONE && timeline >= arm && cursor.signalled != arm {
-            cursor.signalled = arm;
+        if cursor.signalled.take(arm, timeline) {
             self.core
                 .events
                 .post(self.vector, EventKind::Timeline, self.index, timeline);

@@ -39,12 +39,17 @@ pub(super) fn info(core: &Core, version: &[u8; 32]) -> Vec<u8> {
         name: padded(model.name),
         firmware: *version,
         uuid,
-        features: if hardware.inject { feature::INJECT } else { 0 },
+        features: features(hardware.inject),
         granule: GRANULE,
         reserved: [0; 13],
     }
     .as_bytes()
     .to_vec()
+}
+
+fn features(inject: bool) -> u64 {
+    let bit = |has: bool, bit: u64| if has { bit } else { 0 };
+    bit(inject, feature::INJECT) | bit(crate::barrier::is_available(), feature::BARRIER)
 }
 
 pub(super) fn event_ring(core: &Core, ring: &rpc::EventRing) -> Answer {

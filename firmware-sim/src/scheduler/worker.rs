@@ -216,12 +216,12 @@ impl Scheduler {
 
     /// Lets hot queues without work for long fall asleep, and takes out of the list what is not hot.
     fn cool(&self, hot: &[Arc<Queue>], now: u64) {
+        let idle = |q: &&Arc<Queue>| {
+            q.state() == State::Hot
+                && now.saturating_sub(q.last_work()) > self.windows.window(&q.gaps)
+        };
+        Queue::rest(hot.iter().filter(idle));
         for queue in hot {
-            if queue.state() == State::Hot
-                && now.saturating_sub(queue.last_work()) > self.windows.window(&queue.gaps)
-            {
-                queue.rest();
-            }
             // They come back to the list when they are empty again; until then it is nobody's to poll.
             if matches!(queue.state(), State::Asleep | State::Blocked | State::Dead) {
                 self.unlist(queue);

@@ -1,10 +1,6 @@
-//! What a queue is doing, and the protocol of sleep and kick: all moves of a queue's state are here, and nothing else is, so that the
-//! protocol can be checked by itself.
-//!
-//! The other side of it is the producer: it writes packets, then its doorbell (release), a full fence, and reads `asleep`; if that is set it
-//! kicks. The card sets `asleep`, a full fence, and reads the doorbell once more. So one of the two sees the other.
+//! The card's side of sleeping: what a queue is doing, and all moves of its state.
 
-use std::sync::atomic::{fence, AtomicBool, AtomicU8, Ordering};
+use crate::sync::{full, takes, AtomicBool, AtomicU8, Ordering, Step};
 
 /// What a queue is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +31,6 @@ pub trait Producer {
 /// How an attempt to sleep ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rest {
-    /// The queue was not hot: somebody else has it.
-    Taken,
     /// Work came: it is hot again.
     Work,
     /// It sleeps.
@@ -87,26 +81,39 @@ impl Life {
 
     /// A kick; `true` if it woke the queue, which is ready now: the caller takes `asleep` back and then hands it to the scheduler.
     pub fn kick(&self) -> bool {
-        self.kicked.store(true, Ordering::SeqCst);
+        // Exchanged, not stored, here and in `finish_rest`: of two exchanges the later one sees the earlier one and all before it. So either
+        // `finish_rest` sees the mark, or this sees the state that it left.
+        self.kicked.swap(true, Ordering::AcqRel);
         self.change(State::Asleep, State::Ready)
     }
 
-    /// Puts a hot queue to sleep, unless work came.
-    pub fn rest(&self, producer: &impl Producer) -> Rest {
+    /// Begins to put a hot queue to sleep: tells the producer; `false` if the queue is not hot, and somebody else has it. The caller passes a
+    /// barrier, one for all queues that begin together, and goes on with [`Life::finish_rest`].
+    pub fn begin_rest(&self, producer: &impl Producer) -> bool {
         if !self.change(State::Hot, State::Running) {
-            return Rest::Taken;
+            return false;
         }
         self.kicked.store(false, Ordering::SeqCst);
         producer.set_asleep(true);
-        fence(Ordering::SeqCst);
-        if producer.has_work() {
+        full(Step::RestFence);
+        true
+    }
+
+    /// Puts a queue to sleep that has begun to, unless work came. `passed`: the threads that submit with
+    /// [`Barrier::Remote`](crate::submit::Barrier::Remote) have passed a barrier since it began, or there are none; without it the queue
+    /// stays awake.
+    pub fn finish_rest(&self, producer: &impl Producer, passed: bool) -> Rest {
+        if !passed || (takes(Step::RestLook) && producer.has_work()) {
             producer.set_asleep(false);
             self.leave(State::Hot);
             return Rest::Work;
         }
         self.leave(State::Asleep);
         // A kick that came before the state changed found nobody to wake.
-        if self.kicked.load(Ordering::SeqCst) && self.change(State::Asleep, State::Ready) {
+        if takes(Step::RestKicks)
+            && self.kicked.swap(false, Ordering::AcqRel)
+            && self.change(State::Asleep, State::Ready)
+        {
             producer.set_asleep(false);
             return Rest::Kicked;
         }
