@@ -35,7 +35,7 @@ pub use graph::{Graph, GraphBuilder, GraphExec, Param};
 pub use memory::{Buffer, PinnedBuffer};
 pub use notifier::Notifier;
 pub use peer::MemoryHandle;
-pub use queue::Queue;
+pub use queue::{Batch, Queue};
 pub use tensor::{Element, Tensor};
 pub use timeline::{HostTimeline, ImportedTimeline, TimelineToken};
 pub use vmlu_abi as abi;

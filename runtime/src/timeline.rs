@@ -43,7 +43,7 @@ impl Context {
             context: self.inner.clone(),
             handle: memory.queue,
             state: Mutex::new(State {
-                ring: Some(Ring::new(memory)),
+                ring: Some(Ring::new(memory, self.inner.channel.barrier())),
                 value: 0,
             }),
         };

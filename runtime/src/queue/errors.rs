@@ -82,11 +82,13 @@ impl Queue {
             return Ok(None);
         }
         // Nothing is submitted meanwhile, of which nobody could say whether it is cancelled or runs.
-        let producer = lock(&inner.producer);
+        let mut producer = inner.producer.lock();
+        // What a batch keeps back is cancelled too.
+        inner.publish_kept(&mut producer);
         let channel = &inner.context.channel;
-        let record = inner
-            .cleared
-            .clear(producer.packets, || channel.queue_error(inner.handle, true))?;
+        let record = inner.cleared.clear(producer.packets(), || {
+            channel.queue_error(inner.handle, true)
+        })?;
         Ok(record.map(|record| inner.host.explained(record)))
     }
 }

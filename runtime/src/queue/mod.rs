@@ -3,8 +3,10 @@
 mod errors;
 mod host_fn;
 mod kept;
+mod lock;
 mod ring;
 mod strided;
+mod submit;
 mod transfer;
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,17 +15,19 @@ use std::time::Duration;
 
 use rustix::event::{eventfd, EventfdFlags};
 
-use vmlu_abi::packet::{self, op};
+use vmlu_abi::packet::op;
 use vmlu_abi::Status;
-use vmlu_ops::Descriptor;
 
 use crate::context::{Context, ContextInner};
 use crate::error::{Error, Result};
 use crate::graph::{Slot, CAPTURED};
 use crate::transport::sys::monotonic_ns;
 
+use lock::Lock;
 pub(crate) use ring::Ring;
 pub use strided::{Extent, Layout};
+pub use submit::Batch;
+use submit::Producer;
 
 /// How long a queue that is about to be dropped may stand still, ns: longer than the card's watchdog lets a command run, so that only a
 /// wait that nobody satisfies is given up.
@@ -42,22 +46,12 @@ pub(crate) struct QueueInner {
     context: Arc<ContextInner>,
     handle: u64,
     ring: Ring,
-    producer: Mutex<Producer>,
+    producer: Lock<Producer>,
     /// Errors that were cleared.
     cleared: Arc<errors::Cleared>,
     host: host_fn::HostFunctions,
     kept: kept::Kept,
     capture: Slot,
-}
-
-#[derive(Default)]
-struct Producer {
-    /// Units written.
-    units: u64,
-    /// Packets written: the timeline value of the last one.
-    packets: u64,
-    /// Mark for the next packet's error records and traces.
-    correlation: u64,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -76,13 +70,14 @@ impl Queue {
             .channel
             .queue_create(ring_units, priority, weight)?;
         let (context, handle) = (context.inner.clone(), memory.queue);
+        let ring = Ring::new(memory, context.channel.barrier());
         let cleared = Arc::<errors::Cleared>::default();
         let inner = QueueInner {
             host: host_fn::HostFunctions::new(context.clone(), handle, cleared.clone()),
             context,
             handle,
-            ring: Ring::new(memory),
-            producer: Mutex::default(),
+            producer: Lock::new(Producer::new(memory.ring_units)),
+            ring,
             cleared,
             kept: Default::default(),
             capture: Default::default(),
@@ -121,40 +116,11 @@ impl Queue {
 
     /// Sets the mark that the following commands carry in error records and traces.
     pub fn set_correlation(&self, correlation: u64) {
-        lock(&self.inner.producer).correlation = correlation;
-    }
-
-    /// Submits a command with its body as it stands in the packet; its timeline value. Blocks while the ring is full. The card checks the
-    /// body: this is the way to reach what has no wrapper.
-    /// On a queue that is being captured the command becomes part of the graph; see [`Queue::begin_capture`].
-    pub fn submit_raw(&self, opcode: u16, body: &[u8]) -> Result<u64> {
-        self.submit_pieces(opcode, &[body])
-    }
-
-    /// As [`Queue::submit_raw`], with a body that stands in pieces.
-    pub(crate) fn submit_pieces(&self, opcode: u16, body: &[&[u8]]) -> Result<u64> {
-        if self.is_capturing()
-            && let Some(captured) = self.capture(opcode, body)
-        {
-            return captured;
-        }
-        self.inner.submit_parts(opcode, body)
+        self.inner.producer.lock().correlation = correlation;
     }
 
     pub(crate) fn correlation(&self) -> u64 {
-        lock(&self.inner.producer).correlation
-    }
-
-    /// Submits an operator; its timeline value. Its rules are checked here first.
-    pub fn submit<D: Descriptor>(&self, descriptor: &D) -> Result<u64> {
-        if let Err(error) = descriptor.check() {
-            return Err(Error::Operator {
-                call: D::INFO.name,
-                operand: error.operand,
-                rule: error.rule,
-            });
-        }
-        self.submit_raw(D::OPCODE, descriptor.as_bytes())
+        self.inner.producer.lock().correlation
     }
 
     /// Submits a command that does nothing.
@@ -205,6 +171,7 @@ impl Queue {
         let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(|e| Error::system(CALL, "check `ulimit -n`", e.into()))?;
         let channel = &self.inner.context.channel;
+        self.inner.flush();
         channel.queue_arm(self.inner.handle, value, fd.as_fd())?;
         Ok(fd)
     }
@@ -232,66 +199,6 @@ impl QueueInner {
         &self.capture
     }
 
-    pub(crate) fn submitted(&self) -> u64 {
-        lock(&self.producer).packets
-    }
-
-    fn submit(&self, opcode: u16, body: &[u8]) -> Result<u64> {
-        self.submit_parts(opcode, &[body])
-    }
-
-    /// Submits a command whose body stands in pieces.
-    fn submit_parts(&self, opcode: u16, body: &[&[u8]]) -> Result<u64> {
-        let length = body.iter().map(|b| b.len()).sum();
-        let Some(units) = packet::units_for(length) else {
-            let text = format!(
-                "a body of {length} bytes, at most {} fit a packet",
-                packet::MAX_BODY
-            );
-            return Err(Error::new("submit a command", Status::BadLength, text));
-        };
-        let mut producer = lock(&self.producer);
-        let end = producer.units + u64::from(units);
-        self.make_room(end)?;
-        let header = packet::PacketHeader {
-            opcode,
-            version: packet::VERSION,
-            units,
-            flags: 0,
-            correlation: producer.correlation,
-        };
-        self.ring.write(producer.units, &header, body);
-        producer.units = end;
-        producer.packets += 1;
-        if self.ring.publish(end) {
-            self.context.channel.kick();
-        }
-        Ok(producer.packets)
-    }
-
-    /// Waits until the ring has room for the units up to `end`.
-    fn make_room(&self, end: u64) -> Result<()> {
-        let units = u64::from(self.ring.units());
-        let mut spins = 0;
-        while end - self.ring.consumed() > units {
-            spins += 1;
-            if spins < SPINS {
-                std::hint::spin_loop();
-                continue;
-            }
-            self.host.check_thread("submit a command")?;
-            // The oldest packet that is not done frees at least one unit.
-            let progress =
-                self.context
-                    .channel
-                    .queue_wait(self.handle, self.ring.timeline() + 1, u64::MAX)?;
-            if end - self.ring.consumed() > units {
-                self.check_stopped(progress.error)?;
-            }
-        }
-        Ok(())
-    }
-
     /// Waits until the timeline has passed all that was submitted, whatever happens on the way; gives up if the queue stands still.
     pub(crate) fn settle(&self) {
         self.settle_to(self.submitted());
@@ -315,6 +222,11 @@ impl QueueInner {
 
     /// Waits until the timeline has reached a value, whatever became of the command.
     pub(crate) fn pass(&self, value: u64, deadline_ns: u64) -> Result<()> {
+        if self.ring.timeline() >= value {
+            return Ok(());
+        }
+        // A batch may still keep back what is waited for.
+        self.flush();
         for _ in 0..SPINS {
             if self.ring.timeline() >= value {
                 return Ok(());

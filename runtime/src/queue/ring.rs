@@ -1,21 +1,25 @@
 //! The producer's side of a queue's shared memory. See `docs/hardware.md`, section 6.
 
-use std::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use vmlu_abi::packet::PacketHeader;
 use vmlu_abi::queue::{STATUS_ASLEEP, STATUS_CONSUMED, STATUS_ERROR, STATUS_TIMELINE, UNIT};
 use vmlu_abi::Wire;
+use vmlu_protocol::submit::{publish, Barrier};
 
 use crate::transport::QueueMemory;
 
 /// Ring, doorbell and status page of one queue. One thread at a time writes.
 pub(crate) struct Ring {
     memory: QueueMemory,
+    barrier: Barrier,
 }
 
 impl Ring {
-    pub(crate) fn new(memory: QueueMemory) -> Self {
-        Self { memory }
+    /// The memory of a queue, whose ring has a power of two of units, or of a host timeline, which has none.
+    pub(crate) fn new(memory: QueueMemory, barrier: Barrier) -> Self {
+        assert!(memory.ring_units == 0 || memory.ring_units.is_power_of_two());
+        Self { memory, barrier }
     }
 
     pub(crate) fn units(&self) -> u32 {
@@ -47,41 +51,117 @@ impl Ring {
         self.status_u32(STATUS_ERROR).load(Ordering::Acquire)
     }
 
-    /// Writes a packet at a position in units; the ring has room for it.
+    /// Writes a packet at a position in units; the ring has room for it. Whole units are written, what the body leaves of the last is zero.
+    #[inline]
     pub(crate) fn write(&self, position: u64, header: &PacketHeader, body: &[&[u8]]) {
-        let ring_bytes = self.memory.ring_units as usize * UNIT;
-        let mut at = (position % u64::from(self.memory.ring_units)) as usize * UNIT;
-        let mut left = usize::from(header.units) * UNIT;
-        let mut put = |bytes: &[u8]| {
-            let mut bytes = bytes;
-            while !bytes.is_empty() {
-                let part = bytes.len().min(ring_bytes - at);
-                // SAFETY: `at + part` lies within the ring, which is mapped as long as the queue exists; nobody makes references to it,
-                // and the card does not read these units before they are published.
-                unsafe {
-                    std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.memory.ring.add(at), part)
-                };
-                at = (at + part) % ring_bytes;
-                left -= part;
-                bytes = &bytes[part..];
-            }
-            left
+        const HEAD: usize = size_of::<PacketHeader>();
+        let mut writer = Writer {
+            ring: self,
+            at: position,
+            unit: [0; UNIT],
+            filled: HEAD,
         };
-        let mut rest = put(header.as_bytes());
+        writer.unit[..HEAD].copy_from_slice(header.as_bytes());
         for part in body {
-            rest = put(part);
+            writer.put(part);
         }
-        while rest > 0 {
-            rest = put(&[0; UNIT][..rest.min(UNIT)]);
+        // The header fills a part of the first unit, so that one is always begun.
+        if writer.filled > 0 {
+            self.store(writer.at, &writer.unit);
         }
     }
 
+    /// Writes one unit.
+    #[inline]
+    fn store(&self, position: u64, unit: &[u8; UNIT]) {
+        let mask = u64::from(self.memory.ring_units).checked_sub(1);
+        let at = (position & mask.expect("a host timeline has no ring")) as usize * UNIT;
+        // SAFETY: the ring has a power of two of units, and `at` is the start of one of them; the ring is mapped as long as the queue exists;
+        // nobody makes references to it, and the card does not read the unit before it is published.
+        unsafe { std::ptr::copy_nonoverlapping(unit.as_ptr(), self.memory.ring.add(at), UNIT) };
+    }
+
     /// Shows the card the units up to `end`; `true` if it sleeps and wants a kick.
+    #[inline]
     pub(crate) fn publish(&self, end: u64) -> bool {
         // SAFETY: the doorbell page is mapped as long as the queue exists; the word is aligned and only accessed atomically.
         let doorbell = unsafe { AtomicU64::from_ptr(self.memory.doorbell) };
-        doorbell.store(end, Ordering::Release);
-        fence(Ordering::SeqCst);
-        self.status_u32(STATUS_ASLEEP).load(Ordering::Relaxed) != 0
+        publish(doorbell, self.status_u32(STATUS_ASLEEP), end, self.barrier)
+    }
+}
+
+/// Fills units and writes them.
+struct Writer<'a> {
+    ring: &'a Ring,
+    at: u64,
+    /// Zero behind what is filled.
+    unit: [u8; UNIT],
+    filled: usize,
+}
+
+impl Writer<'_> {
+    #[inline]
+    fn put(&mut self, mut bytes: &[u8]) {
+        if self.filled > 0 && bytes.len() >= UNIT - self.filled {
+            let (head, rest) = bytes.split_at(UNIT - self.filled);
+            self.unit[self.filled..].copy_from_slice(head);
+            self.ring.store(self.at, &self.unit);
+            (self.at, self.filled, self.unit) = (self.at + 1, 0, [0; UNIT]);
+            bytes = rest;
+        }
+        if self.filled == 0 {
+            let (units, rest) = bytes.as_chunks::<UNIT>();
+            for unit in units {
+                self.ring.store(self.at, unit);
+                self.at += 1;
+            }
+            bytes = rest;
+        }
+        if !bytes.is_empty() {
+            self.unit[self.filled..self.filled + bytes.len()].copy_from_slice(bytes);
+            self.filled += bytes.len();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Whatever the pieces, the packet is header and body with zeros behind, wherever it wraps, and nothing else is touched.
+        #[test]
+        fn packets_stand_in_the_ring_as_they_are(
+            parts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..400), 0..5),
+            position in 0..300_u64,
+        ) {
+            const UNITS: usize = 128;
+            let mut memory = vec![0xa5_u8; UNITS * UNIT];
+            let ring = Ring::new(
+                QueueMemory {
+                    queue: 0,
+                    ring: memory.as_mut_ptr(),
+                    ring_units: UNITS as u32,
+                    doorbell: std::ptr::null_mut(),
+                    status: std::ptr::null(),
+                },
+                Barrier::Full,
+            );
+            let body = parts.concat();
+            let units = vmlu_abi::packet::units_for(body.len()).unwrap();
+            let header = PacketHeader { opcode: 7, version: 1, units, flags: 0, correlation: 99 };
+            let pieces: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+            ring.write(position, &header, &pieces);
+            let mut expected = vec![0xa5_u8; UNITS * UNIT];
+            let mut packet = [header.as_bytes(), &body].concat();
+            packet.resize(usize::from(units) * UNIT, 0);
+            for (i, unit) in packet.chunks(UNIT).enumerate() {
+                let at = (position as usize + i) % UNITS * UNIT;
+                expected[at..at + UNIT].copy_from_slice(unit);
+            }
+            prop_assert!(memory == expected);
+        }
     }
 }

@@ -1,12 +1,13 @@
 //! Waiting for a queue where this process writes the arm word itself: the rule of `docs/hardware.md`, section 6, once for all transports
 //! that do.
 
-use std::sync::atomic::{fence, AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use vmlu_abi::queue::{ARM_NONE, STATUS_ERROR, STATUS_TIMELINE};
 use vmlu_abi::Status;
+use vmlu_protocol::wait::arm_smallest;
 
 use super::sys::{monotonic_ns, Mapping};
 use super::QueueProgress;
@@ -94,21 +95,8 @@ impl QueueWords {
 
     /// Arms the smallest value that is not reached. If one is reached while it is being armed, the card may not tell: so we do.
     fn arm(&self, wanted: &[u64], signal: &dyn Signal) {
-        loop {
-            let timeline = self.timeline();
-            let next = wanted
-                .iter()
-                .copied()
-                .filter(|v| *v > timeline)
-                .min()
-                .unwrap_or(ARM_NONE);
-            self.arm_word().store(next, Ordering::Release);
-            fence(Ordering::SeqCst);
-            if self.timeline() < next {
-                return;
-            }
-            signal.raise();
-        }
+        let timeline = self.memory.word(self.status + STATUS_TIMELINE);
+        arm_smallest(self.arm_word(), timeline, wanted, || signal.raise());
     }
 
     /// Whether a wait for the value is over, well or not.

@@ -25,6 +25,7 @@ use vmlu_abi::{Status, Wire};
 use vmlu_device::embedded::{EmbeddedCard, EmbeddedChip, EmbeddedConfig};
 use vmlu_device::events::EventRings;
 use vmlu_device::topology::Topology;
+use vmlu_protocol::submit::Barrier;
 
 use super::arm::{self, lock, QueueWords};
 use super::sys::{self, Mapping};
@@ -684,6 +685,10 @@ impl Channel for EmbeddedChannel {
 
     fn memory_import(&self, import: &MemoryImport) -> Result<()> {
         self.call("import memory", Function::MemoryImport, import)
+    }
+
+    fn barrier(&self) -> Barrier {
+        sys::producer_barrier(self.info.info.features)
     }
 
     fn kick(&self) {

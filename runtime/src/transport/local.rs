@@ -20,6 +20,7 @@ use vmlu_abi::rpc::{
 use vmlu_abi::status::ErrorRecord;
 use vmlu_abi::telemetry::Telemetry;
 use vmlu_abi::{Status, Wire};
+use vmlu_protocol::submit::Barrier;
 
 use super::arm::{lock, QueueWords};
 use super::bell::Bell;
@@ -444,6 +445,10 @@ impl Channel for LocalChannel {
 
     fn memory_import(&self, import: &MemoryImport) -> Result<()> {
         self.ask("import memory", Operation::MemoryImport, import)
+    }
+
+    fn barrier(&self) -> Barrier {
+        sys::producer_barrier(self.info.info.features)
     }
 
     fn kick(&self) {

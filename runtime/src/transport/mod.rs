@@ -23,6 +23,8 @@ use vmlu_abi::status::ErrorRecord;
 use vmlu_abi::telemetry::Telemetry;
 use vmlu_abi::Wire;
 
+use vmlu_protocol::submit::Barrier;
+
 use crate::error::{Error, Result};
 
 /// A way to reach cards.
@@ -132,6 +134,11 @@ pub trait Channel: Send + Sync {
 
     /// Tells the card to look at this context's doorbells.
     fn kick(&self);
+
+    /// What a producer passes between its doorbell and its look at `asleep`.
+    fn barrier(&self) -> Barrier {
+        Barrier::Full
+    }
 }
 
 /// Where a queue's shared memory stands in this process. Valid until `queue_destroy`, or until the channel is dropped.

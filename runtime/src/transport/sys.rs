@@ -4,10 +4,25 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
+use std::sync::OnceLock;
 
 use vmlu_abi::ioctl::{ProcessesRead, PROCESSES, TYPE};
-use vmlu_abi::rpc::Process;
+use vmlu_abi::rpc::{feature, Process};
 use vmlu_abi::Wire;
+use vmlu_protocol::submit::Barrier;
+
+/// The barrier of a producer whose card runs on this process's own kernel, by the card's features. The first time it is asked for, it
+/// registers the process.
+pub(super) fn producer_barrier(features: u64) -> Barrier {
+    use rustix::thread::{membarrier, MembarrierCommand};
+    static REGISTERED: OnceLock<bool> = OnceLock::new();
+    let register = || membarrier(MembarrierCommand::RegisterGlobalExpedited).is_ok();
+    if features & feature::BARRIER != 0 && *REGISTERED.get_or_init(register) {
+        Barrier::Remote
+    } else {
+        Barrier::Full
+    }
+}
 
 /// What a mapping is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
