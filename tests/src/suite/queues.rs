@@ -162,3 +162,144 @@ pub(super) fn destroyed_under_a_waiter(bench: &Bench) -> Check {
         Ok(())
     })
 }
+
+/// A full ring refuses and overwrites nothing: what was accepted is done once, in order.
+pub(super) fn full_ring(bench: &Bench) -> Check {
+    let context = bench.context()?;
+    let queue = context.queue_with(128, 3, 1)?;
+    let other = context.queue()?;
+    let buffer = context.alloc(256 * 8)?;
+    queue.fill(&buffer, 0, 256 * 8, 0)?;
+    queue.sync()?;
+    // The queue stands at this until the other queue moves.
+    queue.wait_for(&other, 1)?;
+    let mut accepted = 0_u64;
+    let full = loop {
+        let write = vmlu::abi::packet::WriteInline {
+            dst: buffer.address() + accepted * 8,
+            length: 8,
+            reserved: 0,
+        };
+        let body = [
+            vmlu::abi::Wire::as_bytes(&write),
+            &(accepted + 1).to_le_bytes()[..],
+        ]
+        .concat();
+        match queue.try_submit_raw(op::WRITE, &body) {
+            Ok(value) => {
+                accepted += 1;
+                assert_eq!(value, accepted + 2);
+            }
+            error => break error,
+        }
+        assert!(accepted < 256, "a ring of 128 units takes no end");
+    };
+    refused(full, Status::NotReady);
+    refused(queue.try_submit_raw(op::NOP, &[]), Status::NotReady);
+    // The card may have consumed the wait already.
+    assert!((127..=128).contains(&accepted), "{accepted} were accepted");
+    assert_eq!((queue.timeline(), queue.submitted()), (1, accepted + 2));
+    // One who blocks gets through once the queue moves.
+    let last = std::thread::scope(|scope| {
+        let blocked = scope.spawn(|| queue.nop());
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(!blocked.is_finished(), "it was submitted to a full ring");
+        other.nop()?;
+        blocked
+            .join()
+            .map_err(|_| "the producer panicked")?
+            .map_err(Box::<dyn std::error::Error>::from)
+    })?;
+    assert_eq!(last, accepted + 3);
+    queue.sync()?;
+    let mut back = vec![0; accepted as usize * 8];
+    queue.read(&buffer, 0, &mut back)?;
+    for (i, word) in back.chunks(8).enumerate() {
+        assert_eq!(word, (i as u64 + 1).to_le_bytes(), "command {i}");
+    }
+    queue.try_submit_raw(op::NOP, &[])?;
+    queue.sync()?;
+    Ok(())
+}
+
+/// A batch runs when it is closed, also after an error in it, and when somebody waits for it.
+pub(super) fn batches(bench: &Bench) -> Check {
+    let queue = bench.queue()?;
+    for round in 1..=100 {
+        let last = queue.batch(|batch| {
+            for _ in 0..9 {
+                batch.nop()?;
+            }
+            batch.nop()
+        })?;
+        assert_eq!(last, round * 10);
+        queue.wait_timeout(last, Duration::from_secs(10))?;
+    }
+    let held = queue.batch(|batch| {
+        batch.nop()?;
+        std::thread::sleep(Duration::from_millis(5));
+        // Nobody has told the card.
+        Ok(queue.timeline())
+    })?;
+    assert_eq!(held, 1000);
+    queue.wait_timeout(1001, Duration::from_secs(10))?;
+    queue.batch(|batch| {
+        let value = batch.nop()?;
+        queue.wait_timeout(value, Duration::from_secs(10))
+    })?;
+    let failed: vmlu::Result<u64> = queue.batch(|batch| {
+        batch.nop()?;
+        batch.submit_raw(op::NOP, &[0; 1 << 13])
+    });
+    refused(failed, Status::BadLength);
+    queue.wait_timeout(1003, Duration::from_secs(10))?;
+    assert_eq!(queue.submitted(), 1003);
+    Ok(())
+}
+
+/// A batch that is larger than its ring goes through it.
+pub(super) fn batch_in_a_full_ring(bench: &Bench) -> Check {
+    let queue = bench.context()?.queue_with(128, 3, 1)?;
+    let last = queue.batch(|batch| {
+        for _ in 0..1000 {
+            batch.nop()?;
+        }
+        batch.nop()
+    })?;
+    assert_eq!(last, 1001);
+    queue.wait_timeout(last, Duration::from_secs(10))?;
+    Ok(())
+}
+
+/// Threads that batch and threads that do not, on one queue: every command has a value of its own, and all are done.
+pub(super) fn batches_from_threads(bench: &Bench) -> Check {
+    const EACH: u64 = 2000;
+    let queue = bench.context()?.queue_with(128, 3, 1)?;
+    let mut values = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4)
+            .map(|i| {
+                let queue = queue.clone();
+                scope.spawn(move || -> vmlu::Result<Vec<u64>> {
+                    if i % 2 == 0 {
+                        return (0..EACH).map(|_| queue.nop()).collect();
+                    }
+                    let batches = (0..EACH / 20).map(|_| {
+                        queue.batch(|b| (0..20).map(|_| b.nop()).collect::<Result<_, _>>())
+                    });
+                    Ok(batches.collect::<vmlu::Result<Vec<Vec<u64>>>>()?.concat())
+                })
+            })
+            .collect();
+        let mut values = Vec::new();
+        for thread in threads {
+            let own = thread.join().map_err(|_| "a producer panicked")??;
+            assert!(own.is_sorted());
+            values.extend(own);
+        }
+        Result::<_, Box<dyn std::error::Error>>::Ok(values)
+    })?;
+    values.sort_unstable();
+    assert!(values.into_iter().eq(1..=4 * EACH));
+    queue.wait_timeout(4 * EACH, Duration::from_secs(20))?;
+    Ok(())
+}

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 
 use crate::progress::{say, Step};
-use crate::{cargo, setup};
+use crate::{cargo, paths, setup};
 
 /// Set up what is missing and run every test.
 #[derive(Debug, clap::Args)]
@@ -61,7 +61,12 @@ pub fn run(args: Args) -> Result<i32> {
     // The VM tests want a set-up and a line of progress of their own.
     plain.extend(["--", "--skip", VM_PREFIX]);
     plain.extend(&filter);
-    sum.add(tests("tests on this machine", &plain, false)?);
+    sum.add(tests(
+        "tests on this machine",
+        cargo::command().args(&plain),
+        false,
+    )?);
+    sum.add(models(&filter)?);
     let mut docs = vec![
         "test",
         "--release",
@@ -71,12 +76,20 @@ pub fn run(args: Args) -> Result<i32> {
         "--",
     ];
     docs.extend(&filter);
-    sum.add(tests("examples in the documentation", &docs, false)?);
+    sum.add(tests(
+        "examples in the documentation",
+        cargo::command().args(&docs),
+        false,
+    )?);
     if !args.no_vm {
         setup::everything(true)?;
         let mut vm = vec!["test", "--release", "--workspace", "--test", VM_TESTS, "--"];
         vm.extend(&filter);
-        sum.add(tests("tests in virtual machines", &vm, true)?);
+        sum.add(tests(
+            "tests in virtual machines",
+            cargo::command().args(&vm),
+            true,
+        )?);
     }
     println!("{} passed, {} failed", sum.passed, sum.failed);
     Ok(i32::from(sum.failed > 0))
@@ -84,6 +97,18 @@ pub fn run(args: Args) -> Result<i32> {
 
 /// What the names of all VM tests start with.
 pub const VM_PREFIX: &str = "vm::";
+
+/// The models of `protocol/`, which loom runs. They have a target folder of their own: the flag would have cargo build everything anew.
+fn models(filter: &[&str]) -> Result<Sum> {
+    let mut command = cargo::command();
+    command
+        .args(["test", "--release", "--package", "vmlu-protocol"])
+        .args(["--test", "models", "--no-fail-fast", "--"])
+        .args(filter)
+        .env("CARGO_TARGET_DIR", paths::target().join("loom"))
+        .env("RUSTFLAGS", "--cfg loom");
+    tests("models of the queue protocol", &mut command, false)
+}
 
 fn lint() -> Result<Sum> {
     let mut sum = Sum::default();
@@ -118,12 +143,11 @@ fn lint() -> Result<Sum> {
 
 /// Runs one `cargo test` and adds up what its test programs report. If it fails without a failed test (it does not build, a
 /// program dies), that counts as one failure. Cargo and the test programs show their progress themselves.
-fn tests(name: &str, arguments: &[&str], show_all: bool) -> Result<Sum> {
+fn tests(name: &str, command: &mut Command, show_all: bool) -> Result<Sum> {
     say(format!("── {name} ──"));
     let started = Instant::now();
-    let mut command: Command = cargo::command();
     // The set-up has built everything: the VM tests need not.
-    command.args(arguments).env("VMLU_NO_BUILD", "1");
+    command.env("VMLU_NO_BUILD", "1");
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = command.spawn().context("cannot start cargo")?;
     let stdout = child.stdout.take().expect("it is piped");
