@@ -145,14 +145,23 @@ fn a_wait_ends_with_its_import() {
     let (kept, third) = (stays.import(token).unwrap(), stays.queue());
     let wait = third.wait_for(kept, 1);
     let waiter = other.queue();
-    for _ in 0..20 {
+    let mut ended = 0;
+    for _ in 0..1000 {
         let import = other.import(token).unwrap();
         let waits = waiter.wait_for(import, 1);
         std::thread::sleep(Duration::from_millis(1));
         other.release(import).unwrap();
-        assert_eq!(waiter.done(waits), Status::Dependency);
+        match waiter.done(waits) {
+            Status::Dependency => ended += 1,
+            // On a busy machine the card may not have looked at the wait before the import was gone.
+            status => assert_eq!(status, Status::BadHandle),
+        }
         waiter.record(true);
+        if ended == 20 {
+            break;
+        }
     }
+    assert_eq!(ended, 20, "waits that the card had begun");
     assert_eq!(third.timeline(), wait - 1, "others go on waiting");
     queue.ok(queue.nop());
     third.ok(wait);
