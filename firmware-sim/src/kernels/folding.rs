@@ -17,6 +17,9 @@ const BLOCK: usize = 64 * TILE;
 /// Most outputs, as rows, for which long folds are spread over cores.
 const FEW: usize = 64;
 
+/// Most outputs side by side for which long folds fall into blocks of whole rows.
+const WIDE: usize = 16 * TILE;
+
 /// What is done with the elements.
 pub trait Reducer: Sync {
     /// An element, as it is loaded.
@@ -102,7 +105,7 @@ pub fn fold<R: Reducer>(
     if outputs == 0 {
         return Ok(());
     }
-    let few = if columns { TILE } else { FEW };
+    let few = if columns { WIDE } else { FEW };
     let long = if columns {
         outputs.saturating_mul(each) >= 4 * BLOCK
     } else {
@@ -111,7 +114,9 @@ pub fn fold<R: Reducer>(
     if outputs <= few && long {
         return plan.blocks(columns, store);
     }
-    let grain = (BLOCK / each.max(1)).max(if columns { 64 } else { 1 });
+    // Wide pieces of rows, where there are enough for all cores.
+    let side = if outputs > WIDE { TILE } else { 64 };
+    let grain = (BLOCK / each.max(1)).max(if columns { side } else { 1 });
     split(env, outputs, grain, |range| {
         let limit = if columns { TILE } else { 1 };
         let mut acc = vec![reducer.identity(); limit];

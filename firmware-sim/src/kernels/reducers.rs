@@ -13,14 +13,14 @@ const LANES: usize = 32;
 multiversion! {
     /// Folds a tile in interleaved chains, which are then folded in order, and the rest behind them.
     fn lanes<A: Copy, T: Copy, F: Fn(A, T) -> A, G: Fn(A, A) -> A>(acc: &mut A, tile: &[T], identity: A, f: F, join: G) {
-        let chunks = tile.chunks_exact(LANES);
-        let rest = chunks.remainder();
+        // Arrays of fixed size, which stay in registers.
+        let (chunks, rest) = tile.as_chunks::<LANES>();
         let mut total = *acc;
-        if tile.len() >= LANES {
+        if !chunks.is_empty() {
             let mut lanes = [identity; LANES];
             for chunk in chunks {
-                for (l, v) in lanes.iter_mut().zip(chunk) {
-                    *l = f(*l, *v);
+                for i in 0..LANES {
+                    lanes[i] = f(lanes[i], chunk[i]);
                 }
             }
             for l in lanes {

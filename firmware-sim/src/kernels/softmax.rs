@@ -50,7 +50,7 @@ fn compute<S: Storage<Compute: Real>>(
     if !columns && count <= HELD {
         return held.rows::<S>(x, out);
     }
-    if columns && count <= HELD / LEAST_SIDE {
+    if columns {
         return held.columns::<S>(x, out);
     }
     split(env, rows.total(), rows_per_task(count), |range| {
@@ -133,7 +133,7 @@ impl Held<'_> {
         })
     }
 
-    /// Neighbouring rows side by side.
+    /// Neighbouring rows side by side: held if that leaves enough of them, else read once for each step.
     fn columns<S: Storage<Compute: Real>>(
         &self,
         x: &View<'_>,
@@ -141,7 +141,12 @@ impl Held<'_> {
     ) -> Result<(), Fault> {
         let largest = Extreme::<S::Compute>::largest();
         let plain = Sum::<S::Compute>::new(Term::Plain);
-        let wide = (HELD / self.count).min(TILE);
+        let held = self.count <= HELD / LEAST_SIDE;
+        let wide = if held {
+            (HELD / self.count).min(TILE)
+        } else {
+            TILE / 2
+        };
         split(
             self.env,
             self.rows.total(),
@@ -149,23 +154,34 @@ impl Held<'_> {
             |range| {
                 let mut pace = Pace::new(self.env);
                 let zero = S::Compute::default();
-                let mut values = vec![zero; self.count * wide];
+                let mut values = vec![zero; if held { self.count * wide } else { wide }];
                 let mut powers = vec![zero; wide];
                 self.rows.rows(range, wide, [0; 2], |at, step, n| {
-                    let values = &mut values[..self.count * n];
                     let powers = &mut powers[..n];
                     let mut max = vec![largest.identity(); n];
-                    for (j, line) in values.chunks_mut(n).enumerate() {
-                        S::load(x, at[0] + j as isize * self.along[0], step[0], line);
-                        largest.columns(&mut max, line);
-                    }
                     let mut sums = vec![plain.identity(); n];
-                    for line in values.chunks_mut(n) {
+                    // The place of a line in private memory.
+                    let place = |j: usize| if held { j * n..(j + 1) * n } else { 0..n };
+                    let load = |j: usize, line: &mut [S::Compute]| {
+                        S::load(x, at[0] + j as isize * self.along[0], step[0], line);
+                    };
+                    for j in 0..self.count {
+                        let line = &mut values[place(j)];
+                        load(j, line);
+                        largest.columns(&mut max, line);
+                        pace.did(n)?;
+                    }
+                    for j in 0..self.count {
+                        let line = &mut values[place(j)];
+                        if !held {
+                            load(j, line);
+                        }
                         exponentials_each(line, powers, &max);
                         plain.columns(&mut sums, powers);
-                        if !self.log {
+                        if held && !self.log {
                             line.copy_from_slice(powers);
                         }
+                        pace.did(n)?;
                     }
                     let finish: Vec<S::Compute> = (sums.iter())
                         .map(|s| {
@@ -176,15 +192,24 @@ impl Held<'_> {
                             })
                         })
                         .collect();
-                    for (j, line) in values.chunks_mut(n).enumerate() {
+                    for j in 0..self.count {
+                        let line = &mut values[place(j)];
+                        if !held {
+                            load(j, line);
+                        }
                         if self.log {
                             logarithms_each(line, &max, &finish);
+                        } else if held {
+                            scale_each(line, &finish);
                         } else {
+                            exponentials_each(line, powers, &max);
+                            line.copy_from_slice(powers);
                             scale_each(line, &finish);
                         }
                         S::store(out, at[1] + j as isize * self.along[1], step[1], line);
+                        pace.did(n)?;
                     }
-                    pace.did(4 * self.count * n)
+                    Ok(())
                 })
             },
         )

@@ -321,3 +321,46 @@ fn large_norms() {
         );
     }
 }
+
+/// Softmax across rows that lie side by side, held and too long for that: as along rows of the transpose.
+#[test]
+fn softmax_of_columns() {
+    let mut arena = Arena::new(8 << 20);
+    let mut rng = Rng::new(6);
+    let noise: Vec<f32> = (0..1 << 18).map(|_| rng.value() as f32 * 4.0).collect();
+    let x = arena.put(&noise);
+    let (out, turned) = (arena.reserve(1 << 20), arena.reserve(1 << 20));
+    for (rows, columns) in [(256u64, 1024u64), (4096, 64), (5000, 40)] {
+        for f in softmax::Function::ALL {
+            let from = contiguous(F32, x, &[rows, columns]);
+            let across = softmax::Softmax {
+                x: from,
+                out: contiguous(F32, out, &[rows, columns]),
+                function: f.raw(),
+                axis: 0,
+            };
+            let along = softmax::Softmax {
+                x: vmlu_ops::tensor::transposed(from, 0, 1),
+                out: contiguous(F32, turned, &[columns, rows]),
+                function: f.raw(),
+                axis: 1,
+            };
+            arena.threads = 2;
+            arena.run(&across).unwrap();
+            arena.run(&along).unwrap();
+            let count = (rows * columns) as usize;
+            let (a, b) = (
+                arena.get::<f32>(out, count),
+                arena.get::<f32>(turned, count),
+            );
+            for (i, a) in a.iter().enumerate() {
+                let (row, column) = (i / columns as usize, i % columns as usize);
+                let b = b[column * rows as usize + row];
+                assert!(
+                    (a - b).abs() <= 1e-6 * (1.0 + b.abs()),
+                    "{rows} x {columns}: {a}, {b}"
+                );
+            }
+        }
+    }
+}
