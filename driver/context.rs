@@ -25,7 +25,7 @@ use crate::{
     },
     card::Card,
     ext::{
-        pages::PageSet,
+        pages::{PageSet, BLOCK},
         task::Caller,
         vma::{self, Access, DevicePage, FileMapping},
     },
@@ -48,21 +48,26 @@ pub(crate) enum Area {
 /// are taken away.
 static NEXT_OFFSET: Atomic<u64> = Atomic::new(1 << 32);
 
-/// A fresh offset for `length` bytes.
+/// A fresh offset for `length` bytes; those of whole blocks are aligned for large pages.
 pub(crate) fn new_offset(length: u64) -> Result<u64> {
     const LIMIT: u64 = i64::MAX as u64;
     let page = PAGE_SIZE as u64;
-    // A page is left free behind each.
+    let align = if length >= BLOCK as u64 {
+        BLOCK as u64
+    } else {
+        page
+    };
+    // At least a page is left free behind each.
     let take = length
         .checked_next_multiple_of(page)
-        .and_then(|l| l.checked_add(page))
+        .and_then(|l| l.checked_add(align))
         .filter(|l| *l < LIMIT / 2)
         .ok_or(EINVAL)?;
     let offset = NEXT_OFFSET.fetch_add(take, Relaxed);
     if offset > LIMIT / 2 {
         return Err(ENOSPC);
     }
-    Ok(offset)
+    Ok(offset.next_multiple_of(align))
 }
 
 /// What changes in a context.

@@ -145,6 +145,8 @@ impl<T: FileOperations> CharDevice<T> {
         read: Some(Self::read),
         poll: Some(Self::poll),
         mmap: Some(Self::mmap),
+        // Where nobody asks for an address, one that is aligned for large pages as the offset is.
+        get_unmapped_area: Some(bindings::thp_get_unmapped_area),
         llseek: Some(bindings::noop_llseek),
         ..pin_init::zeroed()
     };

@@ -30,6 +30,9 @@ mod ffi {
 /// Largest piece that is tried where pieces need not be contiguous with each other: 2 MiB.
 const PIECE_ORDER: u32 = 9;
 
+/// Bytes of such a piece, which one entry of the page tables can map.
+pub(crate) const BLOCK: usize = PAGE_SIZE << PIECE_ORDER;
+
 /// Bytes of the machine's memory.
 pub(crate) fn total_memory() -> u64 {
     // SAFETY: Reads a counter.
@@ -119,6 +122,8 @@ impl Drop for Charge {
 /// While `mapped` is set, each piece is mapped for the device that was given to [`Self::map`], at its `dma` address.
 pub(crate) struct PageSet {
     pieces: KVVec<Piece>,
+    /// Pieces of [`BLOCK`] bytes with which it begins.
+    whole: usize,
     length: usize,
     mapped: AtomicFlag,
     _charge: Charge,
@@ -163,8 +168,11 @@ impl PageSet {
             left = left.checked_sub(piece.size()).ok_or(EINVAL)?;
             pieces.push(piece, GFP_KERNEL)?;
         }
+        let is_whole = |p: &&Piece| p.order == PIECE_ORDER;
+        let whole = pieces.iter().take_while(is_whole).count();
         Ok(Self {
             pieces,
+            whole,
             length,
             mapped: AtomicFlag::new(false),
             _charge: charge,
@@ -239,6 +247,16 @@ impl PageSet {
     /// Device address and bytes of each piece, in order.
     pub(crate) fn dma_pieces(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         self.pieces.iter().map(|p| (p.dma, p.size() as u64))
+    }
+
+    /// Pieces of [`BLOCK`] bytes with which it begins.
+    pub(super) fn blocks(&self) -> usize {
+        self.whole
+    }
+
+    /// Page frame number of the block with this number, if all pieces up to it are [`BLOCK`] bytes long.
+    pub(super) fn block(&self, number: usize) -> Option<usize> {
+        (number < self.whole).then(|| self.pieces[number].pfn())
     }
 
     /// Page frame number and bytes of each piece, in order.

@@ -14,7 +14,7 @@ use kernel::{
     sync::{Arc, Mutex},
 };
 
-use super::pages::PageSet;
+use super::pages::{PageSet, BLOCK};
 
 /// What user space may do with a mapping.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -53,32 +53,126 @@ fn prepare(vma: &VmaNew, access: Access) -> Result {
     Ok(())
 }
 
+/// A mapping of pages.
+struct Mapping {
+    pages: Arc<PageSet>,
+    /// Offset in the file at which `pages` begin.
+    offset: u64,
+}
+
 /// Maps all of `pages`; they stay allocated until the mapping is gone.
+///
+/// Blocks of 2 MiB, where the mapping is aligned for them, are entered whole on the first access: a large mapping then costs little to make,
+/// and above all little to take away when its process is killed.
 pub(crate) fn map_pages(vma: &VmaNew, pages: Arc<PageSet>, access: Access) -> Result {
     if vma.end() - vma.start() != pages.len() {
         return Err(EINVAL);
     }
     prepare(vma, access)?;
+    let offset = offset(vma);
+    let aligned = vma.start() % BLOCK == 0 && offset % BLOCK as u64 == 0;
+    let mut blocks = if aligned { pages.blocks() } else { 0 };
+    let mapping = Arc::new(Mapping { pages, offset }, GFP_KERNEL)?;
     let raw = vma.as_ptr();
     let mut at = vma.start();
-    for (pfn, bytes) in pages.frames() {
+    for (pfn, bytes) in mapping.pages.frames() {
         let bytes = bytes.min(vma.end() - at);
-        // SAFETY: The VMA is being set up, the range lies within it, and the frames belong to `pages`, of which the VMA holds a reference
-        // for as long as it exists.
-        to_result(unsafe { bindings::remap_pfn_range(raw, at, pfn, bytes, (*raw).vm_page_prot) })?;
+        if blocks > 0 {
+            blocks -= 1;
+        } else {
+            // SAFETY: The VMA is being set up, the range lies within it, and the frames belong to the pages, of which the VMA holds a
+            // reference for as long as it exists.
+            to_result(unsafe {
+                bindings::remap_pfn_range(raw, at, pfn, bytes, (*raw).vm_page_prot)
+            })?;
+        }
         at += bytes;
     }
-    // SAFETY: The VMA is being set up. It takes over the reference; `close_pages` gives it back.
+    // SAFETY: The VMA is being set up. It takes over the reference; `close_arc` gives it back.
     unsafe {
-        (*raw).vm_private_data = Arc::into_raw(pages).cast_mut().cast();
+        (*raw).vm_private_data = Arc::into_raw(mapping).cast_mut().cast();
         (*raw).vm_ops = PAGES_OPERATIONS;
     }
     Ok(())
 }
 
+impl Mapping {
+    /// Enters the block in which `vmf` faulted: in one piece, or page by page where the VMA, having been split, has only a part of it.
+    ///
+    /// # Safety
+    ///
+    /// The fault is one of a VMA that [`map_pages`] has set up, or of a part of one.
+    unsafe fn enter(vmf: *mut bindings::vm_fault, whole: bool) -> bindings::vm_fault_t {
+        const SIGBUS: bindings::vm_fault_t =
+            bindings::vm_fault_reason_VM_FAULT_SIGBUS as bindings::vm_fault_t;
+        const FALLBACK: bindings::vm_fault_t =
+            bindings::vm_fault_reason_VM_FAULT_FALLBACK as bindings::vm_fault_t;
+        // SAFETY: The VMA stays during the call, and owns a reference of its private data.
+        let (vma, start, end, first, address, this) = unsafe {
+            let vma = (*vmf).__bindgen_anon_1.vma;
+            let range = &(*vma).__bindgen_anon_1.__bindgen_anon_1;
+            (
+                vma,
+                range.vm_start as usize,
+                range.vm_end as usize,
+                (*vma).vm_pgoff as u64 * PAGE_SIZE as u64,
+                (*vmf).__bindgen_anon_1.address as usize,
+                kernel::sync::ArcBorrow::<Self>::from_raw((*vma).vm_private_data.cast()),
+            )
+        };
+        // Addresses and offsets in the pages are aligned alike, or there would be nothing left to enter.
+        let block = address & !(BLOCK - 1);
+        let begin = block.max(start);
+        let Some(at) = (first + (begin - start) as u64).checked_sub(this.offset) else {
+            return SIGBUS;
+        };
+        let Some(frame) = this.pages.block(at as usize / BLOCK) else {
+            return SIGBUS;
+        };
+        if whole {
+            if block < start || end - block < BLOCK {
+                return FALLBACK;
+            }
+            // SAFETY: The block lies within the VMA, and its frames belong to the pages that the VMA holds.
+            return unsafe {
+                let write = (*vma).__bindgen_anon_2.vm_flags & flags::WRITE != 0;
+                bindings::vmf_insert_pfn_pmd(vmf, frame, write)
+            };
+        }
+        let mut result = SIGBUS;
+        for page in (begin..end.min(block + BLOCK)).step_by(PAGE_SIZE) {
+            // SAFETY: As above, of one page.
+            result =
+                unsafe { bindings::vmf_insert_pfn(vma, page, frame + (page - block) / PAGE_SIZE) };
+            if result != bindings::vm_fault_reason_VM_FAULT_NOPAGE as bindings::vm_fault_t {
+                break;
+            }
+        }
+        result
+    }
+
+    unsafe extern "C" fn fault(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
+        // SAFETY: These operations belong to VMAs of `map_pages`.
+        unsafe { Self::enter(vmf, false) }
+    }
+
+    unsafe extern "C" fn huge_fault(
+        vmf: *mut bindings::vm_fault,
+        order: c_uint,
+    ) -> bindings::vm_fault_t {
+        if PAGE_SIZE << order != BLOCK {
+            return bindings::vm_fault_reason_VM_FAULT_FALLBACK as bindings::vm_fault_t;
+        }
+        // SAFETY: As in `fault`.
+        unsafe { Self::enter(vmf, true) }
+    }
+}
+
 const PAGES_OPERATIONS: &bindings::vm_operations_struct = &bindings::vm_operations_struct {
-    open: Some(open_arc::<PageSet>),
-    close: Some(close_arc::<PageSet>),
+    open: Some(open_arc::<Mapping>),
+    close: Some(close_arc::<Mapping>),
+    fault: Some(Mapping::fault),
+    huge_fault: Some(Mapping::huge_fault),
     ..pin_init::zeroed()
 };
 

@@ -115,3 +115,54 @@ def fork_and_mappings():
         assert dies(lambda: context.mem_alloc(VA + (1 << 30), GRANULE)) == 0
         fails(errno.EEXIST, context.mem_alloc, VA + (1 << 30), GRANULE)
         queue.wait(queue.submit(NOP))
+
+
+def large_mapping():
+    block, page, length = 2 << 20, 4096, (6 << 20) + 3 * 4096
+    with Context() as context:
+        offset = ioctl(context.fd, HOST_ALLOC, "QQIIQQ", VA, length, 3, 0, 0, 0)[4]
+        libc.mmap.restype = ctypes.c_void_p
+        libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_size_t]
+        libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+        libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+
+        def map_at(address):
+            found = libc.mmap(address, length, 3, mmap.MAP_SHARED | (0x10 if address else 0), context.fd, offset)
+            assert found not in (None, MAX64)
+            return found
+
+        first = map_at(None)
+        assert first % block == 0, hex(first)
+        # One that is not aligned for large pages shows the same memory.
+        hole = libc.mmap(None, length + 2 * block, 0, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
+        second = map_at(hole + block - hole % block + 5 * page)
+        queue = Queue(context)
+        for at in range(0, length, page):
+            queue.put(FILL, fill(VA + at, page, at + 1, 8))
+            if queue.submitted % 100 == 0:
+                queue.ring_bell()
+                queue.wait(queue.submitted)
+        queue.wait(queue.submit(NOP))
+        whole = b"".join(struct.pack("<Q", at + 1) * 512 for at in range(0, length, page))
+        assert ctypes.string_at(first, length) == whole == ctypes.string_at(second, length)
+        # Parts that are taken out or protected leave the rest as it was.
+        assert libc.munmap(first + block + 2 * page, page) == 0
+        assert libc.mprotect(first + 2 * block + 7 * page, page, 1) == 0
+        for begin, end in ((0, block + 2 * page), (block + 3 * page, length)):
+            assert ctypes.string_at(first + begin, end - begin) == whole[begin:end]
+        for at in (block + 3 * page, 2 * block + 8 * page, length - 8):
+            ctypes.memmove(first + at, b"written!", 8)
+            assert ctypes.string_at(second + at, 8) == b"written!"
+        assert libc.munmap(first, length) == 0 and libc.munmap(second, length) == 0
+        assert ctypes.string_at(map_at(None) + length - 8, 8) == b"written!"
+
+
+@test
+def large_mappings():
+    assert dies(large_mapping) == 0
+
+    def small_pages():
+        assert libc.prctl(41, 1, 0, 0, 0) == 0  # PR_SET_THP_DISABLE
+        large_mapping()
+
+    assert dies(small_pages) == 0
