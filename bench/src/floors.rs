@@ -159,3 +159,17 @@ fn stream(from: &[u8], to: &mut [u8]) -> bool {
 fn stream(_from: &[u8], _to: &mut [u8]) -> bool {
     false
 }
+
+/// Binds this thread, and those that it starts, to the first cores that it may use.
+pub fn bind(cores: usize) {
+    let Ok(allowed) = sched_getaffinity(None) else {
+        return;
+    };
+    let mut some = CpuSet::new();
+    (0..CpuSet::MAX_CPU)
+        .filter(|c| allowed.is_set(*c))
+        .take(cores)
+        .for_each(|c| some.set(c));
+    // Where it cannot be bound it measures with all cores; the floors do so too.
+    let _ = sched_setaffinity(None, &some);
+}

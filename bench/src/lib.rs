@@ -1,5 +1,6 @@
 //! Measurements, on the card that this process reaches. `cargo xtask bench` runs them on every transport and prints them.
 
+pub mod compute;
 pub mod floors;
 pub mod idle;
 pub mod queues;

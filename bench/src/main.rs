@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use vmlu_bench::row::Row;
-use vmlu_bench::{idle, queues};
+use vmlu_bench::{compute, floors, idle, queues};
 
 #[derive(Parser)]
 #[command(about = "Measures the virtual MLU; `cargo xtask bench` runs it on every transport")]
@@ -31,6 +31,15 @@ enum Bench {
     Hold,
     /// Has every chip do something
     Touch,
+    /// Operators, beside what the processor can do at best
+    Compute {
+        /// Cores that it may use
+        #[arg(long, default_value_t = 1)]
+        cores: usize,
+        /// Only figures whose names contain this
+        #[arg(long, default_value = "")]
+        only: String,
+    },
     /// What a card costs that has nothing to do: in this process, or in a server
     Idle {
         /// For how long, seconds
@@ -80,6 +89,10 @@ fn measure(options: Options) -> vmlu::Result<Vec<Row>> {
         let during = Duration::from_secs(seconds);
         return Ok(idle::watch(pid, &transport, chips, during));
     }
+    if let Bench::Compute { cores, .. } = &options.bench {
+        // Before the card's workers take their cores.
+        floors::bind(*cores);
+    }
     let transport = vmlu::transport::choose()?;
     let transport = &*transport;
     let nothing = |()| Vec::new();
@@ -87,6 +100,7 @@ fn measure(options: Options) -> vmlu::Result<Vec<Row>> {
         Bench::Queues => queues::run(transport, device),
         Bench::Steady { rounds } => queues::steady::run(transport, device, rounds).map(nothing),
         Bench::Hold => queues::hold(transport, device).map(nothing),
+        Bench::Compute { cores, only } => compute::run(transport, device, cores, &only),
         Bench::Touch => idle::touch(transport).map(nothing),
         Bench::Idle { seconds, .. } => idle::here(transport, Duration::from_secs(seconds)),
     }

@@ -13,6 +13,7 @@ mod descriptor;
 pub mod accuracy;
 pub mod affine;
 pub mod arg_reduce;
+pub mod attention;
 pub mod binary;
 pub mod cast;
 pub mod combine;

@@ -10,6 +10,8 @@ pub mod opcode {
     pub const CONV_BACKWARD_DATA: u16 = 0x1011;
     /// [`crate::conv_backward_filter`].
     pub const CONV_BACKWARD_FILTER: u16 = 0x1012;
+    /// [`crate::attention`].
+    pub const ATTENTION: u16 = 0x1020;
     /// [`crate::unary`].
     pub const UNARY: u16 = 0x1100;
     /// [`crate::binary`].
@@ -113,10 +115,7 @@ pub struct Field {
 pub const ABSENT: &[(&str, &str)] = &[
     ("matrix", "grouped products; int4 weights, requantised int8"),
     ("convolution", "requantised int8"),
-    (
-        "attention",
-        "scaled dot product, masks, grouped heads, paged caches, and their gradients",
-    ),
+    ("attention", "the gradient"),
     (
         "elementwise",
         "polygamma, incomplete gamma functions, other Bessel functions, complex numbers",
@@ -146,6 +145,7 @@ pub static TABLE: &[Info] = &[
     info::<crate::conv::Conv>(),
     info::<crate::conv_backward_data::ConvBackwardData>(),
     info::<crate::conv_backward_filter::ConvBackwardFilter>(),
+    info::<crate::attention::Attention>(),
     info::<crate::unary::Unary>(),
     info::<crate::binary::Binary>(),
     info::<crate::affine::Affine>(),

@@ -6,9 +6,9 @@ use vmlu_abi::tensor::{reserved_type, TensorDesc};
 use vmlu_abi::Wire;
 use vmlu_ops::tensor::{absent, contiguous, strided, transposed};
 use vmlu_ops::{
-    affine, arg_reduce, binary, cast, concat, conv, conv_backward_data, conv_backward_filter,
-    cross_entropy, cross_entropy_backward, fill, matmul, norm, pad, range, reduce, scan, sgd,
-    softmax, sort, take, ternary, unary, Descriptor,
+    affine, arg_reduce, attention, binary, cast, concat, conv, conv_backward_data,
+    conv_backward_filter, cross_entropy, cross_entropy_backward, fill, matmul, norm, pad, range,
+    reduce, scan, sgd, softmax, sort, take, ternary, unary, Descriptor,
 };
 
 /// Fails unless the descriptor is refused with this operand and text.
@@ -845,5 +845,64 @@ fn movement_rules() {
         &eye,
         NO_OPERAND,
         "range: alpha is 0.5, but I64 needs a whole number",
+    );
+}
+
+#[test]
+fn attention_rules() {
+    let good = attention::Attention {
+        q: contiguous(F32, 0x1000, &[2, 4, 5, 8]),
+        k: contiguous(F32, 0x3000, &[2, 2, 6, 8]),
+        v: contiguous(F32, 0x5000, &[2, 2, 6, 3]),
+        out: contiguous(F32, 0x7000, &[2, 4, 5, 3]),
+        mask: contiguous(Bool, 0x9000, &[5, 6]),
+        scale: 1.0,
+        ..Wire::zeroed()
+    };
+    good.check().unwrap();
+    let bad = |desc: attention::Attention, operand: u16, rule: &str| {
+        refused(&desc, operand, &format!("attention: {rule}"));
+    };
+    let k = contiguous(F32, 0x3000, &[2, 3, 6, 8]);
+    bad(
+        attention::Attention { k, ..good },
+        1,
+        "k.dims[1] is 3, which does not divide the 4 heads of q",
+    );
+    let v = contiguous(F32, 0x5000, &[2, 2, 7, 3]);
+    bad(
+        attention::Attention { v, ..good },
+        2,
+        "v.dims[2] is 7, but k says [2, 2, 6, 3]",
+    );
+    let mask = contiguous(Bool, 0x9000, &[5, 7]);
+    bad(
+        attention::Attention { mask, ..good },
+        4,
+        "mask.dims[1] is 7, does not broadcast to [2, 4, 5, 6]",
+    );
+    let table = contiguous(I32, 0xa000, &[2, 4]);
+    let k = contiguous(F32, 0x3000, &[2, 2, 3, 8]);
+    let v = contiguous(F32, 0x5000, &[2, 2, 3, 3]);
+    bad(
+        attention::Attention {
+            table,
+            k,
+            v,
+            ..good
+        },
+        1,
+        "k.dims[2] is 3: pages have an even size",
+    );
+    let lse = contiguous(F32, 0x7000, &[2, 4, 5]);
+    bad(
+        attention::Attention { lse, ..good },
+        7,
+        "lse overlaps out, but must not",
+    );
+    bad(
+        attention::Attention { causal: 3, ..good },
+        NO_OPERAND,
+        "causal 3 is unknown",
     );
 }

@@ -8,6 +8,7 @@ pub mod env;
 mod activation;
 mod affine;
 mod arg_reduce;
+mod attention;
 mod binary;
 mod cast;
 mod combine;
@@ -86,6 +87,7 @@ pub static KERNELS: &[Kernel] = &[
         vmlu_ops::conv_backward_filter::ConvBackwardFilter::INFO,
         conv_backward_filter::run,
     ),
+    kernel(vmlu_ops::attention::Attention::INFO, attention::run),
     kernel(vmlu_ops::unary::Unary::INFO, unary::run),
     kernel(vmlu_ops::binary::Binary::INFO, binary::run),
     kernel(vmlu_ops::affine::Affine::INFO, affine::run),

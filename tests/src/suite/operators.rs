@@ -153,7 +153,7 @@ pub(super) fn late_refusals(bench: &Bench) -> Check {
         out: *out.desc(),
         function: 3,
         ..vmlu::abi::Wire::zeroed()
-};
+    };
     relu.out.dims[1] = 4;
     relu.out.strides[0] = 4;
     let record = rejected(

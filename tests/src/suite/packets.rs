@@ -117,7 +117,7 @@ pub(super) fn operand_outside(bench: &Bench) -> Check {
             out: good,
             function: 0,
             ..vmlu::abi::Wire::zeroed()
-};
+        };
         let record = run(&queue, &body)?;
         assert!(
             [Status::OperandFault.raw(), Status::BadOperand.raw()].contains(&record.status),
@@ -157,7 +157,7 @@ pub(super) fn operand_across_allocations(bench: &Bench) -> Check {
         out: contiguous(DataType::F32, out.address(), &[16]),
         function: 0,
         ..vmlu::abi::Wire::zeroed()
-};
+    };
     assert_eq!(run(&queue, &body)?.status, Status::OperandFault.raw());
     let copy = packet::Copy {
         dst: out.address(),
@@ -188,7 +188,7 @@ pub(super) fn overlapping_strides(bench: &Bench) -> Check {
                 out,
                 function: 0,
                 ..vmlu::abi::Wire::zeroed()
-},
+            },
         )?;
         assert_eq!(
             (record.status, record.operand),
@@ -206,7 +206,7 @@ pub(super) fn overlapping_strides(bench: &Bench) -> Check {
                 out,
                 function: 0,
                 ..vmlu::abi::Wire::zeroed()
-}
+            }
         )?
         .status,
         Status::BadOperand.raw()
@@ -250,7 +250,7 @@ pub(super) fn overflowing_dimensions(bench: &Bench) -> Check {
                 out: good,
                 function: 0,
                 ..vmlu::abi::Wire::zeroed()
-},
+            },
         )?;
         assert_eq!(record.status, Status::BadOperand.raw(), "{x:?}");
     }

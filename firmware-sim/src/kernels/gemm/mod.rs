@@ -22,7 +22,7 @@ use super::walk::split;
 
 pub(super) use self::pack::{
     pack_lanes, Brain, BrainStraight, Bytes, Depth, Double, DoubleOfI16, Feed, Half, Lanes, Pairs,
-    Side, Single, Strided, WideBytes, LANES,
+    Private, Side, Single, Strided, WideBytes, LANES,
 };
 pub(super) use self::scratch::{with_space, Buffer, Space};
 pub(super) use self::tile::{Arith, Plan, F32, F64, I16};
@@ -257,7 +257,7 @@ impl<A: Arith> Product<'_, A> {
         )
     }
 
-    /// Computes one part, with private memory and without help.
+    /// Computes one part, with private memory and without help, and stores it.
     pub fn part(
         &self,
         plan: &Plan<A::Word, A::Acc>,
@@ -268,6 +268,40 @@ impl<A: Arith> Product<'_, A> {
         env: &dyn Env,
         space: &mut Space,
     ) -> Result<(), Fault> {
+        let (rows, columns, pitch) =
+            self.part_sums(plan, cut, shared_a, shared_b, part, env, space)?;
+        let out = space.out.take::<A::Acc>(rows.len() * pitch);
+        let sums = space.sums.take::<A::Acc>(pitch + rows.len() * plan.lanes);
+        let (column_sums, row_sums) = sums.split_at(pitch);
+        for (i, row) in rows.clone().enumerate() {
+            let values = &mut out[i * pitch..][..columns.len()];
+            let sum = row_sums[i * plan.lanes];
+            self.sink.store(
+                row,
+                columns.start,
+                values,
+                &column_sums[..columns.len()],
+                sum,
+            );
+            if i % 64 == 63 {
+                env.check()?;
+            }
+        }
+        env.check()?;
+        Ok(())
+    }
+
+    /// Computes the sums of one part: its rows, its columns, and the distance of rows in `space.out`.
+    pub fn part_sums(
+        &self,
+        plan: &Plan<A::Word, A::Acc>,
+        cut: &Cut,
+        shared_a: Option<Packed<'_, A::Word>>,
+        shared_b: Option<Packed<'_, A::Word>>,
+        part: usize,
+        env: &dyn Env,
+        space: &mut Space,
+    ) -> Result<(Range<usize>, Range<usize>, usize), Fault> {
         let (down, across) = (part / cut.across, part % cut.across);
         let rows = {
             let start = down * cut.part_rows;
@@ -405,22 +439,7 @@ impl<A: Arith> Product<'_, A> {
                 }
             }
         }
-        for (i, row) in rows.clone().enumerate() {
-            let values = &mut out[i * pitch..][..columns.len()];
-            let sum = row_sums[i * plan.lanes];
-            self.sink.store(
-                row,
-                columns.start,
-                values,
-                &column_sums[..columns.len()],
-                sum,
-            );
-            if i % 64 == 63 {
-                env.check()?;
-            }
-        }
-        env.check()?;
-        Ok(())
+        Ok((rows, columns, pitch))
     }
 }
 

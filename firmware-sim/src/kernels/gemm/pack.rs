@@ -284,11 +284,9 @@ pub(in crate::kernels) fn pack_lanes<F: Feed>(
     pitch: usize,
     to: &mut [F::Word],
 ) {
-    let width = pitch.min(LANES);
     if depth.words == 0 {
         return;
     }
-    assert!(to.len() >= (depth.words - 1) * pitch + width);
     let (mut least, mut most) = (isize::MAX, isize::MIN);
     for (l, offset) in lanes.offsets.iter().enumerate() {
         if lanes.valid >> l & 1 != 0 {
@@ -306,6 +304,26 @@ pub(in crate::kernels) fn pack_lanes<F: Feed>(
         ),
     };
     let first = grid.map_or(std::ptr::null(), |g| g.first());
+    // SAFETY: the grid has checked that the operand holds all elements between the least and the most, so those of all valid lines; its
+    // memory may be read as long as the view lives.
+    unsafe { pack_checked::<F>(first, least, lanes, depth, pitch, to) };
+}
+
+/// Packs lanes whose elements have been checked; `first` is the element at `least` and the depth's start.
+///
+/// # Safety
+///
+/// All elements of the valid lanes may be read.
+unsafe fn pack_checked<F: Feed>(
+    first: *const F::Element,
+    least: isize,
+    lanes: &Lanes,
+    depth: &Depth,
+    pitch: usize,
+    to: &mut [F::Word],
+) {
+    let width = pitch.min(LANES);
+    assert!(to.len() >= (depth.words - 1) * pitch + width);
     let lines: [*const F::Element; LANES] =
         std::array::from_fn(|l| first.wrapping_offset(lanes.offsets[l].wrapping_sub(least)));
     let piece = Piece {
@@ -325,8 +343,7 @@ pub(in crate::kernels) fn pack_lanes<F: Feed>(
         && size_of::<F::Word>() == 4
     {
         let to = to.as_mut_ptr().cast();
-        // SAFETY: the grid has checked that the operand holds all elements between the least and the most, so those of all valid lines;
-        // its memory may be read as long as the view lives. `to` has room for all words. The level was found.
+        // SAFETY: the caller vouches for the elements; `to` has room for all words; the level was found.
         unsafe {
             if depth.stride == 1 {
                 return super::pack_x86::along::<F>(&piece, to);
@@ -339,6 +356,57 @@ pub(in crate::kernels) fn pack_lanes<F: Feed>(
     }
     // SAFETY: as above.
     unsafe { plain::<F>(&piece, depth.skip, width, to) };
+}
+
+/// A row-major matrix in private memory; the depth goes along its rows.
+pub(in crate::kernels) struct Private<'s, F: Feed> {
+    /// Its elements.
+    pub data: &'s [F::Element],
+    /// Elements from a row to the next.
+    pub pitch: usize,
+    /// Rows.
+    pub lines: usize,
+    /// Elements of a row.
+    pub length: usize,
+}
+
+impl<F: Feed<Element: Sync>> Side<F::Word> for Private<'_, F> {
+    fn lines(&self) -> usize {
+        self.lines
+    }
+
+    fn across(&self) -> bool {
+        false
+    }
+
+    fn pack(&self, lines: Range<usize>, words: Range<usize>, pitch: usize, to: &mut [F::Word]) {
+        assert!(lines.len() <= pitch && self.length <= self.pitch && lines.end <= self.lines);
+        assert!(self.lines * self.pitch <= self.data.len());
+        let depth = Depth::of::<F>(words, 1, self.length);
+        for from in (0..pitch).step_by(LANES) {
+            let count = lines.len().saturating_sub(from).min(LANES);
+            let start = (lines.start + from) * self.pitch + depth.start;
+            let lanes = Lanes {
+                offsets: std::array::from_fn(|l| (start + l * self.pitch) as isize),
+                valid: low(count),
+                pad: 0,
+                regular: None,
+            };
+            if depth.words > 0 {
+                // SAFETY: rows below `lines` and elements below `length` lie in `data`, as has been checked.
+                unsafe {
+                    pack_checked::<F>(
+                        self.data.as_ptr(),
+                        0,
+                        &lanes,
+                        &depth,
+                        pitch,
+                        &mut to[from..],
+                    )
+                };
+            }
+        }
+    }
 }
 
 /// Splits valid lanes into at most 4 runs that lie side by side in memory: a mask and a lane of each.

@@ -7,9 +7,10 @@ use vmlu_abi::tensor::DataType::{F32, I32};
 use vmlu_abi::{Status, Wire};
 use vmlu_ops::tensor::{absent, contiguous, strided};
 use vmlu_ops::{
-    affine, arg_reduce, binary, cast, combine, compact, concat, conv, conv_backward_data,
-    conv_backward_filter, cross_entropy, cross_entropy_backward, fill, matmul, norm, norm_backward,
-    pad, put, range, reduce, scan, sgd, softmax, softmax_backward, sort, take, ternary, unary,
+    affine, arg_reduce, attention, binary, cast, combine, compact, concat, conv,
+    conv_backward_data, conv_backward_filter, cross_entropy, cross_entropy_backward, fill, matmul,
+    norm, norm_backward, pad, put, range, reduce, scan, sgd, softmax, softmax_backward, sort, take,
+    ternary, unary,
 };
 
 use super::cases;
@@ -28,6 +29,12 @@ fn bodies(arena: &mut Arena) -> Vec<Vec<u8>> {
     let right = strided(F32, y.address, &[5, 6], &[1, 5]);
     let (image, filter, map) = (tensor(&[1, 4, 7]), tensor(&[4, 2, 3]), tensor(&[1, 4, 4]));
     let bias = tensor(&[5]);
+    let (query, keys, context) = (
+        tensor(&[1, 2, 3, 4]),
+        tensor(&[3, 1, 2, 4]),
+        tensor(&[1, 2, 3, 4]),
+    );
+    let pages = contiguous(I32, arena.put(&[2i32, 0, 1]), &[1, 3]);
     let labels = contiguous(I32, arena.put(&[0i32, 1, 2, 3, 4, 0]), &[6]);
     let indices = contiguous(I32, out.address, &[6]);
     let bytes: &[&dyn Fn() -> Vec<u8>] = &[
@@ -80,6 +87,20 @@ fn bodies(arena: &mut Arena) -> Vec<Vec<u8>> {
                 dilation: [1, 0, 0],
                 padding: [1, 1, 0, 0, 0, 0],
                 groups: 2,
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            let op = attention::Attention {
+                q: query,
+                k: keys,
+                v: keys,
+                out: context,
+                lengths: contiguous(I32, pages.address, &[1]),
+                table: pages,
+                scale: 1.0,
+                causal: 2,
                 ..Wire::zeroed()
             };
             op.as_bytes().to_vec()

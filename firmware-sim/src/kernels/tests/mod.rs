@@ -1,5 +1,6 @@
 //! Tests of the kernels against plain loops in f64, over random shapes and layouts.
 
+mod attention;
 mod casting;
 mod combine;
 mod convolution;

@@ -40,6 +40,8 @@ pub struct Args {
 enum Bench {
     /// Submission, completion, sleep, copies, the end of processes, idle cards
     Queues,
+    /// Operators on one core and on two, in the measuring process
+    Compute,
 }
 
 /// Ways to reach the card.
@@ -64,6 +66,9 @@ const MANY_CHIPS: u32 = 16;
 
 /// Runs the command; fails if a goal is missed.
 pub fn run(args: Args) -> Result<i32> {
+    if args.bench == Bench::Compute {
+        return finish(&args, compute()?);
+    }
     let chosen = match args.transport.as_slice() {
         [] => vec![Transport::Embedded, Transport::Local, Transport::Kernel],
         some => some.to_vec(),
@@ -93,6 +98,58 @@ pub fn run(args: Args) -> Result<i32> {
     if has(Transport::Kernel) {
         rows.extend(guest::run(&setup::everything(!here)?, args.quick)?);
     }
+    finish(&args, rows)
+}
+
+/// Measures operators on one core and on two; rows of both, and how they compare.
+fn compute() -> Result<Vec<Value>> {
+    let built = cargo::build()?;
+    let program = built.program("mlu-bench")?;
+    let mut rows = Vec::new();
+    for cores in ["1", "2"] {
+        let step = Step::start(format!("operators on {cores} of the cores"));
+        rows.extend(measure(
+            program,
+            "embedded",
+            &["compute", "--cores", cores],
+        )?);
+        step.done();
+    }
+    let of = |name: &str| rows.iter().find(|row| row["name"] == name);
+    let mut ratios = Vec::new();
+    for row in &rows {
+        let one = row["name"]
+            .as_str()
+            .and_then(|n| n.strip_prefix("1 core: "));
+        let Some(name) = one.filter(|_| row["unit"] == "Gop/s" && row["floor"].is_number()) else {
+            continue;
+        };
+        // One row of weights is bound by memory.
+        if name.contains(" 1×") || name.contains(" 4×") {
+            continue;
+        }
+        let two = of(&format!("2 cores: {name}")).and_then(|row| row["value"].as_f64());
+        if let (Some(one), Some(two)) = (row["value"].as_f64(), two) {
+            let value = two / one;
+            ratios.push(json!({
+                "bench": "compute",
+                "name": format!("2 cores against 1: {name}"),
+                "transport": "embedded",
+                "value": value,
+                "unit": "",
+                "floor": null,
+                "peer": null,
+                "goal": 1.9,
+                "ok": value >= 1.9,
+            }));
+        }
+    }
+    rows.extend(ratios);
+    Ok(rows)
+}
+
+/// Prints rows; 1 if a goal was missed.
+fn finish(args: &Args, rows: Vec<Value>) -> Result<i32> {
     if args.json {
         rows.iter().for_each(|row| println!("{row}"));
     } else {
