@@ -18,6 +18,10 @@ use crate::tensor::{Role, Tensor, INDICES};
 
 /// Keys whose weights are computed together: part of the definition of the result's rounding.
 pub const KEY_BLOCK: usize = 512;
+/// Most batch elements, and most entries of `table`: the card keeps a copy of both.
+pub const MAX_BATCH: u64 = 1 << 20;
+/// Largest width.
+pub const MAX_WIDTH: u64 = 1 << 16;
 
 descriptor! {
     /// Body of `opcode::ATTENTION`.
@@ -133,6 +137,15 @@ impl crate::Descriptor for Attention {
         }
         let [batch, heads, queries, width] = [0, 1, 2, 3].map(|i| q.dims()[i]);
         let groups = k.dims()[1];
+        if batch > MAX_BATCH {
+            return Err(sq.error(format_args!(".dims[0] is {batch}, at most {MAX_BATCH}")));
+        }
+        for (s, t) in [(sq, &q), (sv, &v)] {
+            let width = t.dims()[3];
+            if width > MAX_WIDTH {
+                return Err(s.error(format_args!(".dims[3] is {width}, at most {MAX_WIDTH}")));
+            }
+        }
         if groups == 0 || !heads.is_multiple_of(groups) {
             return Err(sk.error(format_args!(
                 ".dims[1] is {groups}, which does not divide the {heads} heads of q"
@@ -165,6 +178,12 @@ impl crate::Descriptor for Attention {
                 table.expect_rank(st, 2)?;
                 table.expect_dims(st, &[batch, table.dims()[1]], "q says")?;
                 let page = k.dims()[2];
+                if table.elements > MAX_BATCH {
+                    return Err(st.error(format_args!(
+                        " has {} entries, at most {MAX_BATCH}",
+                        table.elements
+                    )));
+                }
                 if page == 0 || !page.is_multiple_of(2) {
                     return Err(
                         sk.error(format_args!(".dims[2] is {page}: pages have an even size"))

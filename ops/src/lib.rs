@@ -29,6 +29,7 @@ pub mod cross_entropy_backward;
 pub mod document;
 pub mod fill;
 pub mod matmul;
+pub mod matmul_grouped;
 pub mod norm;
 pub mod norm_backward;
 pub mod pad;

@@ -4,6 +4,8 @@
 pub mod opcode {
     /// [`crate::matmul`].
     pub const MATMUL: u16 = 0x1000;
+    /// [`crate::matmul_grouped`].
+    pub const MATMUL_GROUPED: u16 = 0x1001;
     /// [`crate::conv`].
     pub const CONV: u16 = 0x1010;
     /// [`crate::conv_backward_data`].
@@ -113,7 +115,7 @@ pub struct Field {
 
 /// Groups of operators that are not served yet.
 pub const ABSENT: &[(&str, &str)] = &[
-    ("matrix", "grouped products; int4 weights, requantised int8"),
+    ("matrix", "int4 weights, requantised int8"),
     ("convolution", "requantised int8"),
     ("attention", "the gradient"),
     (
@@ -142,6 +144,7 @@ pub const ABSENT: &[(&str, &str)] = &[
 /// All operators by number.
 pub static TABLE: &[Info] = &[
     info::<crate::matmul::Matmul>(),
+    info::<crate::matmul_grouped::MatmulGrouped>(),
     info::<crate::conv::Conv>(),
     info::<crate::conv_backward_data::ConvBackwardData>(),
     info::<crate::conv_backward_filter::ConvBackwardFilter>(),

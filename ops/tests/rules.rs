@@ -7,8 +7,8 @@ use vmlu_abi::Wire;
 use vmlu_ops::tensor::{absent, contiguous, strided, transposed};
 use vmlu_ops::{
     affine, arg_reduce, attention, binary, cast, concat, conv, conv_backward_data,
-    conv_backward_filter, cross_entropy, cross_entropy_backward, fill, matmul, norm, pad, range,
-    reduce, scan, sgd, softmax, sort, take, ternary, unary, Descriptor,
+    conv_backward_filter, cross_entropy, cross_entropy_backward, fill, matmul, matmul_grouped,
+    norm, pad, range, reduce, scan, sgd, softmax, sort, take, ternary, unary, Descriptor,
 };
 
 /// Fails unless the descriptor is refused with this operand and text.
@@ -900,9 +900,51 @@ fn attention_rules() {
         7,
         "lse overlaps out, but must not",
     );
+    let q = strided(F32, 0x1000, &[(1 << 20) + 1, 4, 5, 8], &[0, 0, 0, 0]);
+    bad(
+        attention::Attention { q, ..good },
+        0,
+        "q.dims[0] is 1048577, at most 1048576",
+    );
     bad(
         attention::Attention { causal: 3, ..good },
         NO_OPERAND,
         "causal 3 is unknown",
+    );
+}
+
+#[test]
+fn grouped_product_rules() {
+    let good = matmul_grouped::MatmulGrouped {
+        a: contiguous(F32, 0x1000, &[6, 4]),
+        b: contiguous(F32, 0x2000, &[3, 4, 5]),
+        ends: contiguous(I32, 0x3000, &[3]),
+        out: contiguous(F32, 0x4000, &[6, 5]),
+        alpha: 1.0,
+        ..Wire::zeroed()
+    };
+    good.check().unwrap();
+    let ends = contiguous(I32, 0x3000, &[2]);
+    refused(
+        &matmul_grouped::MatmulGrouped { ends, ..good },
+        2,
+        "matmul_grouped: ends.dims[0] is 2, but b says [3]",
+    );
+    let groups = (1 << 20) + 1;
+    refused(
+        &matmul_grouped::MatmulGrouped {
+            b: strided(F32, 0x2000, &[groups, 4, 5], &[0, 5, 1]),
+            ..good
+        },
+        1,
+        "matmul_grouped: b.dims[0] is 1048577, at most 1048576",
+    );
+    refused(
+        &matmul_grouped::MatmulGrouped {
+            out: contiguous(F32, 0x2000, &[6, 5]),
+            ..good
+        },
+        3,
+        "matmul_grouped: out overlaps b, but must not",
     );
 }

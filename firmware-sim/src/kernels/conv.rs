@@ -47,7 +47,7 @@ pub(super) fn run(body: &[u8], env: &dyn Env) -> Result<Work, Fault> {
             image_strides: Geometry::strides(&op.x),
             filter: &w,
             filter_strides: (wo, wi),
-            filter_group: wo * geometry.outputs as isize,
+            filter_group: wo.wrapping_mul(geometry.outputs as isize),
             tap_strides,
             taps,
             groups: geometry.groups,

@@ -32,7 +32,7 @@ pub(super) fn run(body: &[u8], env: &dyn Env) -> Result<Work, Fault> {
                 env.check()?;
                 let phase = [d, h, w_phase];
                 let count = |i: usize| (geometry.input[i] - phase[i]).div_ceil(geometry.stride[i]);
-                let step = |i: usize| axes[i] * geometry.stride[i] as isize;
+                let step = |i: usize| axes[i].wrapping_mul(geometry.stride[i] as isize);
                 let origin: isize = (0..3).map(|i| phase[i] as isize * axes[i]).sum();
                 let pass = Pass {
                     env,
@@ -40,7 +40,7 @@ pub(super) fn run(body: &[u8], env: &dyn Env) -> Result<Work, Fault> {
                     image_strides: Geometry::strides(&op.dy),
                     filter: &w,
                     filter_strides: (wi, wo),
-                    filter_group: wo * geometry.outputs as isize,
+                    filter_group: wo.wrapping_mul(geometry.outputs as isize),
                     tap_strides,
                     taps: std::array::from_fn(|i| taps(&op, i, phase[i])),
                     groups: geometry.groups,

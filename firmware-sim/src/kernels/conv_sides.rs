@@ -264,7 +264,7 @@ impl<F: Feed> Side<F::Word> for Positions<'_, '_, F> {
                 view: self.view,
                 offset: offset + spot(low) * self.strides[4],
                 line: self.strides[1],
-                depth: last.step * self.strides[4],
+                depth: last.step.wrapping_mul(self.strides[4]),
                 lines: self.lines,
                 length: high - low,
                 feed: PhantomData,

@@ -28,6 +28,7 @@ mod gemm;
 mod half_convert;
 mod math;
 mod matmul;
+mod matmul_grouped;
 mod norm;
 mod norm_backward;
 mod number;
@@ -78,6 +79,10 @@ pub struct Kernel {
 /// All kernels, in the order of `vmlu_ops::table::TABLE`.
 pub static KERNELS: &[Kernel] = &[
     kernel(vmlu_ops::matmul::Matmul::INFO, matmul::run),
+    kernel(
+        vmlu_ops::matmul_grouped::MatmulGrouped::INFO,
+        matmul_grouped::run,
+    ),
     kernel(vmlu_ops::conv::Conv::INFO, conv::run),
     kernel(
         vmlu_ops::conv_backward_data::ConvBackwardData::INFO,

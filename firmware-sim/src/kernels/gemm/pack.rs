@@ -212,9 +212,12 @@ impl<F: Feed> Side<F::Word> for Strided<'_, '_, F> {
         let start = self.offset + lines.start as isize * self.line;
         for from in (0..pitch).step_by(LANES) {
             let count = lines.len().saturating_sub(from).min(LANES);
-            let first = start + from as isize * self.line;
+            // Lines behind the last may wrap around: they are not read.
+            let first = start.wrapping_add((from as isize).wrapping_mul(self.line));
             let lanes = Lanes {
-                offsets: std::array::from_fn(|l| first + l as isize * self.line),
+                offsets: std::array::from_fn(|l| {
+                    first.wrapping_add((l as isize).wrapping_mul(self.line))
+                }),
                 valid: low(count),
                 pad: 0,
                 regular: Some(self.line),

@@ -24,8 +24,7 @@ pub(super) unsafe fn along<F: Feed>(piece: &Piece<F::Element>, to: *mut u32) {
         for (l, row) in rows.iter_mut().enumerate() {
             if piece.valid >> l & 1 != 0 {
                 let ahead = piece.lines[l].wrapping_byte_add(at * size_of::<F::Element>() + AHEAD);
-                // SAFETY: a prefetch of any address does no harm.
-                unsafe { _mm_prefetch::<_MM_HINT_T0>(ahead.cast()) };
+                _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
                 // SAFETY: `left` elements from there are in the line.
                 *row = unsafe { load::<F>(piece.lines[l].wrapping_add(at), left) };
             } else if F::FLIP != 0 && piece.pad >> l & 1 != 0 {
@@ -113,8 +112,7 @@ pub(super) unsafe fn across<F: Feed>(
             let mut part = _mm512_setzero_si512();
             for &(mask, first) in segments {
                 let ahead = (at + step + ROWS_AHEAD * F::STEP) as isize * piece.depth;
-                // SAFETY: a prefetch of any address does no harm.
-                unsafe { _mm_prefetch::<_MM_HINT_T1>(first.wrapping_offset(ahead).cast()) };
+                _mm_prefetch::<_MM_HINT_T1>(first.wrapping_offset(ahead).cast());
                 let from = first.wrapping_offset((at + step) as isize * piece.depth);
                 // SAFETY: masked loads touch elements of valid lines only.
                 let new = unsafe {

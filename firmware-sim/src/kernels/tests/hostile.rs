@@ -9,8 +9,8 @@ use vmlu_ops::tensor::{absent, contiguous, strided};
 use vmlu_ops::{
     affine, arg_reduce, attention, binary, cast, combine, compact, concat, conv,
     conv_backward_data, conv_backward_filter, cross_entropy, cross_entropy_backward, fill, matmul,
-    norm, norm_backward, pad, put, range, reduce, scan, sgd, softmax, softmax_backward, sort, take,
-    ternary, unary,
+    matmul_grouped, norm, norm_backward, pad, put, range, reduce, scan, sgd, softmax,
+    softmax_backward, sort, take, ternary, unary,
 };
 
 use super::cases;
@@ -35,6 +35,7 @@ fn bodies(arena: &mut Arena) -> Vec<Vec<u8>> {
         tensor(&[1, 2, 3, 4]),
     );
     let pages = contiguous(I32, arena.put(&[2i32, 0, 1]), &[1, 3]);
+    let ends = arena.put(&[2i32, 6]);
     let labels = contiguous(I32, arena.put(&[0i32, 1, 2, 3, 4, 0]), &[6]);
     let indices = contiguous(I32, out.address, &[6]);
     let bytes: &[&dyn Fn() -> Vec<u8>] = &[
@@ -44,6 +45,18 @@ fn bodies(arena: &mut Arena) -> Vec<Vec<u8>> {
                 b: right,
                 out: wide,
                 bias: row,
+                alpha: 1.0,
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            let op = matmul_grouped::MatmulGrouped {
+                a: x,
+                b: contiguous(F32, y.address, &[2, 5, 3]),
+                ends: contiguous(I32, ends, &[2]),
+                out: contiguous(F32, wide.address, &[6, 3]),
+                bias: contiguous(F32, z.address, &[2, 3]),
                 alpha: 1.0,
                 ..Wire::zeroed()
             };

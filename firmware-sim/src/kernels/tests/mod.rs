@@ -7,6 +7,7 @@ mod convolution;
 mod edges;
 mod elementwise;
 mod environment;
+mod grouped;
 mod hostile;
 mod loss;
 mod moving;
