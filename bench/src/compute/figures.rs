@@ -390,7 +390,7 @@ fn streams(memory: &Memory, figures: &mut Vec<Figure>) {
         x,
         out,
         function: function.raw(),
-        reserved: 0,
+        ..Wire::zeroed()
     };
     let name = |n: &str| format!("{n} 64 MiB f32");
     let normal = softmax::Softmax {
@@ -407,7 +407,7 @@ fn streams(memory: &Memory, figures: &mut Vec<Figure>) {
         b: y,
         out,
         function: binary::Function::Add.raw(),
-        reserved: 0,
+        ..Wire::zeroed()
     };
     push(figure(name("add"), 3.0 * bytes, Floor::Stream, add));
     let sum = reduce::Reduce {
@@ -415,6 +415,7 @@ fn streams(memory: &Memory, figures: &mut Vec<Figure>) {
         out: contiguous(F32, memory.out, &[4096]),
         function: 0,
         axes: 2,
+        ..Wire::zeroed()
     };
     push(figure(name("sum of rows"), bytes, Floor::Read64, sum));
     let turn = plain(unary::Function::Copy, transposed(x, 0, 1));
