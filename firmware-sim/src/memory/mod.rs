@@ -6,4 +6,5 @@ pub mod peer;
 pub mod segment;
 pub mod shared;
 pub mod space;
+mod stream;
 pub mod words;

@@ -1,6 +1,7 @@
 //! Copies and fills. They go through segments piece by piece, so host memory need not be contiguous here.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Mutex;
 
 use vmlu_abi::packet::{Copy, Fill, WriteInline, MAX_INLINE};
 use vmlu_abi::{Status, Wire};
@@ -13,6 +14,10 @@ use crate::memory::space::Segment;
 
 /// Bytes between two looks at the cancel flag: well under a millisecond.
 pub(super) const CHUNK: u64 = 1 << 20;
+
+/// Bytes from which on a copy goes past the caches, in parts on all workers that are free: it would leave nothing in them that is still
+/// there when somebody looks at it. Measured: below, the caches win.
+const LARGE: u64 = 8 << 20;
 
 /// Bytes of the pattern that are laid out to be copied; a multiple of every width.
 const TILE: u64 = 64 << 10;
@@ -50,6 +55,43 @@ pub(super) fn contiguous(
     read: u64,
     length: u64,
 ) -> Result<(), Fault> {
+    if length < LARGE {
+        return part(env, dst, write, src, read, length, |to, from| {
+            to.copy_bytes(from)
+        });
+    }
+    let fault = Mutex::new(None);
+    let stopped = AtomicBool::new(false);
+    env.parallel(length.div_ceil(CHUNK) as usize, &|index| {
+        if stopped.load(Ordering::Relaxed) {
+            return;
+        }
+        let at = index as u64 * CHUNK;
+        let bytes = (length - at).min(CHUNK);
+        let copied = part(env, dst, write + at, src, read + at, bytes, |to, from| {
+            to.stream_bytes(from)
+        });
+        if let Err(reason) = copied {
+            stopped.store(true, Ordering::Relaxed);
+            *fault.lock().unwrap_or_else(|e| e.into_inner()) = Some(reason);
+        }
+    });
+    match fault.into_inner().unwrap_or_else(|e| e.into_inner()) {
+        Some(fault) => Err(fault),
+        None => Ok(()),
+    }
+}
+
+/// Copies contiguous bytes as above, on this thread, by a way of copying.
+fn part(
+    env: &Command<'_>,
+    dst: &Segment,
+    write: u64,
+    src: &Segment,
+    read: u64,
+    length: u64,
+    copy: impl Fn(&Bytes<'_>, &Bytes<'_>) -> bool,
+) -> Result<(), Fault> {
     let mut done = 0;
     while done < length {
         env.check()?;
@@ -57,7 +99,7 @@ pub(super) fn contiguous(
         let from = piece(src, SRC, read + done, wanted)?;
         let to = piece(dst, DST, write + done, from.len() as u64)?;
         let from = from.slice(0, to.len()).unwrap_or(from);
-        to.copy_bytes(&from);
+        copy(&to, &from);
         done += to.len() as u64;
     }
     Ok(())
