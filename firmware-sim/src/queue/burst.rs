@@ -16,6 +16,10 @@ const GROUP: u64 = 8;
 /// Most commands of a run, between two looks at whether the queue is to stop.
 pub(super) const RUN: u64 = 64;
 
+/// Pauses before the doorbell of a stream is read again when all that it said is done: each read takes the line away from the producer, whose
+/// next store then waits for it. Together below 0.2 us.
+const PAUSES: u32 = 3;
+
 /// The first word of an empty command's packet: opcode, version, one unit, no flags.
 const EMPTY: u64 = op::NOP as u64 | (VERSION as u64) << 16 | 1 << 24;
 
@@ -68,7 +72,7 @@ impl Queue {
         ring: &Bytes<'_>,
         ran: &mut u64,
     ) -> (Burst, Option<(u64, u64)>) {
-        let mut doorbell = self.doorbell_in(memory);
+        let mut doorbell = self.doorbell();
         let mut shown = None;
         loop {
             let available = doorbell.wrapping_sub(cursor.consumed);
@@ -104,7 +108,10 @@ impl Queue {
                 return (Burst::Other, shown);
             }
             if done == available {
-                doorbell = self.doorbell_in(memory);
+                if *ran > GROUP {
+                    (0..PAUSES).for_each(|_| std::hint::spin_loop());
+                }
+                doorbell = self.doorbell();
             }
         }
     }

@@ -4,7 +4,9 @@
 //! `Running` owns its cursor until it moves it on.
 //!
 //! Ring, status page and arm word are the host's. Every access goes through [`Queue::memory`], whose lock is held for the access alone, never
-//! while a command runs; a queue that ends takes the memory out, so that nothing touches it from then on, whatever a worker is doing.
+//! while a command runs; a queue that ends takes the memory out, so that nothing touches it from then on, whatever a worker is doing. Only
+//! the doorbell is read without that lock, since pollers look at those of many queues: its mapping lives as long as the queue, and what is
+//! read of a queue that ends counts for nothing.
 //!
 //! Lock order: cursor, errors, then any one of memory, dependents, the tables of the core, an event ring, the scheduler's list.
 
@@ -54,9 +56,17 @@ pub struct QueueMemory {
     /// The arm word.
     pub arm: HostWords,
     /// The doorbell, if the host keeps it; else it is a word of BAR2.
-    pub doorbell: Option<HostWords>,
+    pub doorbell: Option<Arc<HostWords>>,
     /// DMA address and bytes of each of the four; no bytes where there is none.
     pub ranges: [(u64, u64); 4],
+}
+
+/// The word in which the producer says how far it is.
+enum Doorbell {
+    /// Of BAR2.
+    Card(SharedWord),
+    /// Of the host's memory, which may be taken away while the queue exists.
+    Host(Arc<HostWords>),
 }
 
 /// What the worker that serves a queue knows of it.
@@ -89,8 +99,7 @@ pub struct Queue {
     pub context: Arc<Context>,
     /// `None` once the queue has ended.
     memory: Mutex<Option<QueueMemory>>,
-    /// The doorbell, unless it is in `memory`.
-    doorbell: Option<SharedWord>,
+    doorbell: Option<Doorbell>,
     /// 0: a host timeline, whose doorbell is its timeline.
     ring_units: u64,
     vector: u32,
@@ -145,13 +154,13 @@ impl Queue {
         if let Some(word) = &word {
             word.get().store(0, Ordering::SeqCst);
         }
-        let own = word.filter(|_| memory.doorbell.is_none());
+        let own = memory.doorbell.clone().map(Doorbell::Host);
         Self {
             handle,
             index,
             core,
             context,
-            doorbell: own,
+            doorbell: own.or(word.map(Doorbell::Card)),
             memory: Mutex::new(Some(memory)),
             ring_units: u64::from(ring_units),
             vector,
@@ -179,24 +188,18 @@ impl Queue {
 
     /// Units that the producer says it has written. A doorbell that went with the queue's memory says that there is nothing to do.
     pub fn doorbell(&self) -> u64 {
-        if let Some(word) = &self.doorbell {
-            return word.get().load(Ordering::Acquire);
+        match &self.doorbell {
+            Some(Doorbell::Card(word)) => return word.get().load(Ordering::Acquire),
+            Some(Doorbell::Host(words)) => {
+                let value = words.u64(0).load(Ordering::Acquire);
+                // In this order: the flag is set before the memory is taken away.
+                if !self.is_cancelled() {
+                    return value;
+                }
+            }
+            None => {}
         }
-        let word = self.memory(|m| {
-            m.doorbell
-                .as_ref()
-                .map(|d| d.u64(0).load(Ordering::Acquire))
-        });
-        word.flatten()
-            .unwrap_or_else(|| self.consumed.load(Ordering::Relaxed))
-    }
-
-    /// The same for who has the queue's memory locked.
-    fn doorbell_in(&self, memory: &QueueMemory) -> u64 {
-        match &memory.doorbell {
-            Some(word) => word.u64(0).load(Ordering::Acquire),
-            None => self.doorbell(),
-        }
+        self.consumed.load(Ordering::Relaxed)
     }
 
     /// Accesses the queue's host memory; `None` if the queue has ended.

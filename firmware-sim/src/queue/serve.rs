@@ -48,6 +48,7 @@ impl Queue {
             });
         let end = duty.end();
         scheduler.end(&self.share, end, next == State::Ready);
+        self.gaps.served(end.saturating_sub(start));
         self.context
             .busy_ns
             .fetch_add(end.saturating_sub(start), Ordering::Relaxed);

@@ -10,7 +10,7 @@
 //! Who of the ready queues is served next is said in [`share`]; for how long an empty queue is polled, in [`window`]. A worker looks each
 //! [`LOOK_NS`] whether another queue is to have it, between commands; one that helps with another worker's command, between its tiles.
 //!
-//! Lock order: see `queue`; of a queue's locks only that of its memory is taken while the scheduler's is held, to read a doorbell.
+//! Lock order: see `queue`; none of a queue's locks is taken while the scheduler's is held.
 
 mod duty;
 mod parallel;

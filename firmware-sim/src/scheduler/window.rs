@@ -3,6 +3,9 @@
 //! Polling for as long as a wake-up costs is never more than twice as dear as the best that could be done, whatever comes (the ski-rental
 //! rule). Where the recent gaps between a queue's commands say that the next command comes soon after, the queue is polled for longer, up to
 //! [`PAYS`] times that: the latency that it saves is worth more than the core's time. When others want the core, polling gives way.
+//!
+//! A queue that was served for long without a pause is polled for a share of that time ([`SHARE`]) in any case: its producer was taken off
+//! its core, or looks after something else for a moment, and a kick costs it more than the polling costs the machine.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -11,6 +14,8 @@ pub(super) const MIN_NS: u64 = 20_000;
 pub(super) const MAX_NS: u64 = 1_000_000;
 /// Up to how many wake-ups' cost a gap is bridged by polling.
 const PAYS: u64 = 8;
+/// What part of the time for which a queue was served it may be polled, as a divisor.
+const SHARE: u64 = 16;
 /// Gaps below this are over before any window is, ns.
 const SHORT_NS: u64 = MIN_NS / 2;
 /// A gap counts as this at most, ns: how much longer it was makes no difference.
@@ -24,9 +29,14 @@ const CALM_NS: u64 = 50_000_000;
 /// Time between two looks at the clock, ns, that only who was off its core sees.
 const PREEMPTED_NS: u64 = 100_000;
 
-/// The gaps between a queue's commands.
+/// The gaps between a queue's commands. Only who serves the queue writes it.
 #[derive(Default)]
-pub struct Gaps(AtomicU64);
+pub struct Gaps {
+    /// How long they are of late, ns.
+    length: AtomicU64,
+    /// Service that no gap was bridged for yet, ns.
+    credit: AtomicU64,
+}
 
 impl Gaps {
     /// A command came after a gap.
@@ -34,10 +44,20 @@ impl Gaps {
         if ns < SHORT_NS {
             return;
         }
-        let old = self.0.load(Ordering::Relaxed);
+        let old = self.length.load(Ordering::Relaxed);
         let ns = ns.min(LONG_NS);
         let new = if old == 0 { ns } else { old - old / 4 + ns / 4 };
-        self.0.store(new, Ordering::Relaxed);
+        self.length.store(new, Ordering::Relaxed);
+        let credit = self.credit.load(Ordering::Relaxed);
+        self.credit
+            .store(credit.saturating_sub(ns * SHARE), Ordering::Relaxed);
+    }
+
+    /// The queue was served for so long.
+    pub fn served(&self, ns: u64) {
+        let credit = self.credit.load(Ordering::Relaxed);
+        let credit = credit.saturating_add(ns).min(MAX_NS * SHARE);
+        self.credit.store(credit, Ordering::Relaxed);
     }
 }
 
@@ -89,13 +109,16 @@ impl Windows {
     /// For how long a queue with these gaps is polled, ns.
     pub fn window(&self, gaps: &Gaps) -> u64 {
         let wake = self.wake_ns.load(Ordering::Relaxed);
-        let gap = gaps.0.load(Ordering::Relaxed);
+        let gap = gaps.length.load(Ordering::Relaxed);
+        let earned = gaps.credit.load(Ordering::Relaxed) / SHARE;
         let wanted = if gap <= wake * PAYS {
             wake.max(2 * gap)
         } else {
             wake
         };
-        (wanted.min(MAX_NS) >> self.pressure.load(Ordering::Relaxed)).max(MIN_NS)
+        (wanted.min(MAX_NS) >> self.pressure.load(Ordering::Relaxed))
+            .max(MIN_NS)
+            .max(earned)
     }
 }
 
@@ -139,6 +162,26 @@ mod tests {
         let changing = gaps(5_000_000);
         (0..20).for_each(|_| changing.saw(100_000));
         assert!(windows.window(&changing) >= 200_000);
+    }
+
+    #[test]
+    fn a_stream_earns_its_pauses() {
+        let windows = Windows::default();
+        (0..100).for_each(|_| windows.polled(4_000_000, 1_000_000_000));
+        let stream = Gaps::default();
+        // Short services are none.
+        (0..100).for_each(|_| stream.served(1_000));
+        assert_eq!(windows.window(&stream), MIN_NS);
+        (0..10_000).for_each(|_| stream.served(1_000));
+        let window = windows.window(&stream);
+        assert!((600_000..MAX_NS).contains(&window), "{window}");
+        stream.served(u64::MAX);
+        assert_eq!(windows.window(&stream), MAX_NS);
+        // A pause takes what it costs, and one at a time is bridged.
+        stream.saw(MAX_NS / 2);
+        assert_eq!(windows.window(&stream), MAX_NS / 2);
+        stream.saw(u64::MAX);
+        assert_eq!(windows.window(&stream), MIN_NS);
     }
 
     #[test]

@@ -6,13 +6,17 @@ use std::sync::Arc;
 
 use rustix::thread::{sched_getaffinity, sched_setaffinity, CpuSet};
 
-use super::window::MAX_NS;
+use super::window::{MAX_NS, MIN_NS};
 use super::{Duty, Scheduler, Shared, NUMBER};
 use crate::clock::wall_ns;
 use crate::queue::{Queue, State};
 
 /// Looks at doorbells between two looks at the clock: below a microsecond.
 const LOOKS: usize = 32;
+
+/// Time between two looks at which queues are to fall asleep, ns: a fraction of the shortest window. It costs as much for each queue as many
+/// looks at its doorbell.
+const COOL_NS: u64 = MIN_NS / 4;
 
 /// What a worker has for itself.
 struct Worker {
@@ -22,6 +26,8 @@ struct Worker {
     /// The hot queues, as they were at a version of the list; it may be none at all.
     hot: Vec<Arc<Queue>>,
     version: u64,
+    /// Wall time at which it last looked which of them are to fall asleep, ns.
+    cooled: u64,
 }
 
 impl Worker {
@@ -69,6 +75,7 @@ fn run(pool: &'static Scheduler, seat: Option<usize>) {
         duty: Duty::new(),
         hot: Vec::new(),
         version: u64::MAX,
+        cooled: 0,
     };
     loop {
         // A queue's panics end in `serve`. What is left are bugs of the scheduler; the worker goes on in any case.
@@ -190,6 +197,11 @@ impl Scheduler {
                     self.windows.polled(passed, now);
                 }
                 worker.duty.pause();
+                if now.saturating_sub(worker.cooled) < COOL_NS {
+                    std::hint::spin_loop();
+                    continue;
+                }
+                worker.cooled = now;
                 if worker.hot.iter().any(|q| q.state() == State::Hot) {
                     last_hot = now;
                     self.cool(&worker.hot, now);
