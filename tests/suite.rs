@@ -1,4 +1,4 @@
-//! The suite on the embedded card and over a local server: each case has chips of its own.
+//! The suite on the embedded card and over a local server: each case has a board of its own.
 
 use std::process::ExitCode;
 
@@ -15,7 +15,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let embedded = CASES.iter().map(|case| {
         Trial::test(format!("embedded::{}", case.name), || {
-            let card = Embedded::new(1, true).map_err(|e| e.to_string())?;
+            let card = Embedded::new(2, true).map_err(|e| e.to_string())?;
             (case.run)(&Bench::new(card, 0)).map_err(|e| e.to_string().into())
         })
     });
@@ -30,6 +30,6 @@ fn main() -> ExitCode {
 
 fn run_local(case: &Case) -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
-    let server = LocalServer::start(&server::options(&folder.path().join("mlu"), 1))?;
+    let server = LocalServer::start(&server::options(&folder.path().join("mlu"), 2))?;
     (case.run)(&Bench::new(Local::open(server.path())?, 0))
 }

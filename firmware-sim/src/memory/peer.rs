@@ -5,6 +5,7 @@
 //! mapping leads nowhere.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 
 use vmlu_abi::link::PeerPath;
@@ -146,7 +147,13 @@ impl Peer {
             .route()
             .map_err(|down| (Status::LinkDown, down.to_string()))?;
         match self.origin.hold(self.origin.va) {
-            Ok(origin) => Ok(PeerUse { origin, route }),
+            Ok(origin) => Ok(PeerUse {
+                origin,
+                route,
+                owner: self.owner,
+                read: AtomicU64::new(0),
+                written: AtomicU64::new(0),
+            }),
             Err(_) => Err((
                 Status::OperandFault,
                 "its owner has freed the peer's memory behind it".to_owned(),
@@ -159,6 +166,9 @@ impl Peer {
 pub(super) struct PeerUse {
     origin: SegmentUse,
     route: Route,
+    owner: usize,
+    read: AtomicU64,
+    written: AtomicU64,
 }
 
 impl PeerUse {
@@ -172,9 +182,52 @@ impl PeerUse {
 
     /// Counts bytes that the command reads or writes.
     pub(super) fn count(&self, length: u64, write: bool) {
+        let (read, written) = if write { (0, length) } else { (length, 0) };
+        self.read.fetch_add(read, Ordering::Relaxed);
+        self.written.fetch_add(written, Ordering::Relaxed);
         if self.route.path() == PeerPath::Link {
-            let (read, written) = if write { (0, length) } else { (length, 0) };
             self.route.count(read, written);
         }
+    }
+
+    /// What it moves between chips.
+    pub(super) fn load(&self) -> Option<Load> {
+        let peer = match self.route.path() {
+            PeerPath::Link => Some(self.owner),
+            PeerPath::Pcie => None,
+            PeerPath::Same | PeerPath::None => return None,
+        };
+        Some(Load {
+            peer,
+            rate: self.route.rate(),
+            read: self.read.load(Ordering::Relaxed),
+            written: self.written.load(Ordering::Relaxed),
+        })
+    }
+}
+
+/// Bytes that a command moves between chips, by one way.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// The other chip; `None` for all that are reached over PCIe, which share it.
+    pub peer: Option<usize>,
+    /// Bytes/s in each direction.
+    rate: u64,
+    read: u64,
+    written: u64,
+}
+
+impl Load {
+    /// Adds what goes the same way.
+    pub fn add(&mut self, other: &Self) {
+        self.read = self.read.saturating_add(other.read);
+        self.written = self.written.saturating_add(other.written);
+    }
+
+    /// How long the way is busy, ns. Its two directions work at once, but where chips do this to each other, what one reads goes the way
+    /// that the other's writes go: so both count.
+    pub fn ns(&self) -> u64 {
+        let bytes = u128::from(self.read) + u128::from(self.written);
+        u64::try_from(bytes * 1_000_000_000 / u128::from(self.rate.max(1))).unwrap_or(u64::MAX)
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use vmlu_abi::Status;
 
-use super::peer::{Peer, PeerUse};
+use super::peer::{Load, Peer, PeerUse};
 use super::space::SpaceError;
 use crate::hardware::HostRange;
 use crate::memory::bytes::Bytes;
@@ -108,6 +108,11 @@ impl SegmentUse {
             return Some(Status::AddressFault);
         }
         self.peer.as_ref().and_then(|peer| peer.stopped())
+    }
+
+    /// What it moves between chips; `None` for memory of this one.
+    pub fn load(&self) -> Option<Load> {
+        self.peer.as_ref().and_then(|peer| peer.load())
     }
 
     /// Counts bytes that the command reads or writes, where they cross a link.

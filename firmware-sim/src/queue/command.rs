@@ -20,6 +20,7 @@ use crate::inject::Hit;
 use crate::kernels::env::{Access, Env, Fault, Stopped};
 use crate::kernels::{self, Kernel};
 use crate::memory::bytes::Bytes;
+use crate::memory::peer::Load;
 use crate::memory::space::{Segment, SegmentUse};
 use crate::scheduler::Scheduler;
 
@@ -205,6 +206,9 @@ pub(super) fn execute(
         }
     }));
     match outcome {
+        Ok(Ok(Outcome::Done { device_ns })) => Ok(Outcome::Done {
+            device_ns: device_ns.max(env.peers_ns()),
+        }),
         Ok(Ok(outcome)) => Ok(outcome),
         Ok(Err(fault)) => Err(env.explain(fault)),
         Err(panic) => {
@@ -484,6 +488,22 @@ impl<'a> Command<'a> {
             }
             Err(error) => Err(Fault::operand(error.status, operand, address, error.text)),
         }
+    }
+
+    /// Device time that the command's bytes took to and from other chips, ns; 0 if there were none. The links to several chips work at
+    /// once.
+    fn peers_ns(&self) -> u64 {
+        let mut loads: Vec<Load> = Vec::new();
+        for load in self.held().iter().filter_map(|held| held.load()) {
+            match loads.iter_mut().find(|l| l.peer == load.peer) {
+                Some(known) => known.add(&load),
+                None => loads.push(load),
+            }
+        }
+        let longest = loads.iter().map(Load::ns).max();
+        longest.map_or(0, |ns| {
+            ns.saturating_add(self.queue.core.hardware.model.launch_ns)
+        })
     }
 
     fn stop(&self, reason: Status) -> Stopped {

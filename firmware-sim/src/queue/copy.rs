@@ -110,7 +110,7 @@ pub(super) fn moved(env: &Command<'_>, src: &Segment, dst: &Segment, bytes: u64)
     let core = &env.queue.core;
     let model = core.hardware.model;
     let counters = &core.live.counters;
-    match (src.device_range().is_some(), dst.device_range().is_some()) {
+    match (!src.is_host(), !dst.is_host()) {
         (true, true) => {
             counters.device.fetch_add(2 * bytes, Ordering::Relaxed);
             cost_ns(

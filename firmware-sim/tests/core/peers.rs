@@ -215,3 +215,27 @@ fn the_link_goes_down() {
         Err(Status::InvalidArgument)
     );
 }
+
+/// Device time is that of the slowest way: a link's, one direction at a time, however many of them work.
+#[test]
+fn device_time_is_the_link_s() {
+    let chips = Chip::linked(1, 1);
+    let (near, far) = (chips[0].context(), chips[1].context());
+    let (theirs, _) = far.alloc(8 * LENGTH);
+    let peer = import(&near, export(&far, theirs).unwrap(), BOTH).unwrap();
+    let (mine, _) = near.alloc(8 * LENGTH);
+    let queue = near.queue();
+    queue.ok(queue.nop());
+    let before = chips[0].telemetry().device_ns;
+    queue.ok(queue.copy(peer, mine, 8 * LENGTH));
+    let took = chips[0].telemetry().device_ns - before;
+    let way = rpc::Peer {
+        serial: SERIAL,
+        chip: 1,
+        reserved: 0,
+    };
+    let way: PeerWay = chips[0].call(Function::PeerPath, 0, &way).unwrap();
+    let floor = 8 * LENGTH * 1_000_000_000 / way.rate;
+    // Idle time in between is the host's.
+    assert!(took >= floor, "{took} ns, at least {floor}");
+}

@@ -8,6 +8,7 @@ mod graphs;
 mod memory;
 mod operators;
 mod packets;
+mod peers;
 mod queues;
 mod telemetry;
 mod timelines;
@@ -58,6 +59,7 @@ cases! {
     boxes: boxes_of_pageable_memory, boxes_in_place, box_refusals;
     graphs: replay, parameters, built, updated, lifetimes, failing_command, bad_images;
     capture: commands_are_recorded, joined_queues, errors, queues_that_end, parameters;
+    peers: memory_in_place, chips_wait_for_each_other, a_dead_link, freed_by_its_owner;
     telemetry: identity, load_shows, memory_is_accounted, processes_are_listed, heat, ecc_counts;
 }
 
