@@ -16,7 +16,7 @@ use crate::memory::space::Segment;
 pub(super) const CHUNK: u64 = 1 << 20;
 
 /// Bytes from which on a copy goes past the caches, in parts on all workers that are free: it would leave nothing in them that is still
-/// there when somebody looks at it. Measured: below, the caches win.
+/// there when somebody looks at it.
 const LARGE: u64 = 8 << 20;
 
 /// Bytes of the pattern that are laid out to be copied; a multiple of every width.
