@@ -12,6 +12,9 @@ use crate::transport::sys::Reservation;
 /// Addresses of a context: more than a chip has memory, so that pinned memory and gaps fit too.
 const RESERVED: [usize; 3] = [128 << 30, 32 << 30, 4 << 30];
 
+/// Bytes of a block that the processor maps as one.
+const BLOCK: u64 = 2 << 20;
+
 /// The addresses of one context.
 pub(crate) struct AddressRange {
     _reservation: Reservation,
@@ -64,24 +67,29 @@ impl AddressRange {
         let wanted = length
             .checked_next_multiple_of(self.granule)
             .and_then(|l| l.checked_add(self.granule));
+        // Large mappings begin where the processor can map blocks.
+        let align = if length >= BLOCK { BLOCK } else { self.granule };
         let mut state = self.state();
-        let found = wanted.and_then(|w| {
-            state
-                .free
-                .iter()
-                .find(|(_, l)| **l >= w)
-                .map(|(s, l)| (*s, *l, w))
+        let found = wanted.and_then(|wanted| {
+            state.free.iter().find_map(|(first, length)| {
+                let start = first.checked_next_multiple_of(align)?;
+                let left = length.checked_sub(start - first)?.checked_sub(wanted)?;
+                Some((*first, start, left, wanted))
+            })
         });
-        let Some((start, free, wanted)) = found else {
+        let Some((first, start, left, wanted)) = found else {
             return Err(Error::new(
                 "allocate memory",
                 Status::OutOfResources,
                 format!("no address range of {length} bytes is left"),
             ));
         };
-        state.free.remove(&start);
-        if free > wanted {
-            state.free.insert(start + wanted, free - wanted);
+        state.free.remove(&first);
+        if start > first {
+            state.free.insert(first, start - first);
+        }
+        if left > 0 {
+            state.free.insert(start + wanted, left);
         }
         state.used.insert(start, wanted);
         Ok(start)
@@ -132,5 +140,18 @@ mod tests {
             .for_each(|a| range.give_back(*a));
         assert_eq!(range.state().free, all);
         assert!(range.take(u64::MAX).is_err());
+    }
+
+    #[test]
+    fn large_ranges_begin_at_a_block() {
+        let range = AddressRange::new(65536).unwrap();
+        let all = range.state().free.clone();
+        let lengths = [65536, BLOCK, 3 * BLOCK + 1, 1, BLOCK - 1, 1 << 30];
+        let taken: Vec<u64> = lengths.iter().map(|l| range.take(*l).unwrap()).collect();
+        for (start, length) in taken.iter().zip(lengths) {
+            assert!(length < BLOCK || start.is_multiple_of(BLOCK), "{length:#x}");
+        }
+        taken.iter().for_each(|start| range.give_back(*start));
+        assert_eq!(range.state().free, all);
     }
 }
