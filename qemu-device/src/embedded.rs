@@ -265,6 +265,7 @@ impl Drop for EmbeddedChip {
 pub struct EmbeddedCard {
     model: &'static CardModel,
     chips: Vec<EmbeddedChip>,
+    topology: Topology,
 }
 
 impl EmbeddedCard {
@@ -284,6 +285,7 @@ impl EmbeddedCard {
         Ok(Arc::new(Self {
             model: config.model,
             chips,
+            topology,
         }))
     }
 
@@ -297,9 +299,11 @@ impl EmbeddedCard {
         &self.chips
     }
 
-    /// What a chip is. There is no bus: the address is stable, and no two chips share it.
+    /// What a chip is. There is no bus: the address is stable, and no two chips share it. The host memory node is the topology's, which
+    /// the machine need not have.
     pub fn device_info(&self, number: u32) -> Result<DeviceInfo, Status> {
         let chip = self.chip(number).ok_or(Status::BadHandle)?;
+        let place = self.topology.places.get(number as usize);
         let mut driver = [0; 32];
         let version = concat!("v", env!("CARGO_PKG_VERSION")).as_bytes();
         driver[..version.len()].copy_from_slice(version);
@@ -309,7 +313,7 @@ impl EmbeddedCard {
             pci_bus: number as u8 + 1,
             pci_vendor_id: pci::VENDOR_ID,
             pci_device_id: self.model.pci_device,
-            numa_node: -1,
+            numa_node: place.map_or(-1, |place| place.node as i32),
             vectors: pci::MAX_VECTORS,
             alive: u32::from(!chip.firmware().is_gone()),
             driver,

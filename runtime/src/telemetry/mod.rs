@@ -12,12 +12,17 @@
 //! ```
 
 mod decay;
+mod fabric;
 mod link;
 mod monitor;
+mod pcie;
 mod process;
 mod snapshot;
 
 pub use decay::value_at;
+pub use fabric::{
+    FabricChip, FabricSnapshot, Level, LinkState, PortCounters, PortSnapshot, Relation, RemotePort,
+};
 pub use monitor::Monitor;
 pub use snapshot::{
     Clocks, ComputeMode, Counters, DeviceHealth, DeviceSnapshot, DriverHealth, Ecc, Health, Link,

@@ -10,6 +10,7 @@ use vmlu_abi::telemetry::Telemetry;
 use vmlu_abi::{telemetry, Status};
 
 use super::decay::value_at;
+use super::fabric::{self, FabricSnapshot};
 use super::snapshot::{
     Clocks, ComputeMode, Counters, DeviceHealth, DeviceSnapshot, DriverHealth, Ecc, Health, Link,
     Live, Memory, PciAddress, PcieLink, Power, Temperatures,
@@ -53,6 +54,24 @@ impl Monitor {
         }
         share_board_power(&mut devices);
         Ok(devices)
+    }
+
+    /// The ports of these chips and what is between them; `devices` is what [`Monitor::devices`] gave.
+    ///
+    /// # Errors
+    ///
+    /// If a chip that is not lost does not tell of its ports.
+    pub fn fabric(&self, devices: &[DeviceSnapshot]) -> Result<FabricSnapshot> {
+        let ports = devices
+            .iter()
+            .map(|device| match device.live {
+                None => Ok(None),
+                Some(_) => lost_is_none(self.transport.link_ports(device.index)),
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let pci = (self.transport.name() == "kernel").then_some(Path::new("/sys/bus/pci/devices"));
+        let nodes = Path::new("/sys/devices/system/node");
+        Ok(fabric::snapshot(devices, ports, pci, nodes))
     }
 
     /// `None` if the chip was unplugged since it was counted.

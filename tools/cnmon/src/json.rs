@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use serde_json::{json, Value};
-use vmlu::telemetry::{DeviceSnapshot, Link};
+use vmlu::telemetry::{DeviceSnapshot, FabricChip, FabricSnapshot, Link};
 
 use crate::cli::Failure;
 use crate::info::{speed, width};
@@ -11,7 +11,7 @@ use crate::text::{whole, UNKNOWN};
 /// File that `cnmon info -j` writes into the current folder.
 const INFO_FILE: &str = "cnmon_info.json";
 
-/// Version of the schema of [`report`]. It grows when a field changes its meaning or goes; fields may be added without.
+/// Version of the schemas of [`report`], [`topology`] and [`links`]. It grows when a field changes its meaning or goes; fields may be added without.
 const SCHEMA_VERSION: u32 = 1;
 
 /// Everything, for programs. `cards` are `vmlu::telemetry::DeviceSnapshot`s.
@@ -38,6 +38,27 @@ pub(crate) fn report(
         cards,
     };
     pretty(&report)
+}
+
+/// The report of `cnmon topo --json`: a `vmlu::telemetry::FabricSnapshot`.
+pub(crate) fn topology(transport: &str, fabric: &FabricSnapshot) -> Result<String, Failure> {
+    pretty(&json!({
+        "schema": "cnmon-topo",
+        "schema_version": SCHEMA_VERSION,
+        "transport": transport,
+        "chips": fabric.chips,
+        "relations": fabric.relations,
+    }))
+}
+
+/// The report of `cnmon mlulink --json`: `vmlu::telemetry::FabricChip`s.
+pub(crate) fn links(transport: &str, chips: &[&FabricChip]) -> Result<String, Failure> {
+    pretty(&json!({
+        "schema": "cnmon-mlulink",
+        "schema_version": SCHEMA_VERSION,
+        "transport": transport,
+        "chips": chips,
+    }))
 }
 
 /// Writes the file of `cnmon info -j`.

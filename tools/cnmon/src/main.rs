@@ -4,24 +4,28 @@
 
 mod cli;
 mod info;
+mod inject;
 mod json;
 mod list;
+mod mlulink;
 mod table;
 #[cfg(test)]
 mod tests;
 mod text;
+mod topo;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use vmlu::telemetry::{DeviceSnapshot, Monitor};
+use vmlu::telemetry::{DeviceSnapshot, FabricChip, FabricSnapshot, Monitor};
+use vmlu::transport;
 
 use cli::{Cli, Command, Failure};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let result = observe().and_then(|seen| show(&cli, &seen));
+    let result = observe(&cli).and_then(|seen| show(&cli, &seen));
     let result = match result {
         // The version is worth knowing even where there is no card.
         Err(_) if matches!(cli.command, Some(Command::Version)) => Ok(list::version(own_version())),
@@ -42,16 +46,36 @@ fn main() -> ExitCode {
 struct Seen {
     transport: String,
     cards: Vec<DeviceSnapshot>,
+    /// The ports and what is between the cards, if the command line asks for them.
+    fabric: Option<FabricSnapshot>,
 }
 
-fn observe() -> Result<Seen, Failure> {
-    let monitor = Monitor::open().map_err(|e| Failure::no_device(&e.to_string()))?;
+/// Looks at what the command line asks for; a fault that it asks for is injected before.
+fn observe(cli: &Cli) -> Result<Seen, Failure> {
+    let transport = transport::choose().map_err(|e| Failure::no_device(&e.to_string()))?;
+    let monitor = Monitor::new(transport.clone());
     let cards = monitor
         .devices()
         .map_err(|e| Failure::no_device(&e.to_string()))?;
+    if let Some(Command::Inject(wanted)) = &cli.command {
+        let cli::Inject::Link(options) = wanted;
+        if !cards.iter().any(|card| card.index == options.card) {
+            return Err(Failure::not_existed(options.card, &cards));
+        }
+        inject::run(&*transport, wanted)?;
+    }
+    let wanted = matches!(
+        cli.command,
+        Some(Command::Topo(_) | Command::Mlulink(_) | Command::Inject(_))
+    );
+    let fabric = wanted
+        .then(|| monitor.fabric(&cards))
+        .transpose()
+        .map_err(|e| Failure::no_fabric(&e))?;
     Ok(Seen {
         transport: monitor.transport().to_owned(),
         cards,
+        fabric,
     })
 }
 
@@ -73,6 +97,27 @@ fn show(cli: &Cli, seen: &Seen) -> Result<String, Failure> {
             }
             Ok(info::render(version, &cards, &options.sections()))
         }
+        Some(Command::Topo(options)) => {
+            let fabric = fabric(seen)?;
+            match options.json {
+                true => json::topology(&seen.transport, fabric),
+                false => Ok(topo::render(fabric)),
+            }
+        }
+        Some(Command::Mlulink(options)) => {
+            let chips = ports_of(seen, options.card)?;
+            match options.json {
+                true => json::links(&seen.transport, &chips),
+                false => Ok(mlulink::render(&chips, options)),
+            }
+        }
+        Some(Command::Inject(cli::Inject::Link(options))) => {
+            let chips = ports_of(seen, Some(options.card))?;
+            let line = chips
+                .first()
+                .and_then(|chip| mlulink::one_port(chip, options.port));
+            Ok(line.unwrap_or_default())
+        }
         None => {
             let cards = choose(seen, cli.card)?;
             Ok(match (cli.json, cli.list) {
@@ -82,6 +127,18 @@ fn show(cli: &Cli, seen: &Seen) -> Result<String, Failure> {
             })
         }
     }
+}
+
+fn fabric(seen: &Seen) -> Result<&FabricSnapshot, Failure> {
+    let none = || Failure::no_fabric(&"nobody looked at them");
+    seen.fabric.as_ref().ok_or_else(none)
+}
+
+/// The ports of all cards, or of the one with this number.
+fn ports_of(seen: &Seen, wanted: Option<u32>) -> Result<Vec<&FabricChip>, Failure> {
+    let cards = choose(seen, wanted)?;
+    let of_cards = |chip: &&FabricChip| cards.iter().any(|card| card.index == chip.index);
+    Ok(fabric(seen)?.chips.iter().filter(of_cards).collect())
 }
 
 /// All cards, or the one with this number.

@@ -78,6 +78,7 @@ fn a_lost_card_keeps_its_fields() {
     let seen = Seen {
         transport: "kernel".into(),
         cards: vec![lost(0)],
+        fabric: None,
     };
     let text = output(&seen, &[]);
     let lines: Vec<_> = text.lines().collect();
@@ -169,6 +170,7 @@ fn the_report_is_the_vendors() {
         &Seen {
             transport: "kernel".into(),
             cards: vec![card],
+            fabric: None,
         },
         &["info"],
     );
@@ -248,6 +250,7 @@ fn what_is_not_there_is_said() {
     let nothing = Seen {
         transport: "kernel".into(),
         cards: Vec::new(),
+        fabric: None,
     };
     let failure = cnmon(&nothing, &[]).unwrap_err();
     assert!(

@@ -1,5 +1,6 @@
 //! Tests of the views on given cards.
 
+mod fabric;
 mod layout;
 mod parsers;
 
@@ -139,6 +140,7 @@ fn idle_board() -> Seen {
     Seen {
         transport: "kernel".into(),
         cards: vec![card(0, 0x39, 32.0), card(1, 0x3d, 39.0)],
+        fabric: None,
     }
 }
 
