@@ -32,6 +32,8 @@ enum Command {
     /// Write the firmware image that the driver loads.
     #[command(alias = "firmware")]
     FirmwareImage(FirmwareImage),
+    /// Check a topology file and print the host memory node of each board, one line a board: `board B node N`.
+    Topology(CheckTopology),
     /// Send one request to a running server's control socket, such as '{"cmd":"status"}', and print the answer.
     Control(Control),
 }
@@ -108,6 +110,18 @@ struct FirmwareImage {
 }
 
 #[derive(Args)]
+struct CheckTopology {
+    /// File that says what is linked with what.
+    file: PathBuf,
+    /// Chips that it is for.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_CHIPS)))]
+    chips: u32,
+    /// Card model.
+    #[arg(long, default_value = "MLU370-X8", value_parser = parse_model)]
+    model: &'static CardModel,
+}
+
+#[derive(Args)]
 struct Control {
     /// Folder of the server's sockets.
     #[arg(long)]
@@ -150,6 +164,7 @@ fn main() -> ExitCode {
         Command::VfioUser(options) => serve(options),
         Command::Local(options) => serve_local(options),
         Command::FirmwareImage(options) => write_image(options),
+        Command::Topology(options) => check_topology(options),
         Command::Control(options) => control(options),
     };
     match outcome {
@@ -221,6 +236,15 @@ fn topology(
             .map_err(|error| anyhow::anyhow!("{}:{error}", file.display()))
     };
     file.as_ref().map(read).transpose()
+}
+
+fn check_topology(arguments: CheckTopology) -> Result<()> {
+    let read = topology(&Some(arguments.file), arguments.model, arguments.chips)?;
+    let mut out = std::io::stdout().lock();
+    for place in read.iter().flat_map(|t| &t.places).filter(|p| p.chip == 0) {
+        writeln!(out, "board {} node {}", place.board, place.node).context("print the nodes")?;
+    }
+    Ok(())
 }
 
 /// Whoever started us may not read it; that is no reason to stop.

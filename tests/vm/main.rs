@@ -16,6 +16,7 @@ mod affinity;
 mod boot;
 mod digits;
 mod driver;
+mod fabric;
 mod lab;
 mod setup;
 mod stress;
@@ -29,6 +30,7 @@ const FILES: &[(&str, &[Case])] = &[
     ("boot", boot::CASES),
     ("digits", digits::CASES),
     ("driver", driver::CASES),
+    ("fabric", fabric::CASES),
     ("setup", setup::CASES),
     ("stress", stress::CASES),
 ];

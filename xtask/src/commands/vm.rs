@@ -19,7 +19,11 @@ pub struct Args {
     /// Chips on root ports (Gen4 x16 as Linux sees it) instead of on boards' switches
     #[arg(long)]
     flat: bool,
-    /// Virtual processors
+    /// What is linked with what, and which boards are near to which host memory node (default: groups of four boards, each on a node of its
+    /// own)
+    #[arg(long, value_name = "FILE")]
+    topology: Option<PathBuf>,
+    /// Virtual processors; rounded up to as many on each node
     #[arg(long, default_value_t = Config::default().cpus)]
     cpus: u32,
     /// Memory, such as 2G or 512M
@@ -63,6 +67,7 @@ pub fn run(args: Args) -> Result<i32> {
     let config = Config {
         boards: args.boards,
         flat: args.flat,
+        topology: args.topology,
         cpus: args.cpus,
         memory: args.memory,
         accel: args.accel,

@@ -107,8 +107,11 @@ fn boot(toolbox: &Toolbox, guest: &Guest) -> Result<Option<String>> {
     let mut command = qemu::base(
         toolbox,
         Accel::Kvm,
-        1,
-        512,
+        qemu::Size {
+            cpus: 1,
+            memory: 512,
+            nodes: 1,
+        },
         guest,
         "quiet vmlu.probe",
         &serial,

@@ -20,7 +20,10 @@ pub struct Config {
     pub boards: u32,
     /// Chips on root ports of their own, no switches.
     pub flat: bool,
-    /// Virtual processors.
+    /// File that says what is linked with what, and which boards are near to which host memory node; `None`: groups of four boards, each
+    /// on a node of its own.
+    pub topology: Option<PathBuf>,
+    /// Virtual processors; at least one a node.
     pub cpus: u32,
     /// Memory in MiB.
     pub memory: u64,
@@ -46,11 +49,18 @@ pub const CHIPS_A_BOARD: u32 = 2;
 /// Most boards of one machine.
 pub const MAX_BOARDS: u32 = 8;
 
+/// Boards of a host memory node, if no topology file says otherwise.
+pub const BOARDS_A_NODE: u32 = 4;
+
+/// Most host memory nodes of one machine.
+pub const MAX_NODES: u32 = 8;
+
 impl Default for Config {
     fn default() -> Self {
         Config {
             boards: 1,
             flat: false,
+            topology: None,
             cpus: 1,
             memory: 2048,
             accel: Accel::Auto,

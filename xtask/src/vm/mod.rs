@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::process::Child;
+use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::thread;
@@ -85,6 +85,7 @@ impl Vm {
             stage: paths::stage(),
             out: paths::out(),
         };
+        let nodes = nodes(setup, config)?;
         let server = match config.chips() {
             0 => None,
             chips => {
@@ -95,17 +96,23 @@ impl Vm {
                 fs::create_dir_all(&state)?;
                 let program = setup.built.program("mlu-server")?;
                 let log = files.logs.join("server.log");
+                let mut arguments = config.server_args.clone();
+                if let Some(file) = &config.topology {
+                    arguments.extend(["--topology".into(), file.display().to_string()]);
+                }
                 Some(Mutex::new(Server::start(
-                    program,
-                    &files.run,
-                    chips,
-                    &state,
-                    &log,
-                    &config.server_args,
+                    program, &files.run, chips, &state, &log, &arguments,
                 )?))
             }
         };
-        let mut command = qemu::machine(&setup.toolbox, accel.accel, config, &setup.guest, &files);
+        let mut command = qemu::machine(
+            &setup.toolbox,
+            accel.accel,
+            config,
+            &nodes,
+            &setup.guest,
+            &files,
+        );
         let log = File::create(files.logs.join("qemu.log"))?;
         command
             .stdin(std::process::Stdio::null())
@@ -288,6 +295,43 @@ impl Drop for Vm {
         self.server = None;
         let _ = fs::remove_dir_all(&self.files.run);
     }
+}
+
+/// The host memory node of each board, as the topology file says.
+fn nodes(setup: &Setup, config: &Config) -> Result<Vec<u32>> {
+    let Some(file) = &config.topology else {
+        let boards = 0..config.boards;
+        return Ok(boards.map(|board| board / config::BOARDS_A_NODE).collect());
+    };
+    let asked = "use the topology";
+    let mut command = Command::new(setup.built.program("mlu-server")?);
+    let chips = config.chips().to_string();
+    command
+        .arg("topology")
+        .arg(file)
+        .args(["--chips", chips.as_str()]);
+    let output = command
+        .output()
+        .with_context(|| format!("cannot {asked}: mlu-server does not start"))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let next = "correct the file; docs/hardware.md, section 16, and qemu-device/src/topology.rs say what it may hold";
+        return Err(problem(asked, said.trim(), next));
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let nodes: Vec<u32> = text
+        .lines()
+        .filter_map(|line| line.rsplit(' ').next()?.parse().ok())
+        .collect();
+    let most = nodes.iter().max().map_or(0, |node| node + 1);
+    if most > config::MAX_NODES || nodes.len() != config.boards as usize {
+        let wrong = format!(
+            "{most} host memory nodes, {} are the most",
+            config::MAX_NODES
+        );
+        return Err(problem(asked, wrong, "put more boards on a node"));
+    }
+    Ok(nodes)
 }
 
 fn wait_for_agent(qemu: &mut Child, files: &Files, step: &Step) -> Result<Agent> {

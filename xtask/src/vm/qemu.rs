@@ -41,12 +41,22 @@ impl Files {
     }
 }
 
+/// Processors and memory of a machine.
+#[derive(Debug, Clone, Copy)]
+pub struct Size {
+    /// Virtual processors.
+    pub cpus: u32,
+    /// Memory in MiB.
+    pub memory: u64,
+    /// Host memory nodes, each with a socket.
+    pub nodes: u32,
+}
+
 /// What every machine has: processor, memory, kernel; no device that is not asked for.
 pub fn base(
     toolbox: &Toolbox,
     accel: Accel,
-    cpus: u32,
-    memory: u64,
+    size: Size,
     guest: &Guest,
     append: &str,
     serial: &Path,
@@ -66,7 +76,6 @@ pub fn base(
         Accel::Kvm => ("kvm", "max,host-phys-bits=on"),
         _ => ("tcg", "max,phys-bits=46"),
     };
-    let memory = memory << 20;
     command.args([
         "-nodefaults",
         "-no-user-config",
@@ -76,15 +85,35 @@ pub fn base(
         "-cpu",
         cpu,
     ]);
-    command.args([
-        "-machine",
-        &format!("q35,accel={accel},memory-backend=mem,smm=off,sata=off,i8042=off,vmport=off"),
-    ]);
-    command.args(["-smp", &cpus.to_string(), "-m", &format!("{memory}B")]);
+    let machine = format!("q35,accel={accel},smm=off,sata=off,i8042=off,vmport=off");
     // Shared, so that the device server reaches it.
-    let backend =
-        json!({"qom-type": "memory-backend-memfd", "id": "mem", "size": memory, "share": true});
-    command.args(["-object", &backend.to_string()]);
+    let backend = |id: &str, mebibytes: u64| {
+        json!({"qom-type": "memory-backend-memfd", "id": id, "size": mebibytes << 20, "share": true})
+            .to_string()
+    };
+    let Size {
+        cpus,
+        memory,
+        nodes,
+    } = size;
+    if nodes <= 1 {
+        command.args(["-machine", &format!("{machine},memory-backend=mem")]);
+        command.args(["-smp", &cpus.to_string(), "-m", &format!("{memory}M")]);
+        command.args(["-object", &backend("mem", memory)]);
+    } else {
+        // Sockets are alike.
+        let each = cpus.div_ceil(nodes);
+        let part = memory / u64::from(nodes);
+        command.args(["-machine", &machine]);
+        command.args(["-smp", &format!("{},sockets={nodes}", each * nodes)]);
+        command.args(["-m", &format!("{}M", part * u64::from(nodes))]);
+        for node in 0..nodes {
+            command.args(["-object", &backend(&format!("mem{node}"), part)]);
+            let (first, last) = (node * each, (node + 1) * each - 1);
+            let numa = format!("node,nodeid={node},memdev=mem{node},cpus={first}-{last}");
+            command.args(["-numa", &numa]);
+        }
+    }
     command
         .arg("-kernel")
         .arg(&guest.vmlinuz)
@@ -95,11 +124,12 @@ pub fn base(
     command
 }
 
-/// The whole machine.
+/// The whole machine; `nodes` is the host memory node of each board.
 pub fn machine(
     toolbox: &Toolbox,
     accel: Accel,
     config: &Config,
+    nodes: &[u32],
     guest: &Guest,
     files: &Files,
 ) -> Command {
@@ -115,8 +145,11 @@ pub fn machine(
     let mut command = base(
         toolbox,
         accel,
-        config.cpus,
-        config.memory,
+        Size {
+            cpus: config.cpus,
+            memory: config.memory,
+            nodes: nodes.iter().max().map_or(1, |node| node + 1),
+        },
         guest,
         &append,
         &files.kernel_log(),
@@ -129,7 +162,7 @@ pub fn machine(
     device(
         json!({"driver": "virtserialport", "bus": "serial.0", "chardev": "agent", "name": vmlu_agent::PORT}),
     );
-    topology::devices(config, &files.run)
+    topology::devices(config, nodes, &files.run)
         .into_iter()
         .for_each(device);
 
