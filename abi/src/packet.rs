@@ -94,6 +94,14 @@ wire! {
         pub value: u64 = 8,
     }
 
+    /// Body of [`op::WAIT_ALL`]; `count` times [`Wait`] follows. The queue goes on once all of these timelines have reached their values.
+    pub struct WaitAll : 8 {
+        /// Waits that follow, 1 to [`MAX_WAITS`].
+        pub count: u32 = 0,
+        /// Zero.
+        pub reserved: u32 = 4,
+    }
+
     /// Body of [`op::NOTIFY`]: records a notifier, see `notifier::Notifier`.
     pub struct Notify : 8 {
         /// Index in the context's pool.
@@ -120,6 +128,8 @@ pub const VERSION: u8 = 1;
 pub const FLAG_INDIRECT: u32 = 1 << 0;
 /// All defined flags.
 pub const FLAGS: u32 = FLAG_INDIRECT;
+/// Most timelines of an [`op::WAIT_ALL`].
+pub const MAX_WAITS: usize = 64;
 /// Most bytes of an indirect body.
 pub const MAX_INDIRECT: u64 = 64 << 10;
 /// Most bytes that [`op::WRITE`] carries.
@@ -142,6 +152,8 @@ pub mod op {
     pub const COPY_STRIDED: u16 = 0x0103;
     /// [`super::Wait`].
     pub const WAIT: u16 = 0x0200;
+    /// [`super::WaitAll`] and its waits.
+    pub const WAIT_ALL: u16 = 0x0202;
     /// [`super::Notify`].
     pub const NOTIFY: u16 = 0x0201;
     /// [`super::GraphLaunch`] and its parameters.

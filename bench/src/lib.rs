@@ -3,5 +3,6 @@
 pub mod compute;
 pub mod floors;
 pub mod idle;
+pub mod link;
 pub mod queues;
 pub mod row;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use vmlu_bench::row::Row;
-use vmlu_bench::{compute, floors, idle, queues};
+use vmlu_bench::{compute, floors, idle, link, queues};
 
 #[derive(Parser)]
 #[command(about = "Measures the virtual MLU; `cargo xtask bench` runs it on every transport")]
@@ -21,6 +21,8 @@ struct Options {
 enum Bench {
     /// Submission, completion, sleep, copies, the end of processes
     Queues,
+    /// Copies between chips, collectives
+    Link,
     /// Commands in the steady state, for who counts traps and system calls
     Steady {
         /// How often a million
@@ -98,6 +100,7 @@ fn measure(options: Options) -> vmlu::Result<Vec<Row>> {
     let nothing = |()| Vec::new();
     match options.bench {
         Bench::Queues => queues::run(transport, device),
+        Bench::Link => link::run(transport),
         Bench::Steady { rounds } => queues::steady::run(transport, device, rounds).map(nothing),
         Bench::Hold => queues::hold(transport, device).map(nothing),
         Bench::Compute { cores, only } => compute::run(transport, device, cores, &only),

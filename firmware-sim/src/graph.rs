@@ -169,7 +169,7 @@ impl Image {
             let (kernel, length) =
                 command::decode(&header, padded).map_err(|fault| in_command(index, fault))?;
             if header.flags & FLAG_INDIRECT != 0
-                || matches!(header.opcode, op::WAIT | op::GRAPH_LAUNCH)
+                || matches!(header.opcode, op::WAIT | op::WAIT_ALL | op::GRAPH_LAUNCH)
             {
                 let text = format!(
                     "command {index}: opcode {:#06x} with flags {:#x} cannot be part of a graph",

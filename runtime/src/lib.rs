@@ -15,6 +15,7 @@
 //! ```
 
 mod address;
+pub mod collective;
 pub mod context;
 pub mod error;
 pub mod graph;

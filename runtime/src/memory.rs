@@ -1,7 +1,7 @@
 //! Device memory and pinned host memory.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use vmlu_abi::rpc::{ACCESS_READ, ACCESS_WRITE};
 
@@ -18,9 +18,21 @@ struct BufferInner {
     context: Arc<ContextInner>,
     address: u64,
     length: u64,
+    /// What [`Buffer::export`] gave.
+    exported: OnceLock<crate::peer::MemoryHandle>,
 }
 
 impl Buffer {
+    /// Whether both are handles of the same memory.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
+    /// Where what the buffer was exported as is kept.
+    pub(crate) fn exported(&self) -> &OnceLock<crate::peer::MemoryHandle> {
+        &self.inner.exported
+    }
+
     pub(crate) fn new(context: &Arc<ContextInner>, length: u64) -> Result<Self> {
         Self::map(context, length, |address| {
             context.channel.memory_alloc(address, length.max(1))
@@ -42,6 +54,7 @@ impl Buffer {
             context: context.clone(),
             address,
             length,
+            exported: OnceLock::new(),
         });
         let entry = Allocation::Device(Arc::downgrade(&inner));
         context.allocations.add(address, length, entry);

@@ -11,7 +11,7 @@ use crate::transport::Transport;
 
 /// Names an allocation of device memory to others: whoever has the bytes may map it, in any process that uses the same cards. It leads
 /// nowhere once the memory is freed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MemoryHandle([u8; size_of::<MemoryToken>()]);
 
 impl MemoryHandle {
@@ -45,10 +45,13 @@ impl Buffer {
     ///
     /// `Status::InvalidArgument` if the buffer is itself another context's memory.
     pub fn export(&self) -> Result<MemoryHandle> {
+        if let Some(handle) = self.exported().get() {
+            return Ok(*handle);
+        }
         let token = self.context().channel.memory_export(self.address())?;
         let mut bytes = [0; MemoryHandle::SIZE];
         bytes.copy_from_slice(token.as_bytes());
-        Ok(MemoryHandle(bytes))
+        Ok(*self.exported().get_or_init(|| MemoryHandle(bytes)))
     }
 }
 

@@ -232,6 +232,15 @@ impl Queue {
         Ok(TimelineToken(channel.timeline_export(self.handle())?))
     }
 
+    /// As [`Queue::export`], asked once.
+    pub(crate) fn token(&self) -> Result<TimelineToken> {
+        if let Some(token) = self.inner.token.get() {
+            return Ok(*token);
+        }
+        let token = self.export()?;
+        Ok(*self.inner.token.get_or_init(|| token))
+    }
+
     pub(crate) fn submit_wait(&self, queue: u64, value: u64) -> Result<u64> {
         self.refuse_capture_as("wait for a timeline", Status::CaptureIsolation)?;
         self.submit_raw(op::WAIT, packet::Wait { queue, value }.as_bytes())

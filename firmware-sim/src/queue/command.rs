@@ -8,7 +8,8 @@ use std::sync::{Mutex, MutexGuard};
 use vmlu_abi::graph::MAX_PARAMETERS;
 use vmlu_abi::notifier::Notifier;
 use vmlu_abi::packet::{
-    self, op, Indirect, PacketHeader, FLAGS, FLAG_INDIRECT, MAX_INDIRECT, MAX_INLINE, VERSION,
+    self, op, Indirect, PacketHeader, FLAGS, FLAG_INDIRECT, MAX_INDIRECT, MAX_INLINE, MAX_WAITS,
+    VERSION,
 };
 use vmlu_abi::rpc;
 use vmlu_abi::{Status, Wire};
@@ -38,6 +39,8 @@ pub enum Outcome {
         /// The value.
         value: u64,
     },
+    /// It waits for several timelines: those that have not reached their values.
+    WaitAll(Vec<(Arc<Timeline>, u64)>),
     /// It began a graph, whose commands are still to run.
     Graph,
 }
@@ -88,6 +91,10 @@ fn body_length(opcode: u16, kernel: Option<&Kernel>, padded: &[u8]) -> Result<us
         }
         (op::COPY_STRIDED, _) => size_of::<packet::CopyStrided>(),
         (op::WAIT, _) => size_of::<packet::Wait>(),
+        (op::WAIT_ALL, _) => {
+            let count = packet::WaitAll::read_from(padded).map_or(0, |w| w.count as usize);
+            size_of::<packet::WaitAll>() + count.min(MAX_WAITS + 1) * size_of::<packet::Wait>()
+        }
         (op::NOTIFY, _) => size_of::<packet::Notify>(),
         (op::GRAPH_LAUNCH, _) => {
             let parameters = packet::GraphLaunch::read_from(padded).map_or(0, |l| l.parameters);
@@ -194,6 +201,7 @@ pub(super) fn execute(
                 copy_strided::copy(env, &kernels::env::body(body, "strided copy")?).map(done)
             }
             (op::WAIT, _) => wait(queue, &kernels::env::body(body, "wait")?, input.waited),
+            (op::WAIT_ALL, _) => wait_all(queue, body, input.waited),
             (op::NOTIFY, _) => notify(queue, body, input.busy_ns, Status::Ok).map(|()| done(0)),
             (op::GRAPH_LAUNCH, _) => match replay {
                 Some(replay) => launch(queue, body, replay),
@@ -326,6 +334,41 @@ fn wait(queue: &Arc<Queue>, wait: &packet::Wait, waited: bool) -> Result<Outcome
         return Err(Fault::new(Status::Dependency, text));
     }
     Ok(Outcome::Done { device_ns: 0 })
+}
+
+/// [`op::WAIT_ALL`]: looks at all timelines each time, so that the failure of one is seen while another is still awaited.
+fn wait_all(queue: &Arc<Queue>, body: &[u8], waited: bool) -> Result<Outcome, Fault> {
+    let head = packet::WaitAll::read_from(body);
+    let waits = body.get(size_of::<packet::WaitAll>()..);
+    let (Some(head), Some(waits)) = (head, waits) else {
+        return Err(Fault::new(Status::TruncatedBody, "wait: truncated body"));
+    };
+    if head.reserved != 0 {
+        return Err(Fault::new(
+            Status::ReservedNotZero,
+            "wait: padding is not zero",
+        ));
+    }
+    let count = head.count as usize;
+    if !(1..=MAX_WAITS).contains(&count) || waits.len() != count * size_of::<packet::Wait>() {
+        let text = format!(
+            "wait: {count} timelines in {} bytes, 1 to {MAX_WAITS} are allowed",
+            waits.len()
+        );
+        return Err(Fault::new(Status::InvalidArgument, text));
+    }
+    let mut left = Vec::new();
+    for one in waits.chunks_exact(size_of::<packet::Wait>()) {
+        match wait(queue, &kernels::env::body(one, "wait")?, waited)? {
+            Outcome::Wait { timeline, value } => left.push((timeline, value)),
+            _ => continue,
+        }
+    }
+    Ok(if left.is_empty() {
+        Outcome::Done { device_ns: 0 }
+    } else {
+        Outcome::WaitAll(left)
+    })
 }
 
 /// Writes the notifier of a packet that an error took, if the packet is well-formed.

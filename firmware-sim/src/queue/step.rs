@@ -140,6 +140,22 @@ impl Queue {
                     Step::Blocked
                 };
             }
+            Ok(Outcome::WaitAll(left)) => {
+                cursor.waited = true;
+                self.life.leave(State::Blocked);
+                for (timeline, value) in &left {
+                    timeline.wake_at(*value, self);
+                }
+                fence(Ordering::SeqCst);
+                // One that ended or was reached meanwhile has perhaps woken nobody.
+                let ready = left.iter().any(|(t, v)| t.value() >= *v || t.has_ended())
+                    || self.is_cancelled();
+                return if ready && self.change(State::Blocked, State::Running) {
+                    Step::Done { long: false }
+                } else {
+                    Step::Blocked
+                };
+            }
             Err(fault) => {
                 if !self.faulted(consumed, &header, &fault) {
                     return Step::Stopped;

@@ -609,6 +609,18 @@ impl Queue<'_> {
         self.submit(op::WAIT, packet::Wait { queue, value }.as_bytes())
     }
 
+    pub fn wait_for_all(&self, waits: &[(u64, u64)]) -> u64 {
+        let head = packet::WaitAll {
+            count: waits.len() as u32,
+            reserved: 0,
+        };
+        let mut body = head.as_bytes().to_vec();
+        for &(queue, value) in waits {
+            body.extend(packet::Wait { queue, value }.as_bytes());
+        }
+        self.submit(op::WAIT_ALL, &body)
+    }
+
     pub fn notify(&self, index: u32, value: u32) -> u64 {
         self.submit(op::NOTIFY, packet::Notify { index, value }.as_bytes())
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use vmlu_abi::packet::{self, op};
 use vmlu_abi::rpc::Fault;
 use vmlu_abi::Status;
 
@@ -201,4 +202,68 @@ fn many_wait_for_one() {
         };
         assert_eq!(queue.done(value), expected, "{i}");
     }
+}
+
+#[test]
+fn a_queue_waits_for_several() {
+    let chip = Chip::new();
+    let context = chip.context();
+    let (a, b, c) = (context.queue(), context.queue(), context.queue());
+    c.ok(c.wait_for_all(&[(a.handle, 0)]));
+    for round in 0..200 {
+        let waits = c.wait_for_all(&[(a.handle, 2 * round + 2), (b.handle, round + 1)]);
+        let (first, second) = if round % 2 == 0 { (&a, &b) } else { (&b, &a) };
+        let submit = |queue: &Queue<'_>| {
+            let packets = if std::ptr::eq(queue, &a) { 2 } else { 1 };
+            (0..packets).for_each(|_| queue.ok(queue.nop()));
+        };
+        submit(first);
+        assert_eq!(c.timeline(), waits - 1);
+        submit(second);
+        c.ok(waits);
+    }
+}
+
+#[test]
+fn a_wait_for_several_fails_with_one() {
+    let chip = Chip::new();
+    let context = chip.context();
+    let (a, b, c) = (context.queue(), context.queue(), context.queue());
+    let waits = c.wait_for_all(&[(a.handle, 1), (b.handle, 1)]);
+    std::thread::sleep(Duration::from_millis(3));
+    assert_eq!(c.timeline(), waits - 1);
+    // The other one is still awaited.
+    assert_eq!(b.done(b.submit(0x0eee, &[])), Status::UnknownOpcode);
+    assert_eq!(c.done(waits), Status::Dependency);
+}
+
+#[test]
+fn damaged_waits_for_several() {
+    let chip = Chip::new();
+    let context = chip.context();
+    let (a, queue) = (context.queue(), context.queue());
+    let reject = |body: &[u8], status| {
+        assert_eq!(queue.done(queue.submit(op::WAIT_ALL, body)), status);
+        queue.record(true);
+    };
+    reject(&[0; 8], Status::InvalidArgument);
+    reject(&[1, 0, 0, 0, 1, 0, 0, 0], Status::ReservedNotZero);
+    let many = vec![(a.handle, 0); packet::MAX_WAITS + 1];
+    assert_eq!(
+        queue.done(queue.wait_for_all(&many)),
+        Status::InvalidArgument
+    );
+    queue.record(true);
+    assert_eq!(
+        queue.done(queue.wait_for_all(&[(a.handle, 0), (0x123, 0)])),
+        Status::BadHandle
+    );
+    queue.record(true);
+    let own = [(a.handle, 0), (queue.handle, u64::MAX)];
+    assert_eq!(
+        queue.done(queue.wait_for_all(&own)),
+        Status::InvalidArgument
+    );
+    queue.record(true);
+    queue.ok(queue.wait_for_all(&many[1..]));
 }

@@ -10,7 +10,7 @@ mod submit;
 mod transfer;
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use rustix::event::{eventfd, EventfdFlags};
@@ -21,6 +21,7 @@ use vmlu_abi::Status;
 use crate::context::{Context, ContextInner};
 use crate::error::{Error, Result};
 use crate::graph::{Slot, CAPTURED};
+use crate::timeline::TimelineToken;
 use crate::transport::sys::monotonic_ns;
 
 use lock::Lock;
@@ -51,6 +52,8 @@ pub(crate) struct QueueInner {
     cleared: Arc<errors::Cleared>,
     host: host_fn::HostFunctions,
     kept: kept::Kept,
+    /// What [`Queue::export`] gave.
+    pub(crate) token: OnceLock<TimelineToken>,
     capture: Slot,
 }
 
@@ -80,6 +83,7 @@ impl Queue {
             ring,
             cleared,
             kept: Default::default(),
+            token: OnceLock::new(),
             capture: Default::default(),
         };
         Ok(Self {
@@ -197,6 +201,16 @@ impl QueueInner {
 
     pub(crate) fn capture(&self) -> &Slot {
         &self.capture
+    }
+
+    /// Whether the command with this value has ended well.
+    pub(crate) fn is_over(&self, value: u64) -> bool {
+        self.timeline() >= value && self.ring.error() == 0 && self.outcome(value).is_ok()
+    }
+
+    /// Whether an error that was cleared took the command with this value.
+    pub(crate) fn is_cleared(&self, value: u64) -> bool {
+        self.cleared.took(value).is_some()
     }
 
     /// Waits until the timeline has passed all that was submitted, whatever happens on the way; gives up if the queue stands still.

@@ -691,6 +691,10 @@ impl Channel for EmbeddedChannel {
         sys::producer_barrier(self.info.info.features)
     }
 
+    fn peer_path(&self, peer: &Peer) -> Result<PeerWay> {
+        self.call("find the way to a peer", Function::PeerPath, peer)
+    }
+
     fn kick(&self) {
         self.chip().kick(self.index);
     }

@@ -451,6 +451,15 @@ impl Channel for LocalChannel {
         sys::producer_barrier(self.info.info.features)
     }
 
+    fn peer_path(&self, peer: &Peer) -> Result<PeerWay> {
+        let wanted = PeerOf {
+            device: self.info.device,
+            reserved: 0,
+            peer: *peer,
+        };
+        self.ask("find the way to a peer", Operation::PeerPath, &wanted)
+    }
+
     fn kick(&self) {
         let _ = rustix::io::write(&self.kick, &1u64.to_ne_bytes());
     }

@@ -132,6 +132,16 @@ pub trait Channel: Send + Sync {
     /// Maps an allocation of another context at an address that the caller has reserved; `memory_free` takes the mapping away.
     fn memory_import(&self, import: &MemoryImport) -> Result<()>;
 
+    /// How the context's chip reaches another one.
+    fn peer_path(&self, _peer: &Peer) -> Result<PeerWay> {
+        let text = "the transport tells it of chips, not of contexts";
+        Err(Error::new(
+            "find the way to a peer",
+            vmlu_abi::Status::NotSupported,
+            text,
+        ))
+    }
+
     /// Tells the card to look at this context's doorbells.
     fn kick(&self);
 

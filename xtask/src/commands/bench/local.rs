@@ -30,6 +30,14 @@ pub fn run(built: &Built, step: &Step, quick: bool) -> Result<Vec<Value>> {
     Ok(rows)
 }
 
+/// Measures copies between chips and collectives over a server of its own.
+pub fn link(built: &Built) -> Result<Vec<Value>> {
+    let (bench, server) = (built.program("mlu-bench")?, built.program("mlu-server")?);
+    with_server(server, MANY_CHIPS, |address, _| {
+        measure(bench, address, &["link"])
+    })
+}
+
 /// Ends the server with the measurement.
 struct Running(Child);
 

@@ -42,6 +42,8 @@ enum Bench {
     Queues,
     /// Operators on one core and on two, in the measuring process
     Compute,
+    /// Copies between chips and collectives, embedded and over a local server
+    Link,
 }
 
 /// Ways to reach the card.
@@ -75,6 +77,24 @@ pub fn run(args: Args) -> Result<i32> {
     };
     let has = |transport| chosen.contains(&transport);
     let mut rows = Vec::new();
+    if args.bench == Bench::Link {
+        let built = cargo::build()?;
+        let program = built.program("mlu-bench")?;
+        if has(Transport::Embedded) {
+            let step = Step::start("links over embedded");
+            let mut command = Command::new(program);
+            command.arg("link").env("MLU_TRANSPORT", "embedded");
+            command.env("MLU_CHIPS", MANY_CHIPS.to_string());
+            rows.extend(output(command, "embedded")?);
+            step.done();
+        }
+        if has(Transport::Local) {
+            let step = Step::start("links over local");
+            rows.extend(local::link(&built)?);
+            step.done();
+        }
+        return finish(&args, rows);
+    }
     let here = has(Transport::Embedded) || has(Transport::Local);
     if here {
         let built = cargo::build()?;
