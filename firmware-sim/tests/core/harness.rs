@@ -657,9 +657,13 @@ impl Queue<'_> {
         )
     }
 
-    /// Waits until the card sleeps.
+    /// Waits until the card sleeps: it says so before it looks at the doorbell for the last time.
     pub fn sleeps(&self) {
-        until("sleep", || self.asleep());
+        until("sleep", || {
+            let before = self.asleep();
+            std::thread::sleep(Duration::from_millis(5));
+            before && self.asleep()
+        });
     }
 
     /// Hangs the queue: returns once its command hangs. It looks at its cancel flag.
