@@ -266,7 +266,8 @@ impl QueueInner {
     /// Waits until the ring has room for the units up to `end`. All that is in it was published.
     #[cold]
     fn wait_for_room(&self, end: u64) -> Result<()> {
-        let has_room = || end - self.ring.consumed() <= u64::from(self.ring.units());
+        // Others may have filled the ring since, and the card have taken more than `end` from it.
+        let has_room = || end.saturating_sub(self.ring.consumed()) <= u64::from(self.ring.units());
         let mut spins = 0;
         while !has_room() {
             spins += 1;
