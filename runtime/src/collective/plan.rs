@@ -8,7 +8,7 @@ use vmlu_ops::combine::Function;
 
 use super::call::{Call, Kind};
 
-/// Up to this many bytes one rank does everything: the others only wait for it. Measured with `cargo xtask bench link`.
+/// Up to this many bytes one rank does everything: the others only wait for it.
 const ALONE: u64 = 32 << 10;
 /// From this many bytes on groups reduce inside first, so that less crosses PCIe.
 const GROUPS: u64 = 256 << 10;
