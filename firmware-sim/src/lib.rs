@@ -14,7 +14,6 @@ pub mod graph;
 pub mod hardware;
 pub mod image;
 pub mod inject;
-pub mod kernels;
 pub mod log;
 pub mod memory;
 pub mod queue;
@@ -25,3 +24,4 @@ pub mod telemetry;
 mod token;
 
 pub use firmware::Firmware;
+pub use vmlu_kernels as kernels;

@@ -1,7 +1,7 @@
 //! The operators of the virtual MLU: what stands in their packets, which shapes, types and strides they take, and what they cost.
 //!
 //! One module an operator. A descriptor is the body of a packet; [`Descriptor::check`] is the whole of its rules, called by the
-//! runtime for an early error and by the firmware on its own copy. `firmware-sim/src/kernels/` has a file of the same name that computes
+//! runtime for an early error and by the firmware on its own copy. `firmware-sim/kernels/src/` has a file of the same name that computes
 //! it. Operands are counted in the order of the descriptor's tensors. `docs/operators.md` is made by [`document`].
 #![no_std]
 

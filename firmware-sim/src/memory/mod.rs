@@ -1,10 +1,10 @@
 //! Memory: what the chip has, what the host lends, and how commands reach either.
 
-pub mod bytes;
 pub mod heap;
 pub mod peer;
 pub mod segment;
 pub mod shared;
 pub mod space;
-mod stream;
 pub mod words;
+
+pub use vmlu_kernels::bytes;

@@ -1,0 +1,176 @@
+//! The operators of `ops/`, run on memory. One file an operator, named as in `ops/`.
+//!
+//! A kernel parses its private copy of the body, checks it, resolves all operands, and only then computes: a rejected command writes
+//! nothing. Operand memory is only touched through [`view::View`], a row at a time, by way of private buffers.
+
+pub mod bytes;
+pub mod env;
+
+mod activation;
+mod affine;
+mod arg_reduce;
+mod attention;
+mod binary;
+mod cast;
+mod combine;
+mod compact;
+mod concat;
+mod conv;
+mod conv_backward_data;
+mod conv_backward_filter;
+mod conv_sides;
+mod cross_entropy;
+mod cross_entropy_backward;
+mod epilogue;
+mod fill;
+mod fold;
+mod folding;
+mod gemm;
+mod half_convert;
+mod math;
+mod matmul;
+mod matmul_grouped;
+mod norm;
+mod norm_backward;
+mod number;
+mod pad;
+mod poly32;
+mod poly64;
+mod put;
+mod range;
+mod reduce;
+mod reducers;
+mod scan;
+mod sgd;
+mod simd;
+mod softmax;
+mod softmax_backward;
+mod sort;
+mod special;
+mod stream;
+mod take;
+mod ternary;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+#[cfg(test)]
+mod tests;
+mod transpose;
+mod unary;
+mod view;
+mod walk;
+
+use vmlu_abi::Status;
+use vmlu_ops::table::Info;
+use vmlu_ops::{Class, Cost, Descriptor, RuleError};
+
+use self::env::{Env, Fault, RateClass, Work};
+
+/// An operator's implementation.
+#[derive(Debug)]
+pub struct Kernel {
+    /// Name of the operator.
+    pub name: &'static str,
+    /// Number of the operator.
+    pub opcode: u16,
+    /// Bytes of its descriptor; a packet's body may be longer by the padding of its last unit only.
+    pub body: usize,
+    /// Runs it on a private copy of the descriptor.
+    pub run: fn(&[u8], &dyn Env) -> Result<Work, Fault>,
+}
+
+/// All kernels, in the order of `vmlu_ops::table::TABLE`.
+pub static KERNELS: &[Kernel] = &[
+    kernel(vmlu_ops::matmul::Matmul::INFO, matmul::run),
+    kernel(
+        vmlu_ops::matmul_grouped::MatmulGrouped::INFO,
+        matmul_grouped::run,
+    ),
+    kernel(vmlu_ops::conv::Conv::INFO, conv::run),
+    kernel(
+        vmlu_ops::conv_backward_data::ConvBackwardData::INFO,
+        conv_backward_data::run,
+    ),
+    kernel(
+        vmlu_ops::conv_backward_filter::ConvBackwardFilter::INFO,
+        conv_backward_filter::run,
+    ),
+    kernel(vmlu_ops::attention::Attention::INFO, attention::run),
+    kernel(vmlu_ops::unary::Unary::INFO, unary::run),
+    kernel(vmlu_ops::binary::Binary::INFO, binary::run),
+    kernel(vmlu_ops::affine::Affine::INFO, affine::run),
+    kernel(vmlu_ops::cast::Cast::INFO, cast::run),
+    kernel(vmlu_ops::fill::Fill::INFO, fill::run),
+    kernel(vmlu_ops::ternary::Ternary::INFO, ternary::run),
+    kernel(vmlu_ops::reduce::Reduce::INFO, reduce::run),
+    kernel(vmlu_ops::arg_reduce::ArgReduce::INFO, arg_reduce::run),
+    kernel(vmlu_ops::scan::Scan::INFO, scan::run),
+    kernel(vmlu_ops::softmax::Softmax::INFO, softmax::run),
+    kernel(
+        vmlu_ops::softmax_backward::SoftmaxBackward::INFO,
+        softmax_backward::run,
+    ),
+    kernel(vmlu_ops::norm::Norm::INFO, norm::run),
+    kernel(
+        vmlu_ops::norm_backward::NormBackward::INFO,
+        norm_backward::run,
+    ),
+    kernel(
+        vmlu_ops::cross_entropy::CrossEntropy::INFO,
+        cross_entropy::run,
+    ),
+    kernel(
+        vmlu_ops::cross_entropy_backward::CrossEntropyBackward::INFO,
+        cross_entropy_backward::run,
+    ),
+    kernel(vmlu_ops::concat::Concat::INFO, concat::run),
+    kernel(vmlu_ops::pad::Pad::INFO, pad::run),
+    kernel(vmlu_ops::take::Take::INFO, take::run),
+    kernel(vmlu_ops::put::Put::INFO, put::run),
+    kernel(vmlu_ops::compact::Compact::INFO, compact::run),
+    kernel(vmlu_ops::sort::Sort::INFO, sort::run),
+    kernel(vmlu_ops::range::Range::INFO, range::run),
+    kernel(vmlu_ops::sgd::Sgd::INFO, sgd::run),
+    kernel(vmlu_ops::combine::Combine::INFO, combine::run),
+];
+
+const fn kernel(info: Info, run: fn(&[u8], &dyn Env) -> Result<Work, Fault>) -> Kernel {
+    Kernel {
+        name: info.name,
+        opcode: info.opcode,
+        body: info.body,
+        run,
+    }
+}
+
+/// The kernel of an operator; `None` if the number names no operator.
+pub fn find(opcode: u16) -> Option<&'static Kernel> {
+    let at = KERNELS.binary_search_by_key(&opcode, |k| k.opcode).ok()?;
+    KERNELS.get(at)
+}
+
+/// Takes and checks a descriptor.
+fn parse<D: Descriptor>(body: &[u8]) -> Result<D::Checked, Fault> {
+    Ok(env::body::<D>(body, D::INFO.name)?.check()?)
+}
+
+impl From<RuleError> for Fault {
+    fn from(error: RuleError) -> Self {
+        Self::operand(Status::BadOperand, error.operand, 0, error.rule)
+    }
+}
+
+impl From<Cost> for Work {
+    fn from(cost: Cost) -> Self {
+        Self {
+            operations: cost.operations,
+            class: match cost.class {
+                Class::F32 => RateClass::F32,
+                Class::F16 => RateClass::F16,
+                Class::I16 => RateClass::I16,
+                Class::I8 => RateClass::I8,
+            },
+            read: cost.read,
+            written: cost.written,
+        }
+    }
+}

@@ -1,0 +1,419 @@
+//! Descriptors that a hostile program could send: no panic, no write by a refused command, no work without end.
+
+use std::sync::atomic::Ordering;
+
+use proptest::prelude::*;
+use vmlu_abi::tensor::DataType::{F32, I32};
+use vmlu_abi::{Status, Wire};
+use vmlu_ops::tensor::{absent, contiguous, strided};
+use vmlu_ops::{
+    affine, arg_reduce, attention, binary, cast, combine, compact, concat, conv,
+    conv_backward_data, conv_backward_filter, cross_entropy, cross_entropy_backward, fill, matmul,
+    matmul_grouped, norm, norm_backward, pad, put, range, reduce, scan, sgd, softmax,
+    softmax_backward, sort, take, ternary, unary,
+};
+
+use super::cases;
+use super::tensors::Rng;
+use crate::testing::{Arena, BASE};
+use crate::KERNELS;
+
+/// A valid body for each kernel.
+fn bodies(arena: &mut Arena) -> Vec<Vec<u8>> {
+    let mut tensor = |dims: &[u64]| {
+        let bytes = 4 * dims.iter().product::<u64>() as usize;
+        contiguous(F32, arena.reserve(bytes), dims)
+    };
+    let (x, y, z) = (tensor(&[6, 5]), tensor(&[6, 5]), tensor(&[6, 5]));
+    let (row, out, wide) = (tensor(&[6]), tensor(&[6]), tensor(&[6, 6]));
+    let right = strided(F32, y.address, &[5, 6], &[1, 5]);
+    let (image, filter, map) = (tensor(&[1, 4, 7]), tensor(&[4, 2, 3]), tensor(&[1, 4, 4]));
+    let bias = tensor(&[5]);
+    let (query, keys, context) = (
+        tensor(&[1, 2, 3, 4]),
+        tensor(&[3, 1, 2, 4]),
+        tensor(&[1, 2, 3, 4]),
+    );
+    let pages = contiguous(I32, arena.put(&[2i32, 0, 1]), &[1, 3]);
+    let ends = arena.put(&[2i32, 6]);
+    let labels = contiguous(I32, arena.put(&[0i32, 1, 2, 3, 4, 0]), &[6]);
+    let indices = contiguous(I32, out.address, &[6]);
+    let bytes: &[&dyn Fn() -> Vec<u8>] = &[
+        &|| {
+            let op = matmul::Matmul {
+                a: x,
+                b: right,
+                out: wide,
+                bias: row,
+                alpha: 1.0,
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            let op = matmul_grouped::MatmulGrouped {
+                a: x,
+                b: contiguous(F32, y.address, &[2, 5, 3]),
+                ends: contiguous(I32, ends, &[2]),
+                out: contiguous(F32, wide.address, &[6, 3]),
+                bias: contiguous(F32, z.address, &[2, 3]),
+                alpha: 1.0,
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            let op = conv::Conv {
+                x: image,
+                w: filter,
+                out: map,
+                alpha: 1.0,
+                stride: [2, 0, 0],
+                dilation: [1, 0, 0],
+                padding: [1, 1, 0, 0, 0, 0],
+                groups: 2,
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            let op = conv_backward_data::ConvBackwardData {
+                dy: map,
+                w: filter,
+                dx: image,
+                alpha: 1.0,
+                stride: [2, 0, 0],
+                dilation: [1, 0, 0],
+                padding: [1, 1, 0, 0, 0, 0],
+                groups: 2,
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            let op = conv_backward_filter::ConvBackwardFilter {
+                x: image,
+                dy: map,
+                dw: filter,
+                alpha: 1.0,
+                stride: [2, 0, 0],
+                dilation: [1, 0, 0],
+                padding: [1, 1, 0, 0, 0, 0],
+                groups: 2,
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            let op = attention::Attention {
+                q: query,
+                k: keys,
+                v: keys,
+                out: context,
+                lengths: contiguous(I32, pages.address, &[1]),
+                table: pages,
+                scale: 1.0,
+                causal: 2,
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            unary::Unary {
+                x,
+                out: z,
+                ..Wire::zeroed()
+            }
+            .as_bytes()
+            .to_vec()
+        },
+        &|| {
+            binary::Binary {
+                a: x,
+                b: y,
+                out: z,
+                ..Wire::zeroed()
+            }
+            .as_bytes()
+            .to_vec()
+        },
+        &|| {
+            affine::Affine {
+                x,
+                out: z,
+                ..Wire::zeroed()
+            }
+            .as_bytes()
+            .to_vec()
+        },
+        &|| {
+            cast::Cast {
+                x,
+                out: z,
+                ..Wire::zeroed()
+            }
+            .as_bytes()
+            .to_vec()
+        },
+        &|| fill::Fill { out: z, bits: 5 }.as_bytes().to_vec(),
+        &|| {
+            let op = ternary::Ternary {
+                a: x,
+                b: y,
+                c: x,
+                out: z,
+                function: ternary::Function::Fma.raw(),
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            reduce::Reduce {
+                x,
+                out,
+                axes: 2,
+                ..Wire::zeroed()
+            }
+            .as_bytes()
+            .to_vec()
+        },
+        &|| {
+            let op = arg_reduce::ArgReduce {
+                x,
+                out: indices,
+                axis: 1,
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            let op = scan::Scan {
+                x,
+                out: z,
+                axis: 1,
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            softmax::Softmax {
+                x,
+                out: z,
+                axis: 1,
+                ..Wire::zeroed()
+            }
+            .as_bytes()
+            .to_vec()
+        },
+        &|| {
+            let op = softmax_backward::SoftmaxBackward {
+                y: x,
+                dy: y,
+                dx: z,
+                axis: 1,
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            let op = norm::Norm {
+                x,
+                weight: bias,
+                bias,
+                out: z,
+                mean: row,
+                rstd: out,
+                axes: 2,
+                eps: 1e-5,
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            let op = norm_backward::NormBackward {
+                dy: x,
+                x: y,
+                mean: row,
+                rstd: out,
+                dx: z,
+                axes: 2,
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            let op = cross_entropy::CrossEntropy {
+                logits: x,
+                labels,
+                loss: out,
+                probabilities: z,
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            let op = cross_entropy_backward::CrossEntropyBackward {
+                source: x,
+                labels,
+                upstream: row,
+                gradient: z,
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            let op = concat::Concat {
+                whole: z,
+                parts: {
+                    let mut p = [absent(); 16];
+                    p[0] = strided(F32, x.address, &[6, 2], &[5, 1]);
+                    p[1] = strided(F32, y.address, &[6, 3], &[5, 1]);
+                    p
+                },
+                count: 2,
+                axis: 1,
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            let op = pad::Pad {
+                x: strided(F32, x.address, &[4, 3], &[5, 1]),
+                out: z,
+                before: [1, 1, 0, 0, 0, 0, 0, 0],
+                bits: 7,
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            let op = take::Take {
+                x: wide,
+                out: strided(F32, z.address, &[6, 5], &[5, 1]),
+                indices: {
+                    let mut p = [absent(); 8];
+                    p[0] = strided(I32, labels.address, &[6, 1], &[1, 1]);
+                    p
+                },
+                axes: [0, 255, 255, 255, 255, 255, 255, 255],
+                map: [255, 1, 255, 255, 255, 255, 255, 255],
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            let op = put::Put {
+                x,
+                out: wide,
+                indices: {
+                    let mut p = [absent(); 8];
+                    p[0] = strided(I32, labels.address, &[6, 1], &[1, 1]);
+                    p
+                },
+                axes: [0, 255, 255, 255, 255, 255, 255, 255],
+                map: [255, 1, 255, 255, 255, 255, 255, 255],
+                dims: [6, 5, 0, 0, 0, 0, 0, 0],
+                function: 1,
+                rank: 2,
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            let op = compact::Compact {
+                x,
+                out: contiguous(F32, y.address, &[30]),
+                function: 3,
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            let op = sort::Sort {
+                x,
+                values: z,
+                indices: strided(I32, y.address, &[6, 5], &[5, 1]),
+                axis: 1,
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            let op = range::Range {
+                out: z,
+                x,
+                function: 3,
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            let op = sgd::Sgd {
+                weight: x,
+                gradient: y,
+                velocity: z,
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            let mut op = combine::Combine {
+                count: 30,
+                dtype: F32 as u32,
+                input_count: 2,
+                output_count: 1,
+                ..Wire::zeroed()
+            };
+            op.inputs[..2].copy_from_slice(&[x.address, y.address]);
+            op.outputs[0] = z.address;
+            op.as_bytes().to_vec()
+        },
+    ];
+    bytes.iter().map(|f| f()).collect()
+}
+
+proptest! {
+    #![proptest_config(cases(3000))]
+
+    #[test]
+    fn damaged_descriptors(seed: u64) {
+        let (mut rng, mut arena) = (Rng::new(seed), Arena::new(8192));
+        let all = bodies(&mut arena);
+        let which = rng.below(KERNELS.len() as u64) as usize;
+        let (kernel, mut body) = (&KERNELS[which], all[which].clone());
+        prop_assert_eq!(kernel.body, body.len());
+        for _ in 0..1 + rng.below(3) {
+            let values = [
+                0, 1, 2, 3, 8, 1 << 31, 1 << 32, 1 << 62, 1 << 63, u64::MAX, u64::MAX - 3, 1 << 40,
+                BASE, BASE + 8192, BASE.wrapping_neg(), rng.next(),
+            ];
+            let value = rng.pick(&values).to_le_bytes();
+            let width = rng.pick(&[1usize, 2, 4, 8]);
+            let at = rng.below((body.len() / width) as u64) as usize * width;
+            body[at..at + width].copy_from_slice(&value[..width]);
+        }
+        arena.threads = 1;
+        arena.patience.store(3000, Ordering::Relaxed);
+        let before = arena.snapshot();
+        match (kernel.run)(&body, &arena) {
+            Ok(_) => {}
+            Err(fault) => {
+                let faulted = matches!(fault.status, Status::Cancelled | Status::IndexOutOfRange);
+                let refused = matches!(fault.status, Status::BadOperand | Status::OperandFault);
+                prop_assert!(faulted || refused, "{:?}", fault);
+                prop_assert!(!fault.rule.is_empty());
+                prop_assert!(!refused || before == arena.snapshot());
+            }
+        }
+    }
+}
+
+/// The bodies are valid as they stand, or the test above would test nothing.
+#[test]
+fn the_undamaged_ones_run() {
+    let mut arena = Arena::new(8192);
+    for (kernel, body) in KERNELS.iter().zip(bodies(&mut arena)) {
+        let result = (kernel.run)(&body, &arena);
+        assert!(result.is_ok(), "{}: {result:?}", kernel.name);
+    }
+}
