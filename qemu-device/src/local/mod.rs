@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustix::fs::{flock, FlockOperation};
 use rustix::net::{accept_with, shutdown, Shutdown, SocketFlags};
 use vmlu_abi::model::CardModel;
 use vmlu_firmware::fabric::topology::Topology;
@@ -98,7 +99,7 @@ pub struct LocalServer {
     path: PathBuf,
     threads: Vec<JoinHandle<()>>,
     // Held as long as the server runs.
-    _lock: File,
+    lock: File,
 }
 
 impl LocalServer {
@@ -147,7 +148,7 @@ impl LocalServer {
             listener,
             path,
             threads,
-            _lock: lock,
+            lock,
         })
     }
 
@@ -169,6 +170,14 @@ impl LocalServer {
 
 impl Drop for LocalServer {
     fn drop(&mut self) {
+        self.stop();
+        // Not by closing the file: a process that another thread is just starting has it, too, until it runs its program.
+        let _ = flock(&self.lock, FlockOperation::Unlock);
+    }
+}
+
+impl LocalServer {
+    fn stop(&mut self) {
         self.shared.stopping.store(true, Ordering::SeqCst);
         let _ = std::fs::remove_file(&self.path);
         let _ = shutdown(&*self.listener, Shutdown::Both);
@@ -237,5 +246,30 @@ fn raise_file_limit() {
     if limit.current != limit.maximum {
         limit.current = limit.maximum;
         let _ = setrlimit(Resource::Nofile, limit);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vmlu_abi::model::MLU370_X8;
+
+    /// As when another thread starts a program at that moment: until it runs, it has all files of this process.
+    #[test]
+    fn a_path_is_free_once_its_server_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options {
+            path: folder.path().join("mlu"),
+            mode: 0o600,
+            chips: 1,
+            model: &MLU370_X8,
+            serials: vec![u64::from(MLU370_X8.board_id) << 56 | 1],
+            inject: false,
+            topology: None,
+        };
+        let server = LocalServer::start(&options).unwrap();
+        let _elsewhere = server.lock.try_clone().unwrap();
+        drop(server);
+        LocalServer::start(&options).unwrap();
     }
 }
