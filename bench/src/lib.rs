@@ -4,5 +4,6 @@ pub mod compute;
 pub mod floors;
 pub mod idle;
 pub mod link;
+pub mod model;
 pub mod queues;
 pub mod row;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use vmlu_bench::row::Row;
-use vmlu_bench::{compute, floors, idle, link, queues};
+use vmlu_bench::{compute, floors, idle, link, model, queues};
 
 #[derive(Parser)]
 #[command(about = "Measures the virtual MLU; `cargo xtask bench` runs it on every transport")]
@@ -41,7 +41,12 @@ enum Bench {
         /// Only figures whose names contain this
         #[arg(long, default_value = "")]
         only: String,
+        /// Programs that do the same in other libraries: a file that `cargo xtask bench compute` makes
+        #[arg(long)]
+        peers: Option<std::path::PathBuf>,
     },
+    /// What the card's model says of known workloads
+    Model,
     /// What a card costs that has nothing to do: in this process, or in a server
     Idle {
         /// For how long, seconds
@@ -103,7 +108,17 @@ fn measure(options: Options) -> vmlu::Result<Vec<Row>> {
         Bench::Link => link::run(transport),
         Bench::Steady { rounds } => queues::steady::run(transport, device, rounds).map(nothing),
         Bench::Hold => queues::hold(transport, device).map(nothing),
-        Bench::Compute { cores, only } => compute::run(transport, device, cores, &only),
+        Bench::Compute { cores, only, peers } => {
+            let programs = peers.map(|file| compute::peers::read(&file)).transpose();
+            let programs = programs.map_err(|error| vmlu::Error::System {
+                call: "bench compute",
+                reason: "--peers".to_owned(),
+                source: error,
+            })?;
+            let programs = programs.unwrap_or_default();
+            compute::run(transport, device, cores, &only, &programs)
+        }
+        Bench::Model => model::run(transport, device),
         Bench::Touch => idle::touch(transport).map(nothing),
         Bench::Idle { seconds, .. } => idle::here(transport, Duration::from_secs(seconds)),
     }

@@ -19,8 +19,11 @@ pub struct Row {
     pub unit: String,
     /// What the hardware allows at best, measured in the same run.
     pub floor: Option<f64>,
-    /// What others reach, as published.
+    /// What others reach: as published, or measured in the same run.
     pub peer: Option<f64>,
+    /// What each of several others reaches in the same run; `peer` is the first.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub peers: BTreeMap<String, f64>,
     /// The goal: at most this for times, at least this for rates.
     pub goal: Option<f64>,
     /// Whether the goal is met; nothing where there is none.
@@ -47,6 +50,7 @@ impl Row {
             unit: unit.to_owned(),
             floor: None,
             peer: None,
+            peers: BTreeMap::new(),
             goal: None,
             ok: None,
         }
@@ -61,6 +65,23 @@ impl Row {
     /// With a published figure of others.
     pub fn peer(mut self, peer: f64) -> Self {
         self.peer = Some(peer);
+        self
+    }
+
+    /// With what another reaches in the same run.
+    pub fn beside(mut self, name: &str, value: f64) -> Self {
+        self.peer.get_or_insert(value);
+        self.peers.insert(name.to_owned(), value);
+        self
+    }
+
+    /// With a goal, where there is one, that counts as met within the spread of the runs.
+    pub fn goal_within(mut self, better: Better, goal: Option<f64>, spread: f64) -> Self {
+        self.goal = goal;
+        self.ok = goal.map(|goal| match better {
+            Better::Lower => self.value <= goal + spread,
+            Better::Higher => self.value >= goal - spread,
+        });
         self
     }
 

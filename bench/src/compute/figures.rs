@@ -4,7 +4,7 @@ use vmlu::abi::tensor::{DataType, TensorDesc};
 use vmlu::abi::Wire;
 use vmlu::ops::tensor::{absent, contiguous, strided, transposed};
 use vmlu::ops::{
-    attention, binary, cast, conv, conv_backward_data, conv_backward_filter, matmul, reduce,
+    attention, binary, cast, conv, conv_backward_data, conv_backward_filter, matmul, norm, reduce,
     softmax, unary, Descriptor,
 };
 use vmlu::{Buffer, Context, Queue, Result};
@@ -94,6 +94,10 @@ pub struct Figure {
     pub like: Option<String>,
     /// Share of the floor that is the goal.
     pub share: Option<f64>,
+    /// The operator in the words of the programs in `bench/peers/`.
+    pub peer: Option<String>,
+    /// What the first peer that has the operator reaches is a goal too.
+    pub beat: bool,
     /// The command.
     pub submit: Submit,
 }
@@ -106,6 +110,8 @@ fn figure<D: Descriptor + 'static>(name: String, work: f64, floor: Floor, desc: 
         bandwidth: None,
         like: None,
         share: None,
+        peer: None,
+        beat: false,
         submit: Box::new(move |queue| queue.submit(&desc)),
     }
 }
@@ -184,6 +190,18 @@ fn kinds() -> [(&'static str, DataType, DataType, DataType, Floor, f64); 5] {
     ]
 }
 
+/// How the programs in `bench/peers/` call a type.
+fn peer_type(dtype: DataType) -> &'static str {
+    match dtype {
+        DataType::F32 => "f32",
+        DataType::F16 => "f16",
+        DataType::Bf16 => "bf16",
+        DataType::U8 => "u8",
+        DataType::I8 => "s8",
+        _ => "s32",
+    }
+}
+
 /// All figures.
 pub fn all(memory: &Memory) -> Vec<Figure> {
     let mut figures = Vec::new();
@@ -218,10 +236,16 @@ fn products(memory: &Memory, figures: &mut Vec<Figure>) {
                 contiguous(to, memory.out, &[m, n]),
             )
         };
+        let words = |m: u64, n: u64, k: u64, form: &str| {
+            let [a, b, out] = [ta, tb, to].map(peer_type);
+            format!("matmul {a} {b} {out} {m} {n} {k} {form}")
+        };
         for n in [256u64, 512, 1024, 2048] {
             let work = 2.0 * (n * n * n) as f64;
             figures.push(Figure {
                 share: Some(share),
+                peer: Some(words(n, n, n, "nn")),
+                beat: true,
                 ..figure(
                     format!("{name} matmul {n}"),
                     work,
@@ -237,13 +261,15 @@ fn products(memory: &Memory, figures: &mut Vec<Figure>) {
             2 => Floor::Read32,
             _ => Floor::Read16,
         };
-        for m in [1, 4, 16] {
-            for (along, layout) in [(false, "[K, N]"), (true, "[N, K]")] {
+        for m in [1, 2, 4, 8, 16] {
+            for (along, layout, form) in [(false, "[K, N]", "nn"), (true, "[N, K]", "nt")] {
                 let work = 2.0 * (m * SIDE * SIDE) as f64;
                 let title = format!("{name} matmul {m}×4096×4096 {layout}");
                 figures.push(Figure {
                     share: Some(0.9),
                     bandwidth: Some((read, bytes as f64)),
+                    peer: Some(words(m, SIDE, SIDE, form)),
+                    beat: true,
                     ..figure(title, work, floor, desc(m, SIDE, SIDE, along))
                 });
             }
@@ -275,6 +301,15 @@ fn convolutions(memory: &Memory, figures: &mut Vec<Figure>) {
         let work = 2.0 * (o * to_size * to_size * c * taps * taps) as f64;
         let name = format!("conv {c}→{o} {size}×{size} {taps}×{taps}/{stride}");
         let slide = |s: u64| [s as u32, s as u32, 0];
+        let words = |from: DataType, to: DataType, what: &str| {
+            let (from, to) = (peer_type(from), peer_type(to));
+            format!("conv {from} {to} {c} {o} {size} {taps} {stride} {what}")
+        };
+        let beside = |peer: String, figure: Figure| Figure {
+            peer: Some(peer),
+            beat: true,
+            ..figure
+        };
         let (x, y, w) = (
             [1, c, size, size],
             [1, o, to_size, to_size],
@@ -299,12 +334,9 @@ fn convolutions(memory: &Memory, figures: &mut Vec<Figure>) {
                 groups: 1,
                 activation: 0,
             };
-            figures.push(figure(
-                format!("{kind} {name} forward"),
-                work,
-                floor,
-                forward,
-            ));
+            let title = format!("{kind} {name} forward");
+            let peer = words(t, to, "forward");
+            figures.push(beside(peer, figure(title, work, floor, forward)));
         }
         let t = DataType::F32;
         let [from, filter] = memory.of(t);
@@ -321,12 +353,9 @@ fn convolutions(memory: &Memory, figures: &mut Vec<Figure>) {
             groups: 1,
             activation: 0,
         };
-        figures.push(figure(
-            format!("f32 {name} backward data"),
-            work,
-            Floor::Fma,
-            data,
-        ));
+        let title = format!("f32 {name} backward data");
+        let peer = words(t, t, "data");
+        figures.push(beside(peer, figure(title, work, Floor::Fma, data)));
         let weights = conv_backward_filter::ConvBackwardFilter {
             x: map(t, from, x),
             dy: map(t, filter, y),
@@ -339,12 +368,9 @@ fn convolutions(memory: &Memory, figures: &mut Vec<Figure>) {
             groups: 1,
             reserved: 0,
         };
-        figures.push(figure(
-            format!("f32 {name} backward filter"),
-            work,
-            Floor::Fma,
-            weights,
-        ));
+        let title = format!("f32 {name} backward filter");
+        let peer = words(t, t, "filter");
+        figures.push(beside(peer, figure(title, work, Floor::Fma, weights)));
     }
 }
 
@@ -367,6 +393,7 @@ fn attentions(memory: &Memory, figures: &mut Vec<Figure>) {
         figures.push(Figure {
             like: Some(format!("{name} matmul 2048")),
             share: Some(0.8),
+            peer: (t == DataType::F32).then(|| "attention 32 2048 128".to_owned()),
             ..figure(format!("{name} attention 32×2048×128"), work, floor, desc)
         });
     }
@@ -380,9 +407,11 @@ fn streams(memory: &Memory, figures: &mut Vec<Figure>) {
     let (x, y) = (contiguous(F32, a, &dims), contiguous(F32, b, &dims));
     let out = contiguous(F32, memory.out, &dims);
     let bytes = ROOM as f64;
-    let mut push = |figure: Figure| {
+    let mut push = |words: &str, figure: Figure| {
+        let peer = words.replacen(' ', " 4096 4096 ", 1);
         figures.push(Figure {
             share: Some(0.9),
+            peer: Some(peer.trim().to_owned()),
             ..figure
         });
     };
@@ -399,9 +428,28 @@ fn streams(memory: &Memory, figures: &mut Vec<Figure>) {
         function: 0,
         axis: 1,
     };
-    push(figure(name("softmax"), 2.0 * bytes, Floor::Stream, normal));
+    push(
+        "softmax ",
+        figure(name("softmax"), 2.0 * bytes, Floor::Stream, normal),
+    );
+    let normalised = norm::Norm {
+        x,
+        weight: contiguous(F32, b, &[4096]),
+        bias: contiguous(F32, b + 16384, &[4096]),
+        out,
+        axes: 2,
+        eps: 1e-5,
+        ..Wire::zeroed()
+    };
+    push(
+        "layer_norm ",
+        figure(name("layer norm"), 2.0 * bytes, Floor::Stream, normalised),
+    );
     let gelu = plain(unary::Function::Gelu, x);
-    push(figure(name("gelu"), 2.0 * bytes, Floor::Stream, gelu));
+    push(
+        "gelu ",
+        figure(name("gelu"), 2.0 * bytes, Floor::Stream, gelu),
+    );
     let add = binary::Binary {
         a: x,
         b: y,
@@ -409,7 +457,7 @@ fn streams(memory: &Memory, figures: &mut Vec<Figure>) {
         function: binary::Function::Add.raw(),
         ..Wire::zeroed()
     };
-    push(figure(name("add"), 3.0 * bytes, Floor::Stream, add));
+    push("add ", figure(name("add"), 3.0 * bytes, Floor::Stream, add));
     let sum = reduce::Reduce {
         x,
         out: contiguous(F32, memory.out, &[4096]),
@@ -417,18 +465,22 @@ fn streams(memory: &Memory, figures: &mut Vec<Figure>) {
         axes: 2,
         ..Wire::zeroed()
     };
-    push(figure(name("sum of rows"), bytes, Floor::Read64, sum));
+    push(
+        "sum ",
+        figure(name("sum of rows"), bytes, Floor::Read64, sum),
+    );
     let turn = plain(unary::Function::Copy, transposed(x, 0, 1));
-    push(figure(name("transpose"), 2.0 * bytes, Floor::Stream, turn));
+    push(
+        "transpose ",
+        figure(name("transpose"), 2.0 * bytes, Floor::Stream, turn),
+    );
     let narrow = cast::Cast {
         x,
         out: contiguous(Bf16, memory.out, &dims),
         ..Wire::zeroed()
     };
-    push(figure(
-        name("cast to bf16"),
-        1.5 * bytes,
-        Floor::Stream,
-        narrow,
-    ));
+    push(
+        "cast bf16",
+        figure(name("cast to bf16"), 1.5 * bytes, Floor::Stream, narrow),
+    );
 }

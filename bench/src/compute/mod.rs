@@ -1,14 +1,17 @@
-//! `compute`: operators beside what the processor can do at best, commands queued ahead.
+//! `compute`: operators beside what the processor can do at best and beside other libraries, commands queued ahead.
 
 mod figures;
 pub mod peaks;
+pub mod peers;
 
-use std::time::Instant;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use vmlu::transport::Transport;
 use vmlu::{Context, Queue, Result};
 
 use self::figures::{Figure, Floor};
+use self::peers::{Peer, Program};
 use crate::row::{median, Better, Row};
 
 /// Runs of each figure, interleaved with the others.
@@ -16,8 +19,50 @@ const RUNS: usize = 9;
 /// Seconds that the commands of a run take, about.
 const RUN_SECONDS: f64 = 0.012;
 
+/// Pause between one engine and the next, so that threads that wait by spinning have gone to sleep.
+const PAUSE: Duration = Duration::from_millis(3);
+
+/// A peer, and how many executions a run has of each figure that it knows.
+struct Rival {
+    peer: Peer,
+    counts: Vec<Option<u32>>,
+    values: Vec<Vec<f64>>,
+}
+
+impl Rival {
+    fn start(program: &Program, cores: usize, figures: &[Figure]) -> std::io::Result<Self> {
+        let mut peer = Peer::start(program, cores)?;
+        let mut counts = Vec::new();
+        for (number, figure) in figures.iter().enumerate() {
+            let known = match &figure.peer {
+                Some(operator) => peer.prepare(number, operator)?,
+                None => false,
+            };
+            counts.push(match known {
+                true => {
+                    peer.seconds(number, 1)?;
+                    Some(count(peer.seconds(number, 1)?))
+                }
+                false => None,
+            });
+        }
+        let values = vec![Vec::new(); figures.len()];
+        Ok(Self {
+            peer,
+            counts,
+            values,
+        })
+    }
+}
+
 /// Measures with some cores, to which the process is bound already. `only` leaves out figures whose names do not contain it.
-pub fn run(transport: &dyn Transport, device: u32, cores: usize, only: &str) -> Result<Vec<Row>> {
+pub fn run(
+    transport: &dyn Transport,
+    device: u32,
+    cores: usize,
+    only: &str,
+    programs: &[Program],
+) -> Result<Vec<Row>> {
     let context = Context::open_on(transport, device)?;
     let queue = context.queue_with(4096, 3, 1)?;
     let memory = figures::Memory::new(&context, &queue)?;
@@ -25,19 +70,44 @@ pub fn run(transport: &dyn Transport, device: u32, cores: usize, only: &str) -> 
     figures.retain(|f| f.name.contains(only));
     let counts = figures
         .iter()
-        .map(|f| calibrate(&queue, f))
+        .map(|f| {
+            seconds(&queue, f, 1)?;
+            Ok(count(seconds(&queue, f, 1)?))
+        })
         .collect::<Result<Vec<_>>>()?;
+    let mut rivals = Vec::new();
+    for program in programs {
+        match Rival::start(program, cores, &figures) {
+            Ok(rival) => rivals.push(rival),
+            Err(error) => eprintln!("{} is left out: {error}", program.name),
+        }
+    }
     let mut floors = vec![Vec::new(); Floor::ALL.len()];
     let mut values = vec![Vec::new(); figures.len()];
     for _ in 0..RUNS {
         for (floor, to) in Floor::ALL.iter().zip(&mut floors) {
             to.push(floor.measure(cores));
         }
-        for ((figure, count), to) in figures.iter().zip(&counts).zip(&mut values) {
-            to.push(figure.work / seconds(&queue, figure, *count)? / 1e9);
+        for (i, figure) in figures.iter().enumerate() {
+            sleep(PAUSE);
+            values[i].push(figure.work / seconds(&queue, figure, counts[i])? / 1e9);
+            for rival in &mut rivals {
+                let Some(count) = rival.counts[i] else {
+                    continue;
+                };
+                sleep(PAUSE);
+                match rival.peer.seconds(i, count) {
+                    Ok(seconds) => rival.values[i].push(figure.work / seconds / 1e9),
+                    Err(error) => {
+                        eprintln!("{}: {error}", figure.name);
+                        rival.counts[i] = None;
+                    }
+                }
+            }
         }
     }
     let floors: Vec<f64> = floors.iter_mut().map(|v| median(v)).collect();
+    let spreads: Vec<f64> = values.iter().map(|v| spread(v)).collect();
     let values: Vec<f64> = values.iter_mut().map(|v| median(v)).collect();
     let named = |name: &str| {
         let at = figures.iter().position(|f| f.name == name);
@@ -50,7 +120,7 @@ pub fn run(transport: &dyn Transport, device: u32, cores: usize, only: &str) -> 
         .filter(|(_, v)| v.is_finite())
         .map(|(f, v)| Row::new("compute", transport.name(), &prefix(f.name()), *v, f.unit()))
         .collect();
-    for (figure, value) in figures.iter().zip(&values) {
+    for (i, figure) in figures.iter().enumerate() {
         let at = |floor: Floor| floors[floor as usize];
         let floor = match (&figure.like, figure.bandwidth) {
             (Some(like), _) => named(like).unwrap_or(f64::NAN),
@@ -58,27 +128,39 @@ pub fn run(transport: &dyn Transport, device: u32, cores: usize, only: &str) -> 
             (None, Some((floor, bytes))) => at(figure.floor).min(figure.work / (bytes / at(floor))),
             (None, None) => at(figure.floor),
         };
-        let row = Row::new(
+        let mut row = Row::new(
             "compute",
             transport.name(),
             &prefix(&figure.name),
-            *value,
+            values[i],
             figure.floor.unit(),
-        );
-        let goal = figure.share.filter(|_| floor.is_finite());
-        rows.push(
-            row.floor(floor)
-                .goal_if(Better::Higher, goal.map(|share| share * floor)),
-        );
+        )
+        .floor(floor);
+        for rival in &mut rivals {
+            if rival.values[i].len() == RUNS {
+                row = row.beside(&rival.peer.name, median(&mut rival.values[i]));
+            }
+        }
+        let share = figure.share.filter(|_| floor.is_finite());
+        let rival = row.peer.filter(|_| figure.beat);
+        let goal = share.map(|share| share * floor).into_iter().chain(rival);
+        let goal = goal.reduce(f64::max);
+        rows.push(row.goal_within(Better::Higher, goal, spreads[i]));
     }
     Ok(rows)
 }
 
-/// Commands of a run.
-fn calibrate(queue: &Queue, figure: &Figure) -> Result<u32> {
-    seconds(queue, figure, 1)?;
-    let one = seconds(queue, figure, 1)?;
-    Ok((RUN_SECONDS / one).clamp(1.0, 1000.0) as u32)
+/// Commands of a run, of which one takes `seconds`.
+fn count(seconds: f64) -> u32 {
+    (RUN_SECONDS / seconds).clamp(1.0, 1000.0) as u32
+}
+
+/// Half the distance of the quartiles.
+fn spread(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let at = |part: usize| sorted.get(sorted.len() * part / 4).copied();
+    (at(3).unwrap_or(0.0) - at(1).unwrap_or(0.0)) / 2.0
 }
 
 /// Seconds of a command, of `count` that are queued ahead.

@@ -3,6 +3,7 @@
 mod count;
 mod guest;
 mod local;
+mod peers;
 mod table;
 
 use std::path::Path;
@@ -14,6 +15,7 @@ use clap::ValueEnum;
 use serde_json::{json, Value};
 
 use crate::cargo;
+use crate::paths;
 use crate::problem::problem;
 use crate::progress::{say, Step};
 use crate::setup;
@@ -33,6 +35,12 @@ pub struct Args {
     /// Leave out what takes minutes: what idle cards cost
     #[arg(long)]
     quick: bool,
+    /// `compute`: without oneDNN and onnxruntime, which need about 400 MB in the cache
+    #[arg(long)]
+    no_peers: bool,
+    /// `compute`: only figures whose names contain this
+    #[arg(long, default_value = "")]
+    only: String,
 }
 
 /// What can be measured.
@@ -40,8 +48,10 @@ pub struct Args {
 enum Bench {
     /// Submission, completion, sleep, copies, the end of processes, idle cards
     Queues,
-    /// Operators on one core and on two, in the measuring process
+    /// Operators on one core and on two, in the measuring process, and the same in oneDNN and onnxruntime
     Compute,
+    /// What the card's model says of known workloads
+    Model,
     /// Copies between chips and collectives, embedded and over a local server
     Link,
 }
@@ -69,7 +79,12 @@ const MANY_CHIPS: u32 = 16;
 /// Runs the command; fails if a goal is missed.
 pub fn run(args: Args) -> Result<i32> {
     if args.bench == Bench::Compute {
-        return finish(&args, compute()?);
+        return finish(&args, compute(&args)?);
+    }
+    if args.bench == Bench::Model {
+        let built = cargo::build()?;
+        let rows = measure(built.program("mlu-bench")?, "embedded", &["model"])?;
+        return finish(&args, rows);
     }
     let chosen = match args.transport.as_slice() {
         [] => vec![Transport::Embedded, Transport::Local, Transport::Kernel],
@@ -122,17 +137,31 @@ pub fn run(args: Args) -> Result<i32> {
 }
 
 /// Measures operators on one core and on two; rows of both, and how they compare.
-fn compute() -> Result<Vec<Value>> {
+fn compute(args: &Args) -> Result<Vec<Value>> {
     let built = cargo::build()?;
     let program = built.program("mlu-bench")?;
+    let peers = match args.no_peers {
+        true => None,
+        false => match peers::programs() {
+            Ok(programs) => {
+                let file = paths::target().join("peers/programs.json");
+                std::fs::write(&file, programs.to_string())?;
+                Some(file.to_string_lossy().into_owned())
+            }
+            Err(error) => {
+                say(format!("without oneDNN and onnxruntime: {error:#}"));
+                None
+            }
+        },
+    };
     let mut rows = Vec::new();
     for cores in ["1", "2"] {
         let step = Step::start(format!("operators on {cores} of the cores"));
-        rows.extend(measure(
-            program,
-            "embedded",
-            &["compute", "--cores", cores],
-        )?);
+        let mut arguments = vec!["compute", "--cores", cores, "--only", &args.only];
+        if let Some(peers) = &peers {
+            arguments.extend(["--peers", peers]);
+        }
+        rows.extend(measure(program, "embedded", &arguments)?);
         step.done();
     }
     let of = |name: &str| rows.iter().find(|row| row["name"] == name);
@@ -144,13 +173,15 @@ fn compute() -> Result<Vec<Value>> {
         let Some(name) = one.filter(|_| row["unit"] == "Gop/s" && row["floor"].is_number()) else {
             continue;
         };
-        // One row of weights is bound by memory.
-        if name.contains(" 1×") || name.contains(" 4×") {
+        let Some(two) = of(&format!("2 cores: {name}")) else {
+            continue;
+        };
+        let ratio = |of: &str| Some(two[of].as_f64()? / row[of].as_f64()?);
+        // What memory bounds does not double with the cores.
+        if ratio("floor").is_some_and(|ratio| ratio < 1.8) {
             continue;
         }
-        let two = of(&format!("2 cores: {name}")).and_then(|row| row["value"].as_f64());
-        if let (Some(one), Some(two)) = (row["value"].as_f64(), two) {
-            let value = two / one;
+        if let Some(value) = ratio("value") {
             ratios.push(json!({
                 "bench": "compute",
                 "name": format!("2 cores against 1: {name}"),

@@ -15,7 +15,7 @@ fn number(value: &Value) -> String {
 pub fn print(rows: &[Value]) {
     println!(
         "{:<9} {:<42} {:>9} {:<5} {:>9} {:>9} {:>9} {:>7}",
-        "transport", "figure", "value", "unit", "floor", "published", "goal", "met"
+        "transport", "figure", "value", "unit", "floor", "peer", "goal", "met"
     );
     for row in rows {
         let met = match row["ok"].as_bool() {
@@ -36,9 +36,24 @@ pub fn print(rows: &[Value]) {
             met
         );
     }
-    if rows.iter().any(|row| row["peer"].is_number()) {
+    // Those that were measured have names.
+    let measured = |row: &&Value| row["peers"].is_object();
+    for row in rows.iter().filter(measured) {
+        let others: Vec<String> = row["peers"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(name, value)| format!("{name} {}", number(value)))
+            .collect();
+        let name = row["name"].as_str().unwrap_or_default();
+        println!("{name}: {}", others.join(", "));
+    }
+    if rows
+        .iter()
+        .any(|row| row["peer"].is_number() && !measured(&row))
+    {
         println!(
-            "published: NVMe over vfio-user in SPDK, a command at depth 1, and commands a second on one core and on ten"
+            "peers as published: NVMe over vfio-user in SPDK, a command at depth 1, and commands a second on one core and on ten"
         );
     }
 }
