@@ -4,7 +4,7 @@
 
 use kernel::{
     device::{Bound, Device},
-    new_mutex, new_spinlock, pci,
+    fmt, new_mutex, new_spinlock, pci,
     prelude::*,
     sync::{
         aref::ARef,
@@ -30,13 +30,16 @@ use crate::{
         pages::PageSet,
         pci::{clear_master, location, Location},
         periodic::Periodic,
+        trace::{self, QueueTrace},
         wait::{new_wait_queue, WaitQueue},
     },
     nodes,
     queue::Queue,
     regs::Registers,
     rpc::RpcChannel,
+    rpc_trace::RpcTrace,
     stream::{record, Stream, Subscribers},
+    telemetry::TelemetryPage,
     watch::Watch,
 };
 
@@ -61,12 +64,20 @@ pub(crate) struct Card {
     number: Atomic<u32>,
     vectors: Atomic<u32>,
     has_events: AtomicFlag,
+    has_msix: AtomicFlag,
+    vendor_number: SetOnce<(u32, u32)>,
     next_vector: Atomic<u32>,
     info: SetOnce<Info>,
     #[pin]
     pub(crate) rpc: Mutex<Option<RpcChannel>>,
     #[pin]
     pub(crate) rpc_event: WaitQueue,
+    /// The last calls of the firmware.
+    #[pin]
+    pub(crate) rpc_trace: SpinLock<RpcTrace>,
+    /// `None` before the card is booted, and once it is gone.
+    #[pin]
+    pub(crate) telemetry_page: Mutex<Option<TelemetryPage>>,
     /// Queues by their index on the card.
     #[pin]
     queues: SpinLock<KVVec<Option<Arc<Queue>>>>,
@@ -101,10 +112,14 @@ impl Card {
                 number: Atomic::new(u32::MAX),
                 vectors: Atomic::new(1),
                 has_events: AtomicFlag::new(false),
+                has_msix: AtomicFlag::new(false),
+                vendor_number: SetOnce::new(),
                 next_vector: Atomic::new(0),
                 info: SetOnce::new(),
                 rpc <- new_mutex!(None),
                 rpc_event <- new_wait_queue!("mlu_rpc"),
+                rpc_trace <- new_spinlock!(RpcTrace::new()),
+                telemetry_page <- new_mutex!(None),
                 queues <- new_spinlock!(queues),
                 subscribers <- new_mutex!(Subscribers::new()),
                 counters: Counters::new()?,
@@ -155,9 +170,34 @@ impl Card {
         self.location
     }
 
-    /// Sets how many vectors raise events.
-    pub(crate) fn set_vectors(&self, vectors: u32) {
+    /// Sets how many vectors raise events, and whether they are MSI-X.
+    pub(crate) fn set_vectors(&self, vectors: u32, has_msix: bool) {
         self.vectors.store(vectors, Relaxed);
+        self.has_msix.store(has_msix, Relaxed);
+    }
+
+    /// Whether interrupts are MSI-X, otherwise MSI.
+    pub(crate) fn has_msix(&self) -> bool {
+        self.has_msix.load(Relaxed)
+    }
+
+    /// Sets major and minor of the node with the vendor's name.
+    pub(crate) fn set_vendor_number(&self, number: (u32, u32)) {
+        self.vendor_number.populate(number);
+    }
+
+    /// Major and minor of the node with the vendor's name.
+    pub(crate) fn vendor_number(&self) -> (u32, u32) {
+        self.vendor_number.copy().unwrap_or_default()
+    }
+
+    /// What the card is doing, in a word.
+    pub(crate) fn state_name(&self) -> &'static str {
+        match self.state.load(Acquire) {
+            RUNNING => "running",
+            LOST => "lost",
+            _ => "gone",
+        }
     }
 
     /// Says that vector 0 has an event ring.
@@ -278,13 +318,14 @@ impl Card {
 
     /// Tells those who want to know of an event about the context with an index that the card named.
     pub(crate) fn tell(&self, kind: EventKind, context: u32, value: u64) {
-        let handle = self
-            .contexts
-            .lock()
-            .iter()
-            .find(|c| c.index() == context)
-            .map_or(0, |c| c.handle());
-        self.tell_of(kind, handle, value);
+        self.tell_of(kind, self.handle_of(context), value);
+    }
+
+    /// The handle of the context with an index; 0 if it has ended.
+    pub(crate) fn handle_of(&self, context: u32) -> u64 {
+        let contexts = self.contexts.lock();
+        let found = contexts.iter().find(|c| c.index() == context);
+        found.map_or(0, |c| c.handle())
     }
 
     /// Tells those who want to know of an event about `object`.
@@ -292,6 +333,24 @@ impl Card {
         let record = record(kind, self.number(), object, value);
         self.subscribers.lock().tell(kind, &record);
         nodes::tell(kind, &record);
+    }
+
+    /// A line a queue that the driver knows.
+    pub(crate) fn write_queues(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut result = Ok(());
+        self.for_queues(|queue| {
+            if result.is_ok() {
+                result = queue.describe(f);
+            }
+        });
+        result
+    }
+
+    /// The last calls of the firmware.
+    pub(crate) fn write_calls(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Copied, so that nobody spins while this writes.
+        let trace = self.rpc_trace.lock().copy().map_err(|_| fmt::Error)?;
+        fmt::Display::fmt(&*trace, f)
     }
 
     /// Enters a queue at its index.
@@ -319,6 +378,22 @@ impl Card {
     pub(crate) fn signal_queue(&self, index: u32, kind: EventKind, value: u64) {
         let queue = self.queues.lock().get(index as usize).cloned().flatten();
         if let Some(queue) = queue {
+            match kind {
+                EventKind::QueueError => trace::queue(
+                    QueueTrace::Error,
+                    self.number(),
+                    queue.handle(),
+                    0,
+                    value as u32,
+                ),
+                _ => trace::queue(
+                    QueueTrace::Completion,
+                    self.number(),
+                    queue.handle(),
+                    value,
+                    0,
+                ),
+            }
             queue.tell(self, kind, value);
             queue.signal(self);
         }
@@ -333,6 +408,7 @@ impl Card {
     /// The context with an index that the card named was stopped.
     pub(crate) fn stop_context(&self, index: u32, status: Status) {
         self.tell(EventKind::ContextStopped, index, status.raw().into());
+        trace::fault(self.number(), self.handle_of(index), 0, status.raw());
         self.for_queues(|queue| {
             if queue.context_index() == index {
                 queue.end(self, status);
@@ -362,6 +438,14 @@ impl Card {
         let found = at.and_then(|at| contexts.remove(at).ok());
         drop(contexts);
         drop(found);
+    }
+
+    /// Appends the handles of all contexts.
+    pub(crate) fn context_handles(&self, to: &mut KVec<u64>) -> Result {
+        for context in self.contexts.lock().iter() {
+            to.push(context.handle(), GFP_KERNEL)?;
+        }
+        Ok(())
     }
 
     /// Whether there are contexts.
@@ -404,6 +488,8 @@ impl Card {
         let channel = self.rpc.lock().take();
         // The card uses no host memory from here on.
         self.silence();
+        let page = self.telemetry_page.lock().take();
+        drop(page);
         loop {
             let context = self.contexts.lock().pop();
             match context {

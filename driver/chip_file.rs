@@ -6,6 +6,7 @@ use kernel::{
     fs::File,
     mm::virt::VmaNew,
     prelude::*,
+    seq_file::SeqFile,
     sync::{poll::PollTable, Arc, ArcBorrow},
     uaccess::UserSliceWriter,
 };
@@ -107,6 +108,10 @@ impl FileOperations for ChipFile {
         } else {
             mask | ready::DEAD
         }
+    }
+
+    fn show_fdinfo(context: ArcBorrow<'_, Context>, to: &SeqFile) {
+        context.show_fdinfo(to);
     }
 
     fn mmap(context: ArcBorrow<'_, Context>, vma: &VmaNew) -> Result {

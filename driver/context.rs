@@ -9,6 +9,7 @@ use kernel::{
     page::PAGE_SIZE,
     prelude::*,
     rbtree::RBTree,
+    seq_file::{seq_print, SeqFile},
     sync::{
         atomic::{Atomic, Relaxed},
         lock::{mutex::MutexBackend, Guard},
@@ -19,11 +20,13 @@ use kernel::{
 use crate::{
     abi::{
         pci::{kick_offset, BAR_REGS, MAX_CONTEXTS},
-        rpc::{self, Function},
+        rpc::{self, Function, Process},
         status::Status,
         Wire,
     },
+    attributes::text,
     card::Card,
+    control::process_page,
     ext::{
         pages::{PageSet, BLOCK},
         task::Caller,
@@ -47,6 +50,9 @@ pub(crate) enum Area {
 /// Offsets for mmap are unique over all files of the module, since files of one node share the tables in which mappings are found when they
 /// are taken away.
 static NEXT_OFFSET: Atomic<u64> = Atomic::new(1 << 32);
+
+/// Number of the next file.
+static NEXT_CLIENT: Atomic<u64> = Atomic::new(1);
 
 /// A fresh offset for `length` bytes; those of whole blocks are aligned for large pages.
 pub(crate) fn new_offset(length: u64) -> Result<u64> {
@@ -119,6 +125,10 @@ pub(crate) struct Context {
     kick: Arc<DevicePage>,
     kick_offset: u64,
     stream: Arc<Stream>,
+    /// Who opened the file.
+    caller: Caller,
+    /// Number of the file, unique over all chips.
+    client: u64,
     #[pin]
     inner: Mutex<Inner>,
 }
@@ -137,7 +147,7 @@ impl Context {
             comm: caller.comm,
         };
         let made: rpc::ContextCreated = card.call(Function::ContextCreate, 0, &command)?;
-        let result = Self::assemble(&card, file, &made).and_then(|context| {
+        let result = Self::assemble(&card, file, &made, caller).and_then(|context| {
             card.add_context(context.clone())?;
             Ok(context)
         });
@@ -147,7 +157,12 @@ impl Context {
         result
     }
 
-    fn assemble(card: &Arc<Card>, file: &File, made: &rpc::ContextCreated) -> Result<Arc<Self>> {
+    fn assemble(
+        card: &Arc<Card>,
+        file: &File,
+        made: &rpc::ContextCreated,
+        caller: Caller,
+    ) -> Result<Arc<Self>> {
         if made.index >= MAX_CONTEXTS || made.context == 0 {
             card.fail(fmt!("ContextCreate gave an impossible context"));
             return Err(ENODEV);
@@ -169,6 +184,8 @@ impl Context {
                 kick,
                 kick_offset,
                 stream: Stream::new()?,
+                caller,
+                client: NEXT_CLIENT.fetch_add(1, Relaxed),
                 inner <- new_mutex!(inner),
             }? Error),
             GFP_KERNEL,
@@ -190,9 +207,47 @@ impl Context {
         self.index
     }
 
+    /// Who opened the file.
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
     /// What its reader is told.
     pub(crate) fn stream(&self) -> &Arc<Stream> {
         &self.stream
+    }
+
+    /// What `/proc/PID/fdinfo` says of the file, by the keys of the kernel's `drm-usage-stats`.
+    pub(crate) fn show_fdinfo(&self, to: &SeqFile) {
+        const ENTRY: usize = core::mem::size_of::<Process>();
+        seq_print!(to, "drm-driver:\tmlu\n");
+        seq_print!(to, "drm-client-id:\t{}\n", self.client);
+        seq_print!(to, "drm-client-name:\t{}\n", text(&self.caller.comm));
+        seq_print!(to, "drm-pdev:\t{}\n", self.card.location());
+        let mut start = 0;
+        let found = loop {
+            // A chip that is lost has nothing more to say.
+            let Ok((entries, total)) = process_page(&self.card, start) else {
+                return;
+            };
+            let mut processes = entries.chunks_exact(ENTRY).filter_map(Process::read_from);
+            if let Some(found) = processes.find(|process| process.context == self.handle) {
+                break found;
+            }
+            start += (entries.len() / ENTRY) as u32;
+            if entries.is_empty() || start >= total {
+                return;
+            }
+        };
+        seq_print!(to, "drm-engine-ipu:\t{} ns\n", found.busy_ns);
+        for (region, bytes) in [("vram", found.memory), ("system", found.host_memory)] {
+            // All of it is where it is used.
+            for kind in ["total", "resident"] {
+                seq_print!(to, "drm-{kind}-{region}:\t{} KiB\n", bytes / 1024);
+            }
+        }
+        seq_print!(to, "mlu-queues:\t{}\n", found.queues);
+        seq_print!(to, "mlu-packets:\t{}\n", found.packets);
     }
 
     /// `SUBSCRIBE`.

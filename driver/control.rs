@@ -31,12 +31,12 @@ pub(crate) fn telemetry(card: &Card, arg: &mut abi::TelemetryRead) -> Result {
     if arg.reserved != 0 {
         return Err(EINVAL);
     }
-    arg.telemetry = card.call(Function::Telemetry, 0, &())?;
+    arg.telemetry = card.telemetry()?;
     Ok(())
 }
 
 /// One answer of the firmware: the entries from `start` on, as bytes, and how many there are in all.
-fn process_page(card: &Card, start: u32) -> Result<(KVec<u8>, u32)> {
+pub(crate) fn process_page(card: &Card, start: u32) -> Result<(KVec<u8>, u32)> {
     let command = rpc::Processes { start, reserved: 0 };
     let mut entries = KVec::with_capacity(MAX_PROCESSES * ENTRY, GFP_KERNEL)?;
     let total = card.call_with(Function::Processes, 0, &[command.as_bytes()], |body| {

@@ -3,17 +3,13 @@
 //! What a chip's driver counts, shown in debugfs: `mlu/ADDRESS/counters`.
 
 use kernel::{
-    debugfs::{Dir, File, Writer},
     fmt,
     prelude::*,
-    str::CString,
     sync::{
         atomic::{Atomic, Relaxed},
         Arc,
     },
 };
-
-use crate::ext::pages::pinned_memory;
 
 /// Counters of a chip.
 pub(crate) struct Counters {
@@ -54,36 +50,19 @@ impl Counters {
     pub(crate) fn rescued_call(&self) {
         self.rescued_calls.fetch_add(1, Relaxed);
     }
-
-    /// Shows them in a folder of debugfs until the result is dropped. A kernel without debugfs does without.
-    pub(crate) fn show(this: &Arc<Self>, root: &Dir, address: fmt::Arguments<'_>) -> Result<Shown> {
-        let name = CString::try_from_fmt(address)?;
-        let folder = root.subdir(&name);
-        let text = Text(this.clone());
-        Ok(Shown(KBox::pin_init(
-            folder.read_only_file(c"counters", text),
-            GFP_KERNEL,
-        )?))
-    }
 }
 
-/// Counters that are shown.
-pub(crate) struct Shown(#[expect(dead_code)] Pin<KBox<File<Text>>>);
-
-/// Counters as text: a name and a number a line.
-pub(crate) struct Text(Arc<Counters>);
-
-impl Writer for Text {
-    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let counters = &self.0;
+impl fmt::Display for Counters {
+    /// A name and a number a line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (name, counter) in [
-            ("interrupts", &counters.interrupts),
-            ("events", &counters.events),
-            ("rescued_waits", &counters.rescued_waits),
-            ("rescued_calls", &counters.rescued_calls),
+            ("interrupts", &self.interrupts),
+            ("events", &self.events),
+            ("rescued_waits", &self.rescued_waits),
+            ("rescued_calls", &self.rescued_calls),
         ] {
             writeln!(f, "{name} {}", counter.load(Relaxed))?;
         }
-        writeln!(f, "pinned_bytes {}", pinned_memory())
+        Ok(())
     }
 }

@@ -12,6 +12,7 @@ use crate::{
         regs::{self, HW_VERSION},
         rpc::{Function, Info},
     },
+    attributes::text,
     boot::boot,
     card::Card,
     event::{set_ring, EventRing, VectorHandler},
@@ -22,6 +23,7 @@ use crate::{
     nodes::ChipNodes,
     regs::Registers,
     rpc::RpcChannel,
+    telemetry::TelemetryPage,
     watch::Watch,
 };
 
@@ -87,8 +89,10 @@ impl<'bound> Chip<'bound> {
         for (vector, address) in (0..).zip(&rings) {
             set_ring(&card, vector, *address)?;
         }
-        card.set_vectors(vectors.len() as u32);
+        card.set_vectors(vectors.len() as u32, vectors.is_msix());
         card.set_has_events();
+        let page = TelemetryPage::new(pdev.as_ref(), &card)?;
+        *card.telemetry_page.lock() = Some(page);
         card.set_watch(Watch::new(card.clone())?);
 
         let nodes = ChipNodes::new(&card)?;
@@ -102,7 +106,7 @@ impl<'bound> Chip<'bound> {
             info.memory_bytes >> 20,
             text(&info.firmware),
             vectors.len(),
-            vectors.kind(),
+            if vectors.is_msix() { "MSI-X" } else { "MSI" },
             crate::VERSION
         );
         Ok(Self {
@@ -218,13 +222,4 @@ fn ask(pdev: &pci::Device<Core<'_>>, card: &Card) -> Result<Info> {
         );
     }
     Ok(info)
-}
-
-/// Zero-padded text of the firmware, as far as it is printable.
-fn text(bytes: &[u8]) -> &str {
-    let end = bytes
-        .iter()
-        .position(|b| !b.is_ascii_graphic())
-        .unwrap_or(bytes.len());
-    core::str::from_utf8(&bytes[..end]).unwrap_or("?")
 }

@@ -17,7 +17,7 @@ use crate::{
         status::Status,
     },
     card::Card,
-    ext::{shared::Shared, vectors::Handler, wait::now},
+    ext::{shared::Shared, trace, vectors::Handler, wait::now},
     rpc::RpcError,
 };
 
@@ -132,7 +132,9 @@ impl VectorHandler {
             }
             Some(EventKind::Rpc) => card.rpc_event.wake_all(),
             Some(EventKind::Xid) => {
-                card.tell(EventKind::Xid, event.object, event.value);
+                let context = card.handle_of(event.object);
+                trace::fault(card.number(), context, event.value as u32, 0);
+                card.tell_of(EventKind::Xid, context, event.value);
                 if ring.may_log() {
                     dev_warn!(
                         card.pdev(),

@@ -21,15 +21,18 @@ mod abi;
 mod ext;
 
 mod arm;
+mod attributes;
 mod boot;
 mod card;
 mod chip_file;
 mod context;
 mod control;
 mod counters;
+mod debug;
 mod driver;
 mod event;
 mod graph;
+mod identity;
 mod ioctl;
 mod memory;
 mod nodes;
@@ -37,7 +40,9 @@ mod peer;
 mod queue;
 mod regs;
 mod rpc;
+mod rpc_trace;
 mod stream;
+mod telemetry;
 mod timeline;
 mod watch;
 

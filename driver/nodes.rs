@@ -2,24 +2,23 @@
 
 //! Device nodes and the table of chips.
 
-use kernel::{
-    debugfs::Dir,
-    prelude::*,
-    sync::{aref::ARef, Arc},
-};
+use kernel::{debugfs::Dir, prelude::*, sync::Arc};
 
 use crate::{
     abi::{
         event::EventKind,
         ioctl::{EventRecord, CONTROL_NODE, NODE, VENDOR_CONTROL_NODE, VENDOR_NODE},
     },
+    attributes::ATTRIBUTES,
     card::Card,
     chip_file::ChipFile,
     control::ControlFile,
-    counters::{Counters, Shown},
+    debug::Debug,
     ext::{
+        attributes::Group,
         chardev::{CharDevice, Class, DeviceNumber, Node},
-        registry,
+        hwmon::Monitor,
+        procfs, registry,
     },
     stream::{Stream, Subscribers},
 };
@@ -32,6 +31,8 @@ pub(crate) struct State {
     chips: [Option<Arc<Card>>; MAX_CHIPS as usize],
     chip_numbers: DeviceNumber,
     classes: Classes,
+    /// `/proc/driver/cambricon/mlus`.
+    folder: Arc<procfs::Folder>,
     /// Control files that hear of the events of all chips.
     subscribers: Subscribers,
     debug: Dir,
@@ -63,15 +64,22 @@ impl Registered {
         };
         let first = control_files.first();
         let control = [
-            Node::new(&classes.own, None, first, fmt!("{CONTROL_NODE}"))?,
+            Node::new(&classes.own, None, first, fmt!("{CONTROL_NODE}"), None)?,
             Node::new(
                 &classes.vendor,
                 None,
                 first.plus(1),
                 fmt!("{VENDOR_CONTROL_NODE}"),
+                None,
             )?,
         ];
+        let vendor = Arc::new(
+            procfs::Folder::new(None, fmt!("driver/cambricon"))?,
+            GFP_KERNEL,
+        )?;
+        let folder = procfs::Folder::new(Some(&vendor), fmt!("mlus"))?;
         registry::init(State {
+            folder: Arc::new(folder, GFP_KERNEL)?,
             chips: [const { None }; MAX_CHIPS as usize],
             chip_numbers: chip_files.first(),
             classes,
@@ -95,8 +103,12 @@ impl Drop for Registered {
 /// A chip's place in the table and its nodes, until it is dropped.
 pub(crate) struct ChipNodes {
     number: u32,
-    nodes: Option<[Node; 2]>,
-    shown: Option<Shown>,
+    // In this order: nodes go first, so that nobody looks for what they lead to.
+    vendor_node: Option<Node>,
+    node: Option<Node<Card>>,
+    hwmon: Option<Monitor<Card>>,
+    information: Option<procfs::File<Card>>,
+    debug: Option<Debug>,
 }
 
 impl ChipNodes {
@@ -106,45 +118,41 @@ impl ChipNodes {
             let number = state.chips.iter().position(Option::is_none).ok_or(ENOSPC)?;
             state.chips[number] = Some(card.clone());
             let (classes, debug) = (state.classes.clone(), state.debug.clone());
-            Ok::<_, Error>((number as u32, state.chip_numbers, classes, debug))
+            let folder = state.folder.clone();
+            Ok::<_, Error>((number as u32, state.chip_numbers, classes, debug, folder))
         });
-        let (number, numbers, classes, debug) = found.ok_or(ENODEV)??;
+        let (number, numbers, classes, debug, folder) = found.ok_or(ENODEV)??;
         card.set_number(number);
+        card.set_vendor_number(numbers.plus(MAX_CHIPS + number).parts());
         // From here on an error takes the entry back.
         let mut this = Self {
             number,
-            nodes: None,
-            shown: None,
+            vendor_node: None,
+            node: None,
+            hwmon: None,
+            information: None,
+            debug: None,
         };
-        let at = card.location();
-        let shown = Counters::show(
-            &card.counters,
-            &debug,
-            fmt!(
-                "{:04x}:{:02x}:{:02x}.{}",
-                at.domain,
-                at.bus,
-                at.device,
-                at.function
-            ),
-        )?;
-        this.shown = Some(shown);
-        let pdev: ARef<kernel::device::Device> = card.device().into();
-        let parent = Some(&*pdev);
-        this.nodes = Some([
-            Node::new(
-                &classes.own,
-                parent,
-                numbers.plus(number),
-                fmt!("{NODE}{number}"),
-            )?,
-            Node::new(
-                &classes.vendor,
-                parent,
-                numbers.plus(MAX_CHIPS + number),
-                fmt!("{VENDOR_NODE}{number}"),
-            )?,
-        ]);
+        let device = card.device();
+        this.debug = Some(Debug::new(&debug, card)?);
+        let own = procfs::Folder::new(Some(&folder), fmt!("{}", card.location()))?;
+        let own = Arc::new(own, GFP_KERNEL)?;
+        this.information = Some(procfs::File::new(own, c"information", card.clone())?);
+        this.hwmon = Some(Monitor::new(device, card.clone())?);
+        this.node = Some(Node::new(
+            &classes.own,
+            Some(device),
+            numbers.plus(number),
+            fmt!("{NODE}{number}"),
+            Some(Group::new(&ATTRIBUTES, card.clone())?),
+        )?);
+        this.vendor_node = Some(Node::new(
+            &classes.vendor,
+            Some(device),
+            numbers.plus(MAX_CHIPS + number),
+            fmt!("{VENDOR_NODE}{number}"),
+            None,
+        )?);
         Ok(this)
     }
 
@@ -156,8 +164,11 @@ impl ChipNodes {
 
 impl Drop for ChipNodes {
     fn drop(&mut self) {
-        self.nodes = None;
-        self.shown = None;
+        self.vendor_node = None;
+        self.node = None;
+        self.hwmon = None;
+        self.information = None;
+        self.debug = None;
         let card = registry::with(|state| state.chips[self.number as usize].take());
         drop(card);
     }

@@ -3,7 +3,7 @@
 //! Queues: their memory, their waiters. See `docs/hardware.md`, section 6.
 
 use kernel::{
-    new_spinlock,
+    fmt, new_spinlock,
     page::PAGE_SIZE,
     prelude::*,
     sync::{
@@ -19,7 +19,7 @@ use crate::{
         pci::{doorbell_page, doorbell_slot, BAR_DOORBELL},
         queue::{
             ARM_NONE, FLAG_HOST_TIMELINE, MAX_RING_UNITS, MIN_RING_UNITS, PRIORITY_HIGH,
-            STATUS_ERROR, STATUS_SIZE, STATUS_TIMELINE, UNIT,
+            STATUS_ASLEEP, STATUS_CONSUMED, STATUS_ERROR, STATUS_SIZE, STATUS_TIMELINE, UNIT,
         },
         rpc::{self, Function},
         status::Status,
@@ -29,6 +29,7 @@ use crate::{
     context::{new_offset, Area, Context, Inner},
     ext::{
         shared::Shared,
+        trace::{self, QueueTrace},
         vma::{Access, DevicePage, FileMapping},
         wait::{new_wait_queue, WaitQueue},
     },
@@ -46,6 +47,8 @@ pub(crate) struct Queue {
     handle: u64,
     index: u32,
     context_index: u32,
+    /// Process that opened the file.
+    pid: u32,
     /// Of the file that made it.
     stream: Arc<Stream>,
     /// `None`: a host timeline.
@@ -113,6 +116,30 @@ impl Queue {
         match self.ended.load(Acquire) {
             0 => self.status.pages().load32(STATUS_ERROR).unwrap_or_default(),
             ended => ended,
+        }
+    }
+
+    /// A line about it.
+    pub(crate) fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let consumed = self.status.pages().load64(STATUS_CONSUMED);
+        let asleep = self.status.pages().load32(STATUS_ASLEEP);
+        let kind = if self.ring.is_some() { "card" } else { "host" };
+        write!(
+            f,
+            "{:#x} index={} context_index={} pid={} {kind} consumed={} timeline={} error={} asleep={} signals={}",
+            self.handle,
+            self.index,
+            self.context_index,
+            self.pid,
+            consumed.unwrap_or_default(),
+            self.timeline(),
+            self.error(),
+            asleep.unwrap_or_default(),
+            self.signals.load(Relaxed)
+        )?;
+        match self.armed.lock().word {
+            ARM_NONE => writeln!(f, " armed=none"),
+            word => writeln!(f, " armed={word}"),
         }
     }
 
@@ -236,6 +263,13 @@ impl Queue {
     /// Ends the queue: waiters get `status`.
     pub(crate) fn end(&self, card: &Card, status: Status) {
         let _ = self.ended.cmpxchg(0, status.raw(), Release);
+        trace::queue(
+            QueueTrace::Error,
+            card.number(),
+            self.handle,
+            self.timeline(),
+            status.raw(),
+        );
         self.wake_all(card);
     }
 
@@ -247,6 +281,7 @@ impl Queue {
             Some(result) => result,
             None if deadline == Some(0) => Err(ETIME),
             None => {
+                trace::queue(QueueTrace::Submission, card.number(), self.handle, value, 0);
                 let mut before = (0, 0);
                 let ended = self.waiters.wait_interruptible(deadline, || {
                     self.look(card, value).or_else(|| {
@@ -377,6 +412,7 @@ impl Context {
             handle: made.queue,
             index: made.index,
             context_index: self.index(),
+            pid: self.caller().pid,
             stream: self.stream().clone(),
             ring,
             status,
@@ -397,6 +433,13 @@ impl Context {
         self.enter_queue(&mut inner, &queue)
             .inspect_err(|_| self.destroy_on_card(made.queue))?;
 
+        trace::queue(
+            QueueTrace::Create,
+            card.number(),
+            queue.handle,
+            queue.index.into(),
+            0,
+        );
         arg.queue = queue.handle;
         arg.ring_offset = ring_offset;
         arg.status_offset = status_offset;

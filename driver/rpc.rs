@@ -17,7 +17,7 @@ use crate::{
         Wire,
     },
     card::Card,
-    ext::{shared::Shared, wait::now},
+    ext::{shared::Shared, trace, wait::now},
 };
 
 /// Time that the firmware has for an answer, ns.
@@ -169,9 +169,20 @@ impl Card {
         }
         let channel = Option::as_mut(&mut *guard).ok_or(RpcError::Lost)?;
         channel.send(function, context, body)?;
+        self.rpc_trace.lock().begin(function, context);
         self.regs().write(regs::RPC_DOORBELL, 1);
-        self.await_answer(channel, function)?;
-        match channel.receive(function, context) {
+        let waited = self.await_answer(channel, function);
+        let answer = waited.map(|()| channel.receive(function, context));
+        let status = match &answer {
+            Ok(Ok(Ok(_))) => Ok(Status::Ok),
+            Ok(Ok(Err(status))) => Ok(*status),
+            Ok(Err(_)) => Err(EPROTO),
+            Err(_) => Err(ENODEV),
+        };
+        let took = self.rpc_trace.lock().end(status);
+        let code = status.map_or_else(|e| e.to_errno(), |status| status.raw() as i32);
+        trace::rpc(self.number(), function as u16, context, code, took);
+        match answer? {
             Ok(Ok(body)) => {
                 let result = response(body);
                 if result.is_none() {

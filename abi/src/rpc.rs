@@ -385,6 +385,34 @@ wire! {
         pub reserved: [u64; 2] = 16,
     }
 
+    /// Command of [`Function::Segments`].
+    pub struct Segments : 8 {
+        /// Only segments at this device virtual address or above it.
+        pub from: u64 = 0,
+    }
+
+    /// Head of the response of [`Function::Segments`]; `count` [`Segment`]s follow, in the order of their addresses.
+    pub struct SegmentList : 8 {
+        /// Entries that follow.
+        pub count: u32 = 0,
+        /// 1 if there are more behind them.
+        pub more: u32 = 4,
+    }
+
+    /// A mapped range of a context's address space.
+    pub struct Segment : 32 {
+        /// Device virtual address.
+        pub va: u64 = 0,
+        /// Bytes.
+        pub length: u64 = 8,
+        /// Number of the allocation.
+        pub allocation: u64 = 16,
+        /// A [`SegmentKind`].
+        pub kind: u32 = 24,
+        /// [`ACCESS_READ`] and [`ACCESS_WRITE`]: what the card may do.
+        pub access: u32 = 28,
+    }
+
     /// Command of [`Function::Inject`]; see [`Fault`].
     pub struct Inject : 48 {
         /// A [`Fault`].
@@ -419,6 +447,35 @@ pub const MAX_PIECES: usize =
 pub const MAX_PROCESSES: usize =
     (MAX_MESSAGE - core::mem::size_of::<RpcHeader>() - core::mem::size_of::<ProcessList>())
         / core::mem::size_of::<Process>();
+
+/// Most [`Segment`]s of one message.
+pub const MAX_SEGMENTS: usize =
+    (MAX_MESSAGE - core::mem::size_of::<RpcHeader>() - core::mem::size_of::<SegmentList>())
+        / core::mem::size_of::<Segment>();
+
+/// Where the bytes of a [`Segment`] are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum SegmentKind {
+    /// Device memory of the context.
+    Device = 1,
+    /// Host memory.
+    Host = 2,
+    /// Device memory of another context.
+    Peer = 3,
+}
+
+impl SegmentKind {
+    /// The kind that a raw number names, if it names one.
+    pub const fn from_raw(value: u32) -> Option<Self> {
+        Some(match value {
+            1 => Self::Device,
+            2 => Self::Host,
+            3 => Self::Peer,
+            _ => return None,
+        })
+    }
+}
 
 /// Bits of [`Info::features`].
 pub mod feature {
@@ -492,6 +549,8 @@ pub enum Function {
     LinkPorts = 28,
     /// [`LinkControl`]; no response body.
     LinkControl = 29,
+    /// [`Segments`]; [`SegmentList`] and entries: the address space of a context.
+    Segments = 30,
 }
 
 impl Function {
@@ -527,6 +586,7 @@ impl Function {
             27 => Self::PeerPath,
             28 => Self::LinkPorts,
             29 => Self::LinkControl,
+            30 => Self::Segments,
             _ => return None,
         })
     }

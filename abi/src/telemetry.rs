@@ -101,3 +101,153 @@ wire! {
 
 /// Version of [`Telemetry`].
 pub const VERSION: u32 = 1;
+
+impl Decaying {
+    /// The value `elapsed_ns` after the structure was written, in thousandths of the unit; off by a few millionths of the distance to the
+    /// target.
+    pub fn after(&self, elapsed_ns: u64) -> i32 {
+        let left = i64::from(self.value_milli) - i64::from(self.target_milli);
+        // 33 bits and 30.
+        let left = (left * i64::from(remaining(elapsed_ns, self.tau_ms))) >> FRACTION;
+        // Between value and target, so it fits.
+        (i64::from(self.target_milli) + left) as i32
+    }
+
+    /// The integral of the value over the first `elapsed_ns`: of milliwatts, microjoules.
+    fn integral(&self, elapsed_ns: u64) -> i64 {
+        let (value, target) = (i64::from(self.value_milli), i64::from(self.target_milli));
+        let elapsed_us = i64::try_from(elapsed_ns / 1000).unwrap_or(i64::MAX);
+        let gone = (1 << FRACTION) - i64::from(remaining(elapsed_ns, self.tau_ms));
+        let straight = target.saturating_mul(elapsed_us) / 1000;
+        let way = (value - target).saturating_mul(i64::from(self.tau_ms));
+        straight.saturating_add(way.saturating_mul(gone) >> FRACTION)
+    }
+}
+
+/// Bits behind the point of [`remaining`].
+const FRACTION: u32 = 30;
+
+/// What is left of a distance after a time: `exp(-elapsed / tau)` in 64-bit integers, since a kernel has no other numbers.
+fn remaining(elapsed_ns: u64, tau_ms: u32) -> u32 {
+    const ONE: u64 = 1 << FRACTION;
+    /// log2(e), with 28 bits behind the point.
+    const LOG2_E: u64 = 387_270_501;
+    /// Coefficients of `1 - 2^-f` for `f` from 0 to 1: ln(2)^n / n!.
+    const POWERS: [u64; 7] = [
+        744_261_118,
+        257_941_248,
+        59_597_068,
+        10_327_389,
+        1_431_680,
+        165_394,
+        16_377,
+    ];
+    let tau_ns = u64::from(tau_ms) * 1_000_000;
+    if tau_ns == 0 || elapsed_ns / tau_ns >= u64::from(FRACTION) * 7 / 10 {
+        return 0;
+    }
+    // Few enough bits that a time constant with the fraction behind it fits.
+    let spare = (u64::BITS - tau_ns.leading_zeros()).saturating_sub(u64::BITS - 1 - FRACTION);
+    let part = ((elapsed_ns % tau_ns) >> spare << FRACTION) / (tau_ns >> spare);
+    let halvings = (((elapsed_ns / tau_ns) << FRACTION) + part) * LOG2_E >> 28;
+    let (whole, f) = (halvings >> FRACTION, halvings & (ONE - 1));
+    // f (a - f (b - f (c - …))).
+    let sum = POWERS
+        .iter()
+        .rev()
+        .fold(0, |sum, power| f * (power - sum) >> FRACTION);
+    ((ONE - sum) >> whole) as u32
+}
+
+impl Telemetry {
+    /// What the structure says at a later time of the same clock as [`Self::updated_ns`], if nothing has happened since it was written:
+    /// quantities move on, and the counters of time and energy with them.
+    pub fn at(&self, now_ns: u64) -> Self {
+        let elapsed = now_ns.saturating_sub(self.updated_ns);
+        let mut now = *self;
+        for quantity in [
+            &mut now.utilisation,
+            &mut now.power,
+            &mut now.temp_board,
+            &mut now.temp_chip,
+            &mut now.temp_memory,
+        ] {
+            quantity.value_milli = quantity.after(elapsed);
+        }
+        let energy = self.power.integral(elapsed).max(0) as u64;
+        now.energy_uj = self.energy_uj.saturating_add(energy);
+        if self.busy != 0 {
+            now.busy_ns = self.busy_ns.saturating_add(elapsed);
+        } else {
+            now.device_ns = self.device_ns.saturating_add(elapsed);
+        }
+        now.updated_ns = self.updated_ns.max(now_ns);
+        now
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantities_follow_the_exponential() {
+        let quantity = |value_milli, target_milli, tau_ms| Decaying {
+            value_milli,
+            target_milli,
+            tau_ms,
+            reserved: 0,
+        };
+        for (value, target, tau) in [
+            (0, 100_000, 500),
+            (85_000, 35_000, 20_000),
+            (-5000, i32::MAX, 7),
+        ] {
+            let quantity = quantity(value, target, tau);
+            for elapsed in (0..4000).map(|n| n * n * 7919) {
+                let exact = |t: f64| {
+                    f64::from(target)
+                        + (f64::from(value) - f64::from(target))
+                            * (-t / (f64::from(tau) * 1e6)).exp()
+                };
+                let way = (f64::from(value) - f64::from(target)).abs();
+                let got = f64::from(quantity.after(elapsed));
+                assert!(
+                    (got - exact(elapsed as f64)).abs() <= 1.0 + way * 4e-6,
+                    "{quantity:?} {elapsed}: {got}"
+                );
+            }
+        }
+        assert_eq!(quantity(7, 9, 0).after(1), 9);
+        assert_eq!(quantity(7, 9, 1).after(u64::MAX), 9);
+    }
+
+    #[test]
+    fn accumulators_move_on() {
+        let power = Decaying {
+            value_milli: 20_000,
+            target_milli: 120_000,
+            tau_ms: 1000,
+            reserved: 0,
+        };
+        let mut telemetry = Telemetry {
+            updated_ns: 5,
+            busy_ns: 10,
+            device_ns: 11,
+            energy_uj: 12,
+            power,
+            ..Telemetry::zeroed()
+        };
+        let later = telemetry.at(5 + 3_000_000_000);
+        // 120 W for 3 s, less 100 W times the part of the time constant that is over.
+        let joules = 360.0 - 100.0 * (1.0 - (-3.0f64).exp());
+        assert!(
+            (later.energy_uj as f64 / 1e6 - joules).abs() < 0.01,
+            "{later:?}"
+        );
+        assert_eq!((later.busy_ns, later.device_ns), (10, 3_000_000_011));
+        telemetry.busy = 1;
+        assert_eq!(telemetry.at(6).busy_ns, 11);
+        assert_eq!(telemetry.at(0).updated_ns, 5);
+    }
+}

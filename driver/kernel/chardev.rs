@@ -12,11 +12,14 @@ use kernel::{
     fs::File,
     mm::virt::VmaNew,
     prelude::*,
+    seq_file::SeqFile,
     str::CString,
     sync::{poll::PollTable, Arc},
     types::{ForeignOwnable, Opaque},
     uaccess::{UserPtr, UserSlice, UserSliceWriter},
 };
+
+use super::attributes::Group;
 
 /// What [`FileOperations::poll`] returns.
 pub(crate) mod ready {
@@ -64,6 +67,9 @@ pub(crate) trait FileOperations: Sized + 'static {
     ) -> u32 {
         0
     }
+
+    /// Tells what `/proc/PID/fdinfo` says of the file beside what it says of all.
+    fn show_fdinfo(_this: <Self::Ptr as ForeignOwnable>::Borrowed<'_>, _to: &SeqFile) {}
 
     /// Maps a piece of the file.
     fn mmap(_this: <Self::Ptr as ForeignOwnable>::Borrowed<'_>, _vma: &VmaNew) -> Result {
@@ -145,6 +151,7 @@ impl<T: FileOperations> CharDevice<T> {
         read: Some(Self::read),
         poll: Some(Self::poll),
         mmap: Some(Self::mmap),
+        show_fdinfo: Some(Self::show_fdinfo),
         // Where nobody asks for an address, one that is aligned for large pages as the offset is.
         get_unmapped_area: Some(bindings::thp_get_unmapped_area),
         llseek: Some(bindings::noop_llseek),
@@ -211,6 +218,11 @@ impl<T: FileOperations> CharDevice<T> {
         unsafe { T::poll(this, File::from_raw_file(file), PollTable::from_raw(table)) }
     }
 
+    unsafe extern "C" fn show_fdinfo(to: *mut bindings::seq_file, file: *mut bindings::file) {
+        // SAFETY: As in `ioctl`; the output is this thread's.
+        unsafe { T::show_fdinfo(T::Ptr::borrow((*file).private_data), SeqFile::from_raw(to)) };
+    }
+
     unsafe extern "C" fn mmap(
         file: *mut bindings::file,
         vma: *mut bindings::vm_area_struct,
@@ -243,6 +255,11 @@ impl DeviceNumber {
     /// The number `minor` further on; within the range that it comes from.
     pub(crate) fn plus(self, minor: u32) -> Self {
         Self(self.0 + minor)
+    }
+
+    /// Major and minor.
+    pub(crate) fn parts(self) -> (u32, u32) {
+        (self.0 >> MINOR_BITS, self.0 & ((1 << MINOR_BITS) - 1))
     }
 }
 
@@ -295,35 +312,45 @@ impl PinnedDrop for Class {
     }
 }
 
-/// A device node, made and removed by devtmpfs.
+/// A device node, made and removed by devtmpfs, and its attributes.
 ///
 /// # Invariants
 ///
 /// `number` names a device of `class`.
-pub(crate) struct Node {
+pub(crate) struct Node<T: 'static = ()> {
     class: Arc<Class>,
     number: DeviceNumber,
+    /// Stays until the device is gone.
+    _group: Option<Group<T>>,
 }
 
-impl Node {
+impl<T> Node<T> {
     /// Makes the device and its node.
     pub(crate) fn new(
         class: &Arc<Class>,
         parent: Option<&device::Device>,
         number: DeviceNumber,
         name: kernel::fmt::Arguments<'_>,
+        group: Option<Group<T>>,
     ) -> Result<Self> {
         let name = CString::try_from_fmt(name)?;
         let parent = parent.map_or(core::ptr::null_mut(), |p| {
             core::ptr::from_ref(p).cast_mut().cast::<bindings::device>()
         });
-        // SAFETY: Class and parent are valid; the format takes one string.
+        let (list, data) = group
+            .as_ref()
+            .map_or((core::ptr::null(), core::ptr::null_mut()), |group| {
+                (group.list(), group.data())
+            });
+        // SAFETY: Class and parent are valid; the format takes one string; the groups are null or stay as long as the device, and so does
+        // the data that their attributes use.
         from_err_ptr(unsafe {
-            bindings::device_create(
+            bindings::device_create_with_groups(
                 class.class.get(),
                 parent,
                 number.0,
-                core::ptr::null_mut(),
+                data,
+                list.cast_mut(),
                 c"%s".as_char_ptr(),
                 name.as_char_ptr(),
             )
@@ -332,11 +359,12 @@ impl Node {
         Ok(Self {
             class: class.clone(),
             number,
+            _group: group,
         })
     }
 }
 
-impl Drop for Node {
+impl<T> Drop for Node<T> {
     fn drop(&mut self) {
         // SAFETY: Made in `new`; the class is registered as long as it is referenced.
         unsafe { bindings::device_destroy(self.class.class.get(), self.number.0) };

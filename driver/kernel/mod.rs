@@ -4,15 +4,19 @@
 //!
 //! All `unsafe` code of the driver is in this folder.
 
+pub(crate) mod attributes;
 pub(crate) mod bound;
 pub(crate) mod chardev;
 pub(crate) mod eventfd;
+pub(crate) mod hwmon;
 pub(crate) mod pages;
 pub(crate) mod pci;
 pub(crate) mod periodic;
+pub(crate) mod procfs;
 pub(crate) mod registry;
 pub(crate) mod shared;
 pub(crate) mod task;
+pub(crate) mod trace;
 pub(crate) mod vectors;
 pub(crate) mod vma;
 pub(crate) mod wait;

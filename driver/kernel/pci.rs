@@ -59,6 +59,36 @@ pub(crate) fn location(pdev: &pci::Device) -> Location {
     }
 }
 
+impl kernel::fmt::Display for Location {
+    fn fmt(&self, f: &mut kernel::fmt::Formatter<'_>) -> kernel::fmt::Result {
+        let Self {
+            domain,
+            bus,
+            device,
+            function,
+            ..
+        } = self;
+        write!(f, "{domain:04x}:{bus:02x}:{device:02x}.{function}")
+    }
+}
+
+/// Speed (a code of PCI Express: 1 for 2.5 GT/s, 4 for 16 GT/s) and width of the link as it runs; zeroes if that cannot be read.
+pub(crate) fn link(pdev: &pci::Device) -> (u16, u16) {
+    let mut status = 0;
+    // SAFETY: `pdev` is valid; `status` can be written, and is zero if the function has no such capability.
+    unsafe {
+        bindings::pcie_capability_read_word(
+            raw(pdev),
+            bindings::PCI_EXP_LNKSTA as c_int,
+            &mut status,
+        )
+    };
+    let speed = status & bindings::PCI_EXP_LNKSTA_CLS as u16;
+    let width =
+        (status & bindings::PCI_EXP_LNKSTA_NLW as u16) >> bindings::PCI_EXP_LNKSTA_NLW_SHIFT;
+    (speed, width)
+}
+
 /// Forbids the function to access memory.
 ///
 /// Only while the driver is bound, or the setting is that of the next driver.

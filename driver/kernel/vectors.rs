@@ -62,13 +62,11 @@ impl<'bound, H: Handler> Vectors<'bound, H> {
         self.count
     }
 
-    /// What kind of interrupt the function has now.
-    pub(crate) fn kind(&self) -> &'static str {
+    /// Whether they are MSI-X, otherwise MSI.
+    pub(crate) fn is_msix(&self) -> bool {
         // SAFETY: `pdev` is valid.
-        match unsafe { bindings::pci_irq_type(super::pci::raw(self.pdev)) } {
-            bindings::PCI_IRQ_MSIX => "MSI-X",
-            _ => "MSI",
-        }
+        let kind = unsafe { bindings::pci_irq_type(super::pci::raw(self.pdev)) };
+        kind == bindings::PCI_IRQ_MSIX
     }
 
     /// Registers the handler of the next vector.

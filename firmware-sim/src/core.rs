@@ -225,6 +225,13 @@ impl Core {
         })
     }
 
+    /// Brings the telemetry page up to date, if the host has set one.
+    pub fn publish(&self) {
+        if self.live.has_page() {
+            self.update();
+        }
+    }
+
     /// A tick of the scheduler; whether the chip has work.
     pub fn tick(&self) -> bool {
         self.update().busy != 0

@@ -165,6 +165,12 @@ impl Live {
         Ok(())
     }
 
+    /// Whether there is a page.
+    pub fn has_page(&self) -> bool {
+        let state = self.state.lock().unwrap_or_else(|e| e.into_inner());
+        state.page.is_some()
+    }
+
     /// Takes the page away if a DMA range touches it.
     pub fn revoke(&self, address: u64, length: u64) {
         let mut state = self.state.lock().unwrap_or_else(|e| e.into_inner());

@@ -20,6 +20,7 @@ const FILES: &[(&str, &str)] = files![
     "injected.py",
     "killed.py",
     "memory.py",
+    "observing.py",
     "peers.py",
     "processes.py",
     "queues.py",
@@ -36,5 +37,7 @@ pub fn put(vm: &Vm) -> Result<()> {
     for (name, text) in FILES {
         std::fs::write(folder.join(name), text)?;
     }
+    let rules = include_str!("../../driver/udev/70-mlu.rules");
+    std::fs::write(folder.join("70-mlu.rules"), rules)?;
     Ok(())
 }

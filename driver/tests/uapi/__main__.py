@@ -12,6 +12,7 @@ import traceback
 sys.dont_write_bytecode = True
 
 import information
+import observing
 import memory
 import queues
 import events

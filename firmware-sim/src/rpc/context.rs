@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use vmlu_abi::notifier::MAX_NOTIFIERS;
 use vmlu_abi::pci::MAX_CONTEXTS;
-use vmlu_abi::rpc;
+use vmlu_abi::rpc::{self, SegmentKind, ACCESS_READ, ACCESS_WRITE, MAX_SEGMENTS};
 use vmlu_abi::{Status, Wire};
 
 use super::{open_host, refuse, Answer, Refusal};
@@ -62,4 +62,40 @@ pub(super) fn notifier_pool(context: &Context, pool: &rpc::NotifierPool) -> Answ
     }
     context.set_notifiers(pool.va, pool.count)?;
     Ok(Vec::new())
+}
+
+pub(super) fn segments(context: &Context, wanted: &rpc::Segments) -> Answer {
+    let space = context.space();
+    let mut from = space
+        .segments()
+        .filter(|segment| segment.va >= wanted.from)
+        .peekable();
+    let entries: Vec<rpc::Segment> = from
+        .by_ref()
+        .take(MAX_SEGMENTS)
+        .map(|segment| {
+            let kind = match (segment.owner(), segment.is_host()) {
+                (Some(_), _) => SegmentKind::Peer,
+                (None, true) => SegmentKind::Host,
+                (None, false) => SegmentKind::Device,
+            };
+            let write = if segment.writable() { ACCESS_WRITE } else { 0 };
+            rpc::Segment {
+                va: segment.va,
+                length: segment.length,
+                allocation: segment.allocation,
+                kind: kind as u32,
+                access: ACCESS_READ | write,
+            }
+        })
+        .collect();
+    let head = rpc::SegmentList {
+        count: entries.len() as u32,
+        more: u32::from(from.peek().is_some()),
+    };
+    let mut body = head.as_bytes().to_vec();
+    entries
+        .iter()
+        .for_each(|entry| body.extend_from_slice(entry.as_bytes()));
+    Ok(body)
 }

@@ -47,6 +47,7 @@ pub fn serve(core: &Arc<Core>, version: &[u8; 32], request: &[u8]) -> Vec<u8> {
     let answer = catch_unwind(AssertUnwindSafe(|| {
         dispatch(core, version, &header, request)
     }));
+    core.publish();
     let (status, body) = match answer {
         Ok(Ok(body)) => (Status::Ok, body),
         Ok(Err(Refusal(status, text))) => {
@@ -158,6 +159,7 @@ fn dispatch(core: &Arc<Core>, version: &[u8; 32], header: &RpcHeader, request: &
         Function::PeerPath => peer::path(core, &exact(body)?),
         Function::LinkPorts => exact::<()>(body).map(|()| peer::ports(core)),
         Function::LinkControl => peer::control(core, &exact(body)?),
+        Function::Segments => context::segments(&*context()?, &exact(body)?),
     }
 }
 

@@ -73,6 +73,7 @@ fn every_body_has_its_length() {
         (Function::PeerPath, size_of::<rpc::Peer>()),
         (Function::LinkPorts, 0),
         (Function::LinkControl, size_of::<rpc::LinkControl>()),
+        (Function::Segments, size_of::<rpc::Segments>()),
     ];
     for (function, length) in bodies {
         for wrong in [length.wrapping_sub(1), length + 1] {

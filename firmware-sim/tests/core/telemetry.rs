@@ -73,6 +73,64 @@ fn work_shows() {
     );
 }
 
+/// On an idle chip nobody but the messages themselves keeps the page.
+#[test]
+fn messages_show_on_the_page() {
+    let chip = Chip::new();
+    let address = chip.pages(PAGE);
+    chip.call::<_, ()>(Function::TelemetryPage, 0, &rpc::TelemetryPage { address })
+        .unwrap();
+    let seen = || {
+        let page = read_page(&chip, address);
+        (page.contexts, page.queues, page.memory_used)
+    };
+    assert_eq!(seen(), (0, 0, 0));
+    let context = chip.context();
+    assert_eq!(seen(), (1, 0, 0));
+    let queue = context.queue();
+    let (_, _) = context.alloc(1 << 20);
+    assert_eq!(seen(), (1, 1, 1 << 20));
+    drop(queue);
+    context.destroy().unwrap();
+    assert_eq!(seen(), (0, 0, 0));
+}
+
+#[test]
+fn segments_are_listed_in_pages() {
+    let chip = Chip::new();
+    let context = chip.context();
+    let (device, _) = context.alloc(100);
+    let host = context.map(chip.pages(PAGE), PAGE, 1);
+    for _ in 0..rpc::MAX_SEGMENTS {
+        context.alloc(1);
+    }
+    let mut all = Vec::new();
+    let mut from = 0;
+    loop {
+        let command = rpc::Segments { from };
+        let body = chip
+            .raw(Function::Segments, context.handle, command.as_bytes())
+            .unwrap();
+        let head = rpc::SegmentList::read_from(&body).unwrap();
+        let entries = body[size_of::<rpc::SegmentList>()..]
+            .chunks_exact(size_of::<rpc::Segment>())
+            .map(|entry| rpc::Segment::read_from(entry).unwrap());
+        all.extend(entries);
+        assert!(head.count as usize <= rpc::MAX_SEGMENTS);
+        let last = all.last().unwrap().va;
+        if head.more == 0 {
+            break;
+        }
+        from = last + 1;
+    }
+    assert_eq!(all.len(), rpc::MAX_SEGMENTS + 2);
+    assert!(all.windows(2).all(|pair| pair[0].va < pair[1].va));
+    let find = |va| all.iter().find(|segment| segment.va == va).unwrap();
+    let (device, host) = (find(device), find(host));
+    assert_eq!((device.length, device.kind, device.access), (100, 1, 3));
+    assert_eq!((host.length, host.kind, host.access), (PAGE, 2, 1));
+}
+
 fn read_page(chip: &Chip, page: u64) -> Telemetry {
     loop {
         let before = chip.u64_at(page).load(Ordering::Acquire);
