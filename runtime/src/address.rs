@@ -17,7 +17,8 @@ const BLOCK: u64 = 2 << 20;
 
 /// The addresses of one context.
 pub(crate) struct AddressRange {
-    _reservation: Reservation,
+    reservation: Reservation,
+    length: u64,
     granule: u64,
     state: Mutex<State>,
 }
@@ -42,7 +43,8 @@ impl AddressRange {
                         used: BTreeMap::new(),
                     };
                     return Ok(Self {
-                        _reservation: reservation,
+                        reservation,
+                        length: length as u64,
                         granule,
                         state: Mutex::new(state),
                     });
@@ -56,6 +58,12 @@ impl AddressRange {
             "cannot reserve 4 GiB of addresses; check `ulimit -v`",
             error,
         ))
+    }
+
+    /// Whether an address is in the range, used or not.
+    pub(crate) fn has(&self, address: u64) -> bool {
+        let start = self.reservation.start();
+        address >= start && address - start < self.length
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -60,6 +60,16 @@ impl Context {
         self.inner.channel.info()
     }
 
+    /// Whether an address is one of those that the context gives out, allocated or not: nothing else of the process is there.
+    pub fn reserves(&self, address: u64) -> bool {
+        self.inner.addresses.has(address)
+    }
+
+    /// Whether both are handles of the same context.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
     /// The transport's side of the context, for what has no safe wrapper.
     pub fn channel(&self) -> &dyn Channel {
         &*self.inner.channel

@@ -46,10 +46,19 @@ impl Buffer {
         make: impl FnOnce(u64) -> Result<()>,
     ) -> Result<Self> {
         let address = context.addresses.take(length.max(1))?;
-        if let Err(error) = make(address) {
-            context.addresses.give_back(address);
-            return Err(error);
-        }
+        Self::map_at(context, address, length, make)
+            .inspect_err(|_| context.addresses.give_back(address))
+    }
+
+    /// A buffer that `make` puts at an address that the caller has chosen. When it goes, the address goes back to the context if it is the
+    /// context's.
+    pub(crate) fn map_at(
+        context: &Arc<ContextInner>,
+        address: u64,
+        length: u64,
+        make: impl FnOnce(u64) -> Result<()>,
+    ) -> Result<Self> {
+        make(address)?;
         let inner = Arc::new(BufferInner {
             context: context.clone(),
             address,

@@ -12,8 +12,8 @@ use crate::error::{Error, Result};
 use crate::graph::CAPTURED;
 use crate::queue::Queue;
 
-/// Notifiers of a context's pool.
-const COUNT: u32 = 24_576;
+/// Notifiers that a context can have.
+pub const COUNT: u32 = 24_576;
 
 /// The notifier pool of a context, made with its first notifier.
 #[derive(Default)]
@@ -163,13 +163,28 @@ impl Notifier {
         queue.inner.outcome(value).map(|()| true)
     }
 
-    /// Lets another queue wait for it, on the card.
+    /// Lets another queue wait for it, on the card. The queue may be of another context of this process, on another chip too.
     pub fn hold(&self, queue: &Queue) -> Result<()> {
         let target = self.placed().as_ref().map(|p| (p.queue.clone(), p.value));
-        match target {
-            Some((on, value)) => queue.wait_for(&on, value).map(drop),
-            None => Ok(()),
+        let Some((on, value)) = target else {
+            return Ok(());
+        };
+        let captured = value & CAPTURED != 0 || queue.is_capturing();
+        if captured || Arc::ptr_eq(queue.inner.context(), &self.context) {
+            return queue.wait_for(&on, value).map(drop);
         }
+        if on.inner.is_over(value) {
+            return Ok(());
+        }
+        let timeline = queue.context().import(&on.token()?)?;
+        queue.wait_for_imported(&timeline, value).map(drop)
+    }
+
+    /// Where it was placed last: the queue, and the timeline value that the queue has then reached. `None` if it never was, or in a capture.
+    pub fn target(&self) -> Option<(Queue, u64)> {
+        let placed = self.placed();
+        let placed = placed.as_ref().filter(|p| p.value & CAPTURED == 0)?;
+        Some((placed.queue.clone(), placed.value))
     }
 
     fn reached(&self, call: &'static str) -> Result<Record> {

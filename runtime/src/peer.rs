@@ -56,6 +56,24 @@ impl Buffer {
 }
 
 impl Context {
+    /// Maps memory of another context of this process at the address that it has there, so that one pointer names it in both; otherwise as
+    /// [`Context::import_memory`], writable. No two contexts of a process give out the same addresses.
+    ///
+    /// # Errors
+    ///
+    /// As [`Context::import_memory`].
+    pub fn mirror(&self, buffer: &Buffer) -> Result<Buffer> {
+        let handle = buffer.export()?;
+        Buffer::map_at(&self.inner, buffer.address(), handle.length(), |va| {
+            self.inner.channel.memory_import(&MemoryImport {
+                va,
+                access: ACCESS_READ | ACCESS_WRITE,
+                flags: 0,
+                token: handle.token(),
+            })
+        })
+    }
+
     /// Maps memory of another context. Commands read it, and write it if `writable`, in place; over MLU-Link or PCIe if it is on another
     /// chip. Dropping the buffer takes the mapping away; the memory is its owner's, and commands that use it fail with
     /// `Status::OperandFault` once the owner has freed it.

@@ -11,6 +11,7 @@ pub mod commands;
 pub mod guest;
 pub mod kernel;
 pub mod module;
+pub mod neuware;
 pub mod paths;
 pub mod problem;
 pub mod progress;

@@ -1,0 +1,83 @@
+//! What programs for the vendor's software do: build against an installed prefix with their own compilers and build files, and run.
+
+mod build;
+mod prefix;
+
+use std::process::Command;
+
+use prefix::{compile, prefix, run, source, FLAGS};
+
+#[test]
+fn the_headers_compile_alone_in_both_languages() {
+    for (compiler, standard) in [("cc", "-std=c11"), ("c++", "-std=c++17")] {
+        for entry in std::fs::read_dir(prefix().join("include")).unwrap() {
+            let header = entry.unwrap().path();
+            let language = if compiler == "cc" { "c" } else { "c++" };
+            let output = Command::new(compiler)
+                .args([standard, "-fsyntax-only", "-x", language])
+                .args(FLAGS)
+                .arg(&header)
+                .output()
+                .unwrap();
+            let text = String::from_utf8_lossy(&output.stderr);
+            // A header as the main file.
+            assert!(
+                output.status.success(),
+                "{compiler} {}: {text}",
+                header.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn libraries_export_their_functions_alone() {
+    for library in ["cnrt", "cndrv"] {
+        let file = prefix().join(format!("lib64/lib{library}.so"));
+        let output = Command::new("nm")
+            .args(["-D", "--defined-only"])
+            .arg(&file)
+            .output()
+            .unwrap();
+        let names = String::from_utf8(output.stdout).unwrap();
+        assert!(names.lines().count() > 0);
+        for line in names.lines() {
+            let name = line.split_whitespace().last().unwrap();
+            let prefix = if library == "cnrt" { "cnrt" } else { "cn" };
+            assert!(
+                name.starts_with(prefix) || name.starts_with("__bang"),
+                "{line}"
+            );
+        }
+        let output = Command::new("readelf")
+            .arg("-d")
+            .arg(&file)
+            .output()
+            .unwrap();
+        let dynamic = String::from_utf8(output.stdout).unwrap();
+        assert!(
+            dynamic.contains(&format!("soname: [lib{library}.so]")),
+            "{dynamic}"
+        );
+    }
+    let output = Command::new("nm")
+        .args(["-D", "--defined-only"])
+        .arg(prefix().join("lib64/libvmlu_neuware.so"))
+        .output()
+        .unwrap();
+    for line in String::from_utf8(output.stdout).unwrap().lines() {
+        assert!(
+            line.split_whitespace().last().unwrap().starts_with("vmlu_"),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn a_program_in_c_computes_with_the_runtime() {
+    for (compiler, standard) in [("cc", "-std=c11"), ("c++", "-std=c++17")] {
+        let program = compile(compiler, standard, &source("runtime.c"), &["cnrt"]);
+        let text = run(&program, &[]);
+        assert!(text.ends_with("all as it should be\n"), "{text}");
+    }
+}
