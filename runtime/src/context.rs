@@ -85,6 +85,15 @@ impl Context {
         PinnedBuffer::new(&self.inner, bytes)
     }
 
+    /// Sets addresses aside, whole granules from a multiple of `align` on, a power of two; 0 for any.
+    ///
+    /// # Errors
+    ///
+    /// `Status::InvalidArgument` for other lengths, `Status::OutOfResources` if the context has not so many addresses left.
+    pub fn reserve(&self, length: u64, align: u64) -> Result<crate::memory::Reservation> {
+        crate::memory::Reservation::new(&self.inner, length, align)
+    }
+
     /// Makes a queue with a ring of 4096 units and the default priority.
     pub fn queue(&self) -> Result<Queue> {
         self.queue_with(4096, vmlu_abi::queue::PRIORITY_DEFAULT, 1)

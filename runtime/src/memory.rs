@@ -105,6 +105,61 @@ impl Drop for BufferInner {
     }
 }
 
+/// Addresses of a context that are set aside: nothing is there until something is mapped by [`Context::map_at`]. They go back to the context
+/// with this.
+///
+/// [`Context::map_at`]: crate::Context::map_at
+pub struct Reservation {
+    context: Arc<ContextInner>,
+    taken: u64,
+    address: u64,
+    length: u64,
+}
+
+impl Reservation {
+    pub(crate) fn new(context: &Arc<ContextInner>, length: u64, align: u64) -> Result<Self> {
+        let granule = context.channel.info().info.granule.max(4096);
+        let align = align.max(granule);
+        let refuse = |text: String| {
+            let status = vmlu_abi::Status::InvalidArgument;
+            Err(crate::error::Error::new("reserve addresses", status, text))
+        };
+        if !align.is_power_of_two() || length == 0 || !length.is_multiple_of(granule) {
+            return refuse(format!(
+                "{length} bytes at a multiple of {align}: whole granules of {granule} and a power of two are wanted"
+            ));
+        }
+        let Some(with_slack) = length.checked_add(align - granule) else {
+            return refuse(format!(
+                "{length} bytes are more than any address space has"
+            ));
+        };
+        let taken = context.addresses.take(with_slack)?;
+        Ok(Self {
+            context: context.clone(),
+            taken,
+            address: taken.next_multiple_of(align),
+            length,
+        })
+    }
+
+    /// First address.
+    pub fn address(&self) -> u64 {
+        self.address
+    }
+
+    /// Bytes.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.context.addresses.give_back(self.taken);
+    }
+}
+
 /// Pinned host memory: the card reaches it directly, at an address that is the same for the card and for this process. Cloning it gives
 /// another handle; it is freed like a [`Buffer`].
 #[derive(Clone)]

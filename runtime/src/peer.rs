@@ -63,11 +63,24 @@ impl Context {
     ///
     /// As [`Context::import_memory`].
     pub fn mirror(&self, buffer: &Buffer) -> Result<Buffer> {
+        self.map_at(buffer, buffer.address(), true)
+    }
+
+    /// As [`Context::mirror`], at an address that the caller has chosen, such as one of a [`Reservation`], and read-only if wanted. The buffer
+    /// may be of this context, too: then it is at two addresses.
+    ///
+    /// [`Reservation`]: crate::memory::Reservation
+    ///
+    /// # Errors
+    ///
+    /// As [`Context::import_memory`]; `Status::AddressInUse` if something of the context is there.
+    pub fn map_at(&self, buffer: &Buffer, address: u64, writable: bool) -> Result<Buffer> {
         let handle = buffer.export()?;
-        Buffer::map_at(&self.inner, buffer.address(), handle.length(), |va| {
+        let write = if writable { ACCESS_WRITE } else { 0 };
+        Buffer::map_at(&self.inner, address, handle.length(), |va| {
             self.inner.channel.memory_import(&MemoryImport {
                 va,
-                access: ACCESS_READ | ACCESS_WRITE,
+                access: ACCESS_READ | write,
                 flags: 0,
                 token: handle.token(),
             })

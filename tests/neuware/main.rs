@@ -73,11 +73,21 @@ fn libraries_export_their_functions_alone() {
     }
 }
 
-#[test]
-fn a_program_in_c_computes_with_the_runtime() {
+/// Compiles a program as C and as C++, and runs both.
+fn both_languages(name: &str) {
     for (compiler, standard) in [("cc", "-std=c11"), ("c++", "-std=c++17")] {
-        let program = compile(compiler, standard, &source("runtime.c"), &["cnrt"]);
+        let program = compile(compiler, standard, &source(name), &["cnrt", "cndrv"]);
         let text = run(&program, &[]);
         assert!(text.ends_with("all as it should be\n"), "{text}");
     }
+}
+
+#[test]
+fn programs_use_the_runtime_interface() {
+    both_languages("runtime.c");
+}
+
+#[test]
+fn programs_use_the_driver_interface() {
+    both_languages("driver.c");
 }

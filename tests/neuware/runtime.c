@@ -87,6 +87,7 @@ static void memory(void) {
   GIVES(cnrtErrorMemcpyDirectionInvalid, cnrtMemcpy(device, plain, 4, (cnrtMemTransDir_t)7));
   GIVES(cnrtErrorArgsInvalid, cnrtMemcpy(device, plain, BYTES + 1, cnrtMemcpyHostToDev));
   GIVES(cnrtErrorArgsInvalid, cnrtMemcpy(NULL, plain, 4, cnrtMemcpyHostToDev));
+  GIVES(cnrtErrorArgsInvalid, cnrtMemcpy(device, (void *)0x1000, 4, cnrtMemcpyHostToDev));
   GIVES(cnrtErrorArgsInvalid, cnrtMemset(plain, 0, 4));
   GIVES(cnrtErrorArgsInvalid, cnrtMalloc(NULL, 4));
   GIVES(cnrtErrorArgsInvalid, cnrtMalloc(&device, 0));

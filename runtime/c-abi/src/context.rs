@@ -217,6 +217,7 @@ impl Context {
         drop(crate::queue::forget(&live));
         drop(defaults);
         drop(crate::memory::forget(&live));
+        drop(crate::virtual_memory::forget(&live));
         live.cache.clear();
     }
 

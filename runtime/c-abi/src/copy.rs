@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use rustix::mm::MsyncFlags;
+use vmlu::abi::packet::{op, Fill};
+use vmlu::abi::Wire;
 use vmlu::queue::{Extent, Layout};
 
 use crate::context::Live;
 use crate::failure::{Failure, Result};
-use crate::memory::{self, Block};
+use crate::memory::{self, Block, Kind};
 use crate::queue::Queue;
 
 /// What a program says about a copy's direction, in C's numbers.
@@ -93,6 +96,31 @@ impl Side {
         matches!(self, Self::Device(_))
     }
 
+    /// Fails if it is pageable memory that is not there.
+    fn check_mapped(&self, address: u64, length: u64) -> Result<()> {
+        const PAGE: u64 = 4096;
+        if !matches!(self, Self::Pageable) {
+            return Ok(());
+        }
+        let start = address / PAGE * PAGE;
+        let bytes = (address - start + length) as usize;
+        let start = std::ptr::without_provenance_mut(start as usize);
+        // SAFETY: an asynchronous `msync` changes nothing; it only says whether all of the range is mapped.
+        unsafe { rustix::mm::msync(start, bytes, MsyncFlags::ASYNC) }
+            .map_err(|_| Failure::HOST_ADDRESS)
+    }
+
+    /// As [`Side::of`], for the part of a range that lies in one mapping, and how long it is: ranges go on from a mapping to the next.
+    fn part(address: u64, length: u64) -> Result<(Self, u64)> {
+        match memory::find(address) {
+            Some(block) if block.kind == Kind::Virtual => {
+                let room = block.length - (address - block.start);
+                Ok((Self::Device(block), length.min(room)))
+            }
+            _ => Ok((Self::of(address, length)?, length)),
+        }
+    }
+
     /// The context that has it, if it is device memory.
     fn live(&self) -> Option<&Arc<Live>> {
         match self {
@@ -160,14 +188,11 @@ fn within_host(to: u64, from: u64, length: u64) {
 
 /// Copies bytes, and waits for it.
 pub fn copy(to: u64, from: u64, length: u64, direction: Direction) -> Result<()> {
-    if length == 0 {
-        return Ok(());
-    }
-    let sides = (Side::of(to, length)?, Side::of(from, length)?);
-    direction.check(&sides.0, &sides.1)?;
-    let queue = waiting([&sides.0, &sides.1])?;
-    let value = submit(&queue, (to, &sides.0), (from, &sides.1), length, true)?;
-    finish(&queue, value)
+    in_parts(to, from, length, direction, |to, from, length| {
+        let queue = waiting([&to.1, &from.1])?;
+        let value = submit(&queue, (to.0, &to.1), (from.0, &from.1), length, true)?;
+        finish(&queue, value)
+    })
 }
 
 /// Copies bytes behind what a queue has. Pageable memory is read before this returns, and written before it returns, too.
@@ -178,12 +203,33 @@ pub fn copy_async(
     length: u64,
     direction: Direction,
 ) -> Result<()> {
-    if length == 0 {
-        return Ok(());
+    in_parts(to, from, length, direction, |to, from, length| {
+        submit(queue, (to.0, &to.1), (from.0, &from.1), length, false).map(drop)
+    })
+}
+
+/// Calls `one` for each part of a copy whose sides lie in one allocation or mapping; usually there is one part.
+fn in_parts(
+    to: u64,
+    from: u64,
+    length: u64,
+    direction: Direction,
+    mut one: impl FnMut((u64, Side), (u64, Side), u64) -> Result<()>,
+) -> Result<()> {
+    let mut done = 0;
+    while done < length {
+        let (dst, src) = (to.wrapping_add(done), from.wrapping_add(done));
+        let left = length - done;
+        let (first, to_room) = Side::part(dst, left)?;
+        let (second, from_room) = Side::part(src, left)?;
+        direction.check(&first, &second)?;
+        let part = to_room.min(from_room);
+        first.check_mapped(dst, part)?;
+        second.check_mapped(src, part)?;
+        one((dst, first), (src, second), part)?;
+        done += part;
     }
-    let sides = (Side::of(to, length)?, Side::of(from, length)?);
-    direction.check(&sides.0, &sides.1)?;
-    submit(queue, (to, &sides.0), (from, &sides.1), length, false).map(drop)
+    Ok(())
 }
 
 fn finish(queue: &Queue, value: Option<u64>) -> Result<()> {
@@ -270,6 +316,8 @@ pub fn copy_box(
     let dst = Side::of(to.address, spans.0)?;
     let src = Side::of(from.address, spans.1)?;
     direction.check(&dst, &src)?;
+    dst.check_mapped(to.address, spans.0)?;
+    src.check_mapped(from.address, spans.1)?;
     let own;
     let (queue, waits) = match queue {
         Some(queue) => (queue, false),
@@ -336,43 +384,44 @@ fn rows_within_host(to: Boxed, from: Boxed, extent: Extent) {
 ///
 /// [`Failure::DEVICE_ADDRESS`] if the range is not device memory, [`Failure::INVALID_VALUE`] if it is not aligned to the pattern.
 pub fn fill(queue: Option<&Queue>, to: u64, pattern: u64, width: u32, count: u64) -> Result<()> {
-    use vmlu::abi::packet::{op, Fill};
-    use vmlu::abi::Wire;
     if to == 0 || !to.is_multiple_of(u64::from(width)) {
         return Err(Failure::INVALID_VALUE);
     }
     let length = count
         .checked_mul(u64::from(width))
         .ok_or(Failure::INVALID_VALUE)?;
-    if length == 0 {
-        return Ok(());
-    }
-    let block = memory::find(to).ok_or(Failure::DEVICE_ADDRESS)?;
-    if block.is_host() || length > block.length - (to - block.start) {
-        return Err(Failure::DEVICE_ADDRESS);
-    }
-    let own;
-    let (on, waits) = match queue {
-        Some(queue) => (queue, false),
-        None => {
-            own = Queue::of_thread(&block.live)?;
-            (&*own, true)
+    let mut done = 0;
+    while done < length {
+        let at = to.wrapping_add(done);
+        let block = memory::find(at).ok_or(Failure::DEVICE_ADDRESS)?;
+        let room = block.length - (at - block.start);
+        let left = length - done;
+        if block.is_host() || left > room && block.kind != Kind::Virtual {
+            return Err(Failure::DEVICE_ADDRESS);
         }
-    };
-    if !Arc::ptr_eq(&on.live, &block.live) {
-        block.in_context(&on.live)?;
+        let fill = Fill {
+            dst: at,
+            length: left.min(room),
+            pattern,
+            width,
+            reserved: 0,
+        };
+        done += fill.length;
+        let own;
+        let (on, waits) = match queue {
+            Some(queue) => (queue, false),
+            None => {
+                own = Queue::of_thread(&block.live)?;
+                (&*own, true)
+            }
+        };
+        if !Arc::ptr_eq(&on.live, &block.live) {
+            block.in_context(&on.live)?;
+        }
+        let value = on.runtime.submit_raw(op::FILL, fill.as_bytes())?;
+        if waits {
+            finish(on, Some(value))?;
+        }
     }
-    let fill = Fill {
-        dst: to,
-        length,
-        pattern,
-        width,
-        reserved: 0,
-    };
-    let value = on.runtime.submit_raw(op::FILL, fill.as_bytes())?;
-    if waits {
-        finish(on, Some(value))
-    } else {
-        Ok(())
-    }
+    Ok(())
 }

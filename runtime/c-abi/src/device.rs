@@ -63,9 +63,15 @@ impl Device {
     }
 }
 
+static DEVICES: OnceLock<Vec<Device>> = OnceLock::new();
+
+/// Whether a call has asked for devices, and there are some.
+pub fn is_initialised() -> bool {
+    DEVICES.get().is_some_and(|devices| !devices.is_empty())
+}
+
 /// All devices; none is no error.
 pub fn all() -> Result<&'static [Device]> {
-    static DEVICES: OnceLock<Vec<Device>> = OnceLock::new();
     static MAKING: Mutex<()> = Mutex::new(());
     if let Some(devices) = DEVICES.get() {
         return Ok(devices);

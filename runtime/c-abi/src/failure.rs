@@ -92,7 +92,7 @@ impl Failure {
     /// There is no such attribute.
     pub const NO_ATTRIBUTE: Self = Self::split(100_006, 632_009);
     /// A copy has a direction that there is not, or that its addresses do not have.
-    pub const DIRECTION: Self = Self::split(100_006, 632_013);
+    pub const DIRECTION: Self = Self::split(100_102, 632_013);
     /// An address is no device symbol.
     pub const INVALID_SYMBOL: Self = Self::split(100_301, 632_100);
     /// A bug of this project.

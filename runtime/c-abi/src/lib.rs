@@ -15,10 +15,12 @@ pub mod failure;
 pub mod ffi;
 pub mod host;
 pub mod info;
+pub mod ipc;
 pub mod memory;
 pub mod notifier;
 pub mod queue;
 pub mod table;
+pub mod virtual_memory;
 
 pub use context::Context;
 pub use failure::{Failure, Result};

@@ -24,6 +24,8 @@ pub enum Kind {
     Host,
     /// Device memory of another process.
     Imported,
+    /// Device memory mapped at an address that the program has reserved.
+    Virtual,
 }
 
 /// An allocation.
@@ -37,6 +39,10 @@ pub struct Block {
     /// The context that it belongs to.
     pub live: Arc<Live>,
     memory: Memory,
+    /// What is mapped here, if this is a mapping of other memory of the process.
+    origin: Option<Buffer>,
+    /// How other processes call it, once one was told.
+    pub(crate) shared: std::sync::OnceLock<crate::ipc::Shared>,
     /// Mappings in other contexts of this process, by their numbers.
     mirrors: Mutex<HashMap<u64, Buffer>>,
 }
@@ -137,7 +143,8 @@ impl Block {
         if let Some(mirror) = mirrors.get(&live.id) {
             return Ok(mirror.clone());
         }
-        let mirror = live.runtime.mirror(buffer)?;
+        let origin = self.origin.as_ref().unwrap_or(buffer);
+        let mirror = live.runtime.map_at(origin, self.start, true)?;
         mirrors.insert(live.id, mirror.clone());
         Ok(mirror)
     }
@@ -150,6 +157,16 @@ impl Block {
 }
 
 fn add(live: &Arc<Live>, kind: Kind, memory: Memory, length: u64) -> u64 {
+    add_with(live, kind, memory, length, None)
+}
+
+fn add_with(
+    live: &Arc<Live>,
+    kind: Kind,
+    memory: Memory,
+    length: u64,
+    origin: Option<Buffer>,
+) -> u64 {
     let start = match &memory {
         Memory::Device(buffer) => buffer.address(),
         Memory::Host(pinned) => pinned.address(),
@@ -160,6 +177,8 @@ fn add(live: &Arc<Live>, kind: Kind, memory: Memory, length: u64) -> u64 {
         kind,
         live: live.clone(),
         memory,
+        origin,
+        shared: std::sync::OnceLock::new(),
         mirrors: Mutex::default(),
     });
     BLOCKS
@@ -210,6 +229,13 @@ pub(crate) fn allocate(live: &Arc<Live>, length: u64) -> Result<Buffer> {
 pub fn enter(live: &Arc<Live>, buffer: Buffer, kind: Kind) -> u64 {
     let length = buffer.len();
     add(live, kind, Memory::Device(buffer), length)
+}
+
+/// Enters a mapping of other memory of the process at an address of its own.
+pub(crate) fn enter_mapping(live: &Arc<Live>, mapping: Buffer, origin: &Buffer) {
+    let length = mapping.len();
+    let memory = Memory::Device(mapping);
+    add_with(live, Kind::Virtual, memory, length, Some(origin.clone()));
 }
 
 /// Allocates pinned host memory; its address.
@@ -277,7 +303,7 @@ pub fn free(address: u64, kinds: &[Kind]) -> Result<()> {
         kind,
         ..
     }) = Arc::into_inner(block)
-        && kind != Kind::Imported
+        && matches!(kind, Kind::Device | Kind::Constant)
     {
         drop(live.cache.put(buffer));
     }

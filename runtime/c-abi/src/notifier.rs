@@ -1,11 +1,13 @@
 //! Notifiers: points of queues, with the times at which they were reached.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use vmlu::Status;
+use vmlu::{ImportedTimeline, Status};
 
 use crate::context::Live;
 use crate::failure::{Failure, Result};
+use crate::ipc::Place;
 use crate::queue::Queue;
 use crate::table::Table;
 
@@ -30,6 +32,10 @@ pub struct Notifier {
     pub live: Arc<Live>,
     flags: u32,
     runtime: vmlu::Notifier,
+    /// Where it is, if other processes may have it.
+    place: Option<Place>,
+    /// Whether another process made it.
+    opened: bool,
 }
 
 impl Notifier {
@@ -43,6 +49,14 @@ impl Notifier {
         if unknown || flags & (INTERPROCESS | NO_TIME) == INTERPROCESS {
             return Err(Failure::INVALID_VALUE);
         }
+        let place = match flags & INTERPROCESS {
+            0 => None,
+            _ => Some(Place::new()?),
+        };
+        Self::make(live, flags, place, false)
+    }
+
+    fn make(live: &Arc<Live>, flags: u32, place: Option<Place>, opened: bool) -> Result<usize> {
         let runtime = live
             .runtime
             .notifier()
@@ -54,10 +68,29 @@ impl Notifier {
             live: live.clone(),
             flags,
             runtime,
+            place,
+            opened,
         };
         NOTIFIERS
             .insert(Arc::new(notifier))
             .ok_or(Failure::NO_NOTIFIER)
+    }
+
+    /// How other processes call it.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::INVALID_VALUE`] if it was not made for that, or by another process.
+    pub fn export(&self) -> Result<u64> {
+        match &self.place {
+            Some(place) if !self.opened => Ok(place.handle()),
+            _ => Err(Failure::INVALID_VALUE),
+        }
+    }
+
+    /// Makes a notifier of another process's; its handle.
+    pub fn open(live: &Arc<Live>, handle: u64) -> Result<usize> {
+        Self::make(live, NO_TIME, Some(Place::open(handle)?), true)
     }
 
     /// The notifier of a handle.
@@ -79,17 +112,55 @@ impl Notifier {
         if !Arc::ptr_eq(&self.live, &queue.live) {
             return Err(Failure::INVALID_VALUE);
         }
-        Ok(self.runtime.place(queue.runtime())?)
+        self.runtime.place(queue.runtime())?;
+        if let Some(place) = &self.place
+            && let Some((queue, value)) = self.runtime.target()
+        {
+            place.set(&queue.export()?, value);
+        }
+        Ok(())
+    }
+
+    /// The timeline that was placed by whichever process did last, and its value, if others may have the notifier.
+    fn elsewhere(&self) -> Result<Option<(ImportedTimeline, u64)>> {
+        let Some(place) = &self.place else {
+            return Ok(None);
+        };
+        match place.get()? {
+            Some((token, value)) => Ok(Some((self.live.runtime.import(&token)?, value))),
+            None => Ok(None),
+        }
     }
 
     /// Has a queue wait for it, on the card; the queue may be of another device. Nothing if it was never placed.
     pub fn hold(&self, queue: &Queue) -> Result<()> {
-        Ok(self.runtime.hold(queue.runtime())?)
+        match &self.place {
+            None => Ok(self.runtime.hold(queue.runtime())?),
+            Some(place) => {
+                if let Some((token, value)) = place.get()? {
+                    let timeline = queue.live.runtime.import(&token)?;
+                    queue.runtime().wait_for_imported(&timeline, value)?;
+                }
+                Ok(())
+            }
+        }
     }
 
     /// Waits for it. Nothing if it was never placed.
     pub fn wait(&self) -> Result<()> {
-        Ok(self.runtime.wait()?)
+        let Some((timeline, value)) = self.elsewhere()? else {
+            return Ok(self.runtime.wait()?);
+        };
+        let mut pause = Duration::from_micros(20);
+        loop {
+            match reached(&timeline, value) {
+                Err(Failure::NOT_READY) => {
+                    std::thread::sleep(pause);
+                    pause = (pause * 2).min(Duration::from_millis(1));
+                }
+                result => return result,
+            }
+        }
     }
 
     /// Whether it was reached, or never placed.
@@ -98,10 +169,12 @@ impl Notifier {
     ///
     /// [`Failure::NOT_READY`] if not; the error of a command before it that failed.
     pub fn query(&self) -> Result<()> {
-        if self.runtime.query()? {
-            Ok(())
-        } else {
-            Err(Failure::NOT_READY)
+        if let Some((timeline, value)) = self.elsewhere()? {
+            return reached(&timeline, value);
+        }
+        match self.runtime.query()? {
+            true => Ok(()),
+            false => Err(Failure::NOT_READY),
         }
     }
 
@@ -125,6 +198,16 @@ impl Notifier {
     pub fn duration_us(&self, end: &Self) -> Result<f32> {
         self.check_times(end, NO_TIME)?;
         times(self.runtime.duration_us(&end.runtime))
+    }
+}
+
+/// Whether another process's timeline has reached a value.
+fn reached(timeline: &ImportedTimeline, value: u64) -> Result<()> {
+    let state = timeline.state()?;
+    match Status::from_raw(state.error) {
+        _ if state.value >= value => Ok(()),
+        Some(Status::Ok) => Err(Failure::NOT_READY),
+        status => Err(Failure::of(status.unwrap_or(Status::Internal))),
     }
 }
 

@@ -570,6 +570,17 @@ cnrtRet_t cnrtQueueWaitNotifier(cnrtNotifier_t notifier, cnrtQueue_t queue, unsi
 cnrtRet_t cnrtNotifierElapsedTime(cnrtNotifier_t start, cnrtNotifier_t end, float *ms);
 cnrtRet_t cnrtNotifierDuration(cnrtNotifier_t start, cnrtNotifier_t end, float *us);
 
+/* ---- Between processes ---- */
+
+/* A handle of an allocation of device memory leads to it while its owner has it; it is 8 bytes, to be passed on by whatever way. Mapped memory
+ * is unmapped, not freed. Page-locked host memory has no handle (cnrtErrorNotSupport). */
+cnrtRet_t cnrtAcquireMemHandle(cnrtIpcMemHandle *handle, void *ptr);
+cnrtRet_t cnrtMapMemHandle(void **ptr, cnrtIpcMemHandle handle, int flags);
+cnrtRet_t cnrtUnMapMemHandle(void *ptr);
+/* Of a notifier with CNRT_NOTIFIER_INTERPROCESS. Whichever process placed it last, waiting and asking are about that place. */
+cnrtRet_t cnrtIpcGetNotifierHandle(cnrtIpcNotifierHandle *handle, cnrtNotifier_t notifier);
+cnrtRet_t cnrtIpcOpenNotifierHandle(cnrtNotifier_t *notifier, cnrtIpcNotifierHandle handle);
+
 /* ---- Profiling: nothing to start or stop ---- */
 
 cnrtRet_t cnrtProfilerStart(void);

@@ -4,7 +4,7 @@ use vmlu::queue::{Extent, Layout};
 use vmlu_c_abi::copy::{self, Boxed, Direction};
 use vmlu_c_abi::memory::{self, Kind};
 use vmlu_c_abi::queue::Queue;
-use vmlu_c_abi::{device, exports, In, Out, Ptr, Result};
+use vmlu_c_abi::{device, exports, ipc, In, Out, Ptr, Result};
 
 use crate::device::live;
 use crate::error::run;
@@ -346,4 +346,27 @@ exports! { run;
             _ => Err(vmlu_c_abi::Failure::INVALID_VALUE),
         }
     }
+
+    /// See the header.
+    fn cnrtAcquireMemHandle(place: Out<Ptr>, pointer: Ptr) {
+        place.check()?;
+        let block = memory::find(at(pointer)).filter(|b| b.start == at(pointer));
+        let block = block.ok_or(vmlu_c_abi::Failure::INVALID_VALUE)?;
+        place.set(Ptr::at(ipc::export_memory(&block)? as usize))
+    }
+
+    /// See the header.
+    fn cnrtMapMemHandle(place: Out<Ptr>, handle: Ptr, flags: i32) {
+        place.check()?;
+        if flags != 0 {
+            return Err(vmlu_c_abi::Failure::INVALID_VALUE);
+        }
+        let live = live()?;
+        let token = ipc::open_memory(at(handle)).map_err(|_| vmlu_c_abi::Failure::INVALID_VALUE)?;
+        let buffer = live.runtime.import_memory(&token, true)?;
+        place.set(Ptr::at(memory::enter(&live, buffer, Kind::Imported) as usize))
+    }
+
+    /// See the header.
+    fn cnrtUnMapMemHandle(pointer: Ptr) { memory::free(at(pointer), &[Kind::Imported]) }
 }

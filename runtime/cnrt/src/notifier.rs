@@ -80,4 +80,25 @@ exports! { run;
     fn cnrtNotifierDuration(start: Ptr, end: Ptr, us: Out<f32>) {
         time(start, end, us, Notifier::duration_us)
     }
+
+    /// See the header.
+    fn cnrtIpcGetNotifierHandle(place: Out<IpcNotifierHandle>, notifier: Ptr) {
+        place.check()?;
+        let handle = Notifier::find(notifier.addr())?.export()?;
+        place.set(IpcNotifierHandle { res: [handle, 0, 0, 0, 0, 0, 0, 0] })
+    }
+
+    /// See the header.
+    fn cnrtIpcOpenNotifierHandle(place: Out<Ptr>, handle: IpcNotifierHandle) {
+        place.check()?;
+        place.set(Ptr::at(Notifier::open(&live()?, handle.res[0])?))
+    }
+}
+
+/// `cnrtIpcNotifierHandle`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+#[allow(missing_docs)]
+pub struct IpcNotifierHandle {
+    pub res: [u64; 8],
 }

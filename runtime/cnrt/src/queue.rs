@@ -41,6 +41,7 @@ exports! { run;
 
     /// See the header.
     fn cnrtInvokeHostFunc(queue: Ptr, function: host::Function, data: Ptr) {
-        host::invoke(&*Queue::find(queue.addr())?, function, data.0)
+        let queue = Queue::find(queue.addr())?;
+        host::invoke(&queue, function, data.0)
     }
 }
