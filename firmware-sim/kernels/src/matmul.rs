@@ -125,6 +125,10 @@ impl<'a> Job<'_, 'a> {
     fn compute(&self) -> Result<(), Fault> {
         use DataType::{Bf16, F16, F32 as Single32, F64 as Double64, I16 as Whole16, I64, U8};
         let block = K_BLOCK as usize;
+        #[cfg(target_arch = "x86_64")]
+        if self.is_thin() {
+            return self.thin();
+        }
         match (self.op.a.dtype, self.op.out.dtype) {
             (Single32, _) => self.floats::<F32, Single, f32>(block),
             (Double64, _) => self.floats::<F64, Double, f64>(block),
@@ -160,6 +164,115 @@ impl<'a> Job<'_, 'a> {
                     (false, true) => self.whole::<I16, WideBytes<true>, WideBytes<false>>([0, 0]),
                 }
             }
+        }
+    }
+
+    /// Whether [`Job::thin`] has the product: few rows, of a type that it knows.
+    #[cfg(target_arch = "x86_64")]
+    fn is_thin(&self) -> bool {
+        use DataType::{F64 as Double64, I16 as Whole16};
+        let axes = &self.axes;
+        let words = self.op.k.next_multiple_of(2) as usize;
+        let shape = (axes.m, axes.n, self.op.k as usize, words);
+        !matches!(self.op.a.dtype, Double64 | Whole16) && gemm::thin::fits(shape, axes.b)
+    }
+
+    /// Few rows: the other side is read as it stands in memory.
+    #[cfg(target_arch = "x86_64")]
+    fn thin(&self) -> Result<(), Fault> {
+        use gemm::thin::Kind;
+        use DataType::{Bf16, F16, F32 as Single32, U8};
+        fn store<'f, 'a, O>(finish: Finish<'f, 'a, Plane>) -> Store<'f, 'a, Plane, O> {
+            Store(finish, PhantomData)
+        }
+        let sides = match self.axes.swapped {
+            false => (self.op.a.dtype, self.op.b.dtype),
+            true => (self.op.b.dtype, self.op.a.dtype),
+        };
+        let narrow = self.op.out.dtype != Single32;
+        let shifted = |zero| {
+            move |finish| Shifted {
+                finish,
+                zero_a: zero,
+                zero_b: 0,
+                depth: 0,
+            }
+        };
+        match (sides.0, sides.1) {
+            (Single32, _) => self.thin_of::<Single, f32, _>(Kind::Single, store::<f32>),
+            (F16, _) if narrow => self.thin_of::<Half, f32, _>(Kind::Half, store::<f16>),
+            (F16, _) => self.thin_of::<Half, f32, _>(Kind::Half, store::<f32>),
+            (Bf16, _) if narrow => self.thin_of::<Brain, f32, _>(Kind::Brain, store::<bf16>),
+            (Bf16, _) => self.thin_of::<Brain, f32, _>(Kind::Brain, store::<f32>),
+            // One side is to be unsigned and the other signed: what is added to the elements of `a` for that is subtracted again.
+            (U8, U8) => self.thin_of::<Bytes<0x80>, i32, _>(Kind::Unsigned, shifted(-128)),
+            (U8, _) => self.thin_of::<Bytes<0>, i32, _>(Kind::Signed, shifted(0)),
+            (_, U8) => self.thin_of::<Bytes<0>, i32, _>(Kind::Unsigned, shifted(0)),
+            (_, _) => self.thin_of::<Bytes<0x80>, i32, _>(Kind::Signed, shifted(128)),
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn thin_of<'f, F: Feed<Word: Sync>, T, S: Sink<T>>(
+        &'f self,
+        kind: gemm::thin::Kind,
+        sink: impl Fn(Finish<'f, 'a, Plane>) -> S,
+    ) -> Result<(), Fault>
+    where
+        T: vmlu_abi::Wire + Default,
+    {
+        let axes = &self.axes;
+        let k = self.op.k as usize;
+        let (view_a, view_b) = self.views();
+        let batch = self.op.out.elements as usize / (axes.m * axes.n);
+        (0..batch).try_for_each(|index| {
+            let (base_a, base_b, out, bias) = self.bases(index);
+            let a = Strided::<F> {
+                view: view_a,
+                offset: base_a,
+                line: axes.a.0,
+                depth: axes.a.1,
+                lines: axes.m,
+                length: k,
+                feed: PhantomData,
+            };
+            let sink = sink(self.finish(Plane {
+                out: (out, axes.out.0, axes.out.1),
+                bias: (bias, axes.bias.0, axes.bias.1),
+            }));
+            gemm::thin::Thin {
+                a: &a,
+                view: view_b,
+                offset: base_b,
+                strides: axes.b,
+                columns: axes.n,
+                length: k,
+                words: F::words(k),
+                block: match kind {
+                    gemm::thin::Kind::Brain => BF16_BLOCK as usize,
+                    _ => K_BLOCK as usize,
+                },
+                kind,
+                sink: &sink,
+            }
+            .run(self.env)
+        })
+    }
+
+    /// The memory of the sides, of which the first has the rows.
+    fn views(&self) -> (&View<'a>, &View<'a>) {
+        match self.axes.swapped {
+            false => (self.a, self.b),
+            true => (self.b, self.a),
+        }
+    }
+
+    /// Offsets of a batch element in these, in the result and in the bias.
+    fn bases(&self, index: usize) -> (isize, isize, isize, isize) {
+        let [a, b, out, bias] = self.base(index);
+        match self.axes.swapped {
+            false => (a, b, out, bias),
+            true => (b, a, out, bias),
         }
     }
 
@@ -227,16 +340,9 @@ impl<'a> Job<'_, 'a> {
     {
         let axes = &self.axes;
         let k = self.op.k as usize;
-        let (view_a, view_b) = match axes.swapped {
-            false => (self.a, self.b),
-            true => (self.b, self.a),
-        };
+        let (view_a, view_b) = self.views();
         let element = |index: usize, then: &mut gemm::Then<'_, A>| {
-            let base = self.base(index);
-            let (base_a, base_b) = match axes.swapped {
-                false => (base[0], base[1]),
-                true => (base[1], base[0]),
-            };
+            let (base_a, base_b, out, bias) = self.bases(index);
             let a = Strided::<FA> {
                 view: view_a,
                 offset: base_a,
@@ -256,8 +362,8 @@ impl<'a> Job<'_, 'a> {
                 feed: PhantomData,
             };
             let sink = sink(Plane {
-                out: (base[2], axes.out.0, axes.out.1),
-                bias: (base[3], axes.bias.0, axes.bias.1),
+                out: (out, axes.out.0, axes.out.1),
+                bias: (bias, axes.bias.0, axes.bias.1),
             });
             then(&Product {
                 a: &a,

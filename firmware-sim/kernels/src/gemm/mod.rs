@@ -3,12 +3,18 @@
 //! Both sides are packed into panels of words, blocks of [`Product::block`] words deep. A side that several parts of the result use is
 //! packed once, by all workers; otherwise each part packs its own. A part goes through the blocks in order; a tile sums a block from zero
 //! in registers, and blocks are added in order. So an element's bits depend on its row and its column alone.
+//!
+//! Products of up to sixteen rows pack only those, and read the other side once ([`thin`]).
 #![allow(clippy::too_many_arguments)]
 
 mod pack;
 #[cfg(target_arch = "x86_64")]
 mod pack_x86;
 mod scratch;
+#[cfg(target_arch = "x86_64")]
+pub(super) mod thin;
+#[cfg(target_arch = "x86_64")]
+mod thin_x86;
 mod tile;
 #[cfg(target_arch = "x86_64")]
 mod x86;

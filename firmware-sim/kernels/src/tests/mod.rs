@@ -19,6 +19,7 @@ mod reduction;
 mod scans;
 mod single;
 mod tensors;
+mod thin;
 
 /// Settings of a property test: a failure is reported by its seed, not in a file.
 fn cases(cases: u32) -> proptest::test_runner::Config {
