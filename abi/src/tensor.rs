@@ -53,6 +53,12 @@ pub mod reserved_type {
     pub const I31: u16 = 49;
 }
 
+/// Bits of [`TensorDesc::flags`].
+pub mod tensor_flag {
+    /// Behind the per-channel scales stand as many offsets, i32.
+    pub const OFFSETS: u8 = 1;
+}
+
 impl DataType {
     /// All element types.
     pub const ALL: [Self; 13] = [
@@ -103,15 +109,15 @@ wire! {
         pub dtype: u16 = 8,
         /// Dimensions, 0 to 8; a tensor of rank 0 has one element.
         pub rank: u8 = 10,
-        /// Zero.
+        /// Bits of [`tensor_flag`].
         pub flags: u8 = 11,
-        /// Axis of the per-channel scales; zero where the operator is not quantised.
+        /// Axis of the per-channel scales; zero where there are none.
         pub channel_axis: u32 = 12,
-        /// Scale of a quantised tensor; zero where it is not.
+        /// Scale of a tensor that is quantised as a whole: an element `q` stands for `scale · (q - offset)`. Zero where it is not.
         pub scale: f32 = 16,
-        /// Offset (zero point) of a quantised tensor.
+        /// Offset (zero point) of a tensor that is quantised as a whole.
         pub offset: i32 = 20,
-        /// Device virtual address of per-channel scales; zero where there are none.
+        /// Device virtual address of per-channel scales, f32; zero where there are none.
         pub scales: u64 = 24,
         /// Elements of each dimension.
         pub dims: [u64; 8] = 32,

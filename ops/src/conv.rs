@@ -4,12 +4,16 @@
 //! channels last, is a matter of strides. Output channel `o` sums over the channels of its group. Sums are those of
 //! [`crate::matmul`] along a depth that goes through the taps in order and, within a tap, through the channels; pairs of bf16 are channels of
 //! one tap. Taps on the padding count as zero.
+//!
+//! Quantised bytes are multiplied as [`crate::matmul`] does: `x` and `w` have a scale and an offset, `w` may have scales of its outputs. With
+//! padding, `x.offset` is 0.
 
 use vmlu_abi::tensor::{DataType, TensorDesc};
 
 use crate::conv_geometry::{Geometry, Slide};
 use crate::cost::{Class, Cost};
-use crate::matmul::Activation;
+use crate::matmul::{Activation, Quantised};
+use crate::quant;
 use crate::rule::{self, RuleError, Site};
 use crate::table::{opcode, Info};
 use crate::tensor::{Role, Tensor};
@@ -21,7 +25,7 @@ descriptor! {
         pub x: TensorDesc = 0,
         /// Operand 1: `[outputs, channels / groups, …]`, of `x`'s type; I8 if that is U8.
         pub w: TensorDesc = 160,
-        /// Operand 2, written: `[images, outputs, …]`, of `x`'s type; F32 also for F16 and BF16; I32 for bytes.
+        /// Operand 2, written: `[images, outputs, …]`, of `x`'s type; F32 also for F16 and BF16; I32 for bytes; floats, I8 or U8 for quantised bytes.
         pub out: TensorDesc = 320,
         /// Operand 3, may be absent: `[outputs]`, of `out`'s type.
         pub bias: TensorDesc = 480,
@@ -61,6 +65,8 @@ pub struct Checked {
     pub beta: f64,
     /// Applied last.
     pub activation: Activation,
+    /// What bytes stand for, if they are quantised.
+    pub quantised: Option<Quantised>,
 }
 
 /// The activation with a number.
@@ -92,7 +98,7 @@ impl crate::Descriptor for Conv {
         formula: "out = activation(alpha · conv(x, w) + beta · out + bias)",
         operands: &["x", "w", "out*", "bias?"],
         functions: &[],
-        types: "f32, f16, bf16 (out also f32), f64, i8 and u8 (out i32)",
+        types: "f32, f16, bf16 (out also f32), f64, i8 and u8 (out i32; quantised: floats, i8, u8)",
         backward: "conv_backward_data, conv_backward_filter; bias: reduce sum",
         cost: "2 per tap, channel and element of out",
         body: size_of::<Self>(),
@@ -106,16 +112,31 @@ impl crate::Descriptor for Conv {
         let [sx, sw, so, sb] =
             [(0, "x"), (1, "w"), (2, "out"), (3, "bias")].map(|(i, n)| Site::new(NAME, i, n));
         let activation = activation(NAME, self.activation)?;
-        let x = Tensor::check(sx, &self.x, Role::Input)?;
-        let w = Tensor::check(sw, &self.w, Role::Input)?;
-        let out = Tensor::check(so, &self.out, Role::Output)?;
+        let (x, qx) = quant::check(sx, &self.x, Role::Input)?;
+        let (w, qw) = quant::check(sw, &self.w, Role::Input)?;
+        let (out, qo) = quant::check(so, &self.out, Role::Output)?;
         let bias = Tensor::check_optional(sb, &self.bias, Role::Input)?;
+        let quantised = Quantised::of([sx, sw, so], [qx, qw, qo], 0)?;
         x.expect_type(sx, &[F32, F16, Bf16, F64, I8, U8])?;
         match x.dtype {
             U8 => w.expect_type(sw, &[I8])?,
             _ => w.expect_same_type(sw, &x, "x")?,
         }
+        if let Some(q) = &quantised {
+            let tensors = [&x, &w, &out];
+            crate::matmul::quantised_types(q, tensors, bias.as_ref(), [sx, sw, so, sb])?;
+            if q.a.1 != 0 && self.padding != [0; 6] {
+                return Err(sx.error(format_args!(".offset is {}, must be 0 with padding", q.a.1)));
+            }
+            if q.out.is_some() && self.beta != 0.0 {
+                return Err(rule::error(NAME, "a quantised out takes beta 0 only"));
+            }
+            if let Some(scales) = &q.channels {
+                out.refuse_overlap(so, scales, "w's scales", false)?;
+            }
+        }
         match x.dtype {
+            _ if quantised.is_some() => {}
             I8 | U8 => out.expect_type(so, &[I32])?,
             F16 | Bf16 => out.expect_type(so, &[x.dtype, F32])?,
             other => out.expect_type(so, &[other])?,
@@ -140,7 +161,9 @@ impl crate::Descriptor for Conv {
         out.refuse_overlap(so, &x, "x", false)?;
         out.refuse_overlap(so, &w, "w", false)?;
         if let Some(bias) = &bias {
-            bias.expect_same_type(sb, &out, "out")?;
+            if quantised.is_none() {
+                bias.expect_same_type(sb, &out, "out")?;
+            }
             bias.expect_dims(sb, &out.dims()[1..2], "the filters are")?;
             out.refuse_overlap(so, bias, "bias", false)?;
         }
@@ -153,6 +176,7 @@ impl crate::Descriptor for Conv {
             alpha: self.alpha,
             beta: self.beta,
             activation,
+            quantised,
         })
     }
 }

@@ -22,7 +22,8 @@ record names the operand, counted from 0 in the order of the descriptor's tensor
 What holds for every operand:
 
 - The type is one that the operator takes, the rank is 0 to 8, dimensions and strides beyond the rank are zero, so are `flags` and the
-  quantisation fields.
+  quantisation fields, but for operators that take quantised tensors (`quantize`, `matmul`, `conv`). Those are of i8, u8 or i16: an element `q`
+  stands for `scale · (q - offset)`, with one finite scale above 0 and one offset of the type, or with a table of those of an axis.
 - The address is a multiple of the element's size.
 - The product of the dimensions (each 0 counted as 1) times the element's size fits in 63 bits, as does the extent in bytes; no element
   lies outside the 64-bit address space, and all lie in one allocation of the context.

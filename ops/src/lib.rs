@@ -34,6 +34,8 @@ pub mod norm;
 pub mod norm_backward;
 pub mod pad;
 pub mod put;
+pub mod quant;
+pub mod quantize;
 pub mod range;
 pub mod reduce;
 pub mod rule;

@@ -7,10 +7,16 @@
 //! multiply-adds; blocks are added in order. bf16 is accumulated in f32 in blocks of [`BF16_BLOCK`], in pairs along K of which the odd
 //! element comes first. So an element's value depends on nothing but its row, its column and the scalars, on every host, and denormal
 //! numbers count. Bytes, signed or not, are accumulated in i32, i16 in i32 or in i64, and wrap around.
+//!
+//! Quantised bytes: `a` and `b` have a scale and an offset, `b` may have scales (and no offsets) of its columns. The sum of
+//! `(a - a.offset) · (b - b.offset)` is taken in i32, converted to f32 and multiplied by the f32 product of the scales; alpha, bias and activation
+//! follow in f32. `out` is F32, F16 or BF16, or quantised as a whole: then the number is divided by `out.scale`, rounded with ties to even, and
+//! saturated behind the offset's addition; `bias` is F32 then, and `beta` 0.
 
 use vmlu_abi::tensor::{DataType, TensorDesc, MAX_DIMS};
 
 use crate::cost::{Class, Cost};
+use crate::quant::{self, Quant};
 use crate::rule::{self, RuleError, Site};
 use crate::table::{opcode, Info};
 use crate::tensor::{broadcast_dims, Role, Tensor};
@@ -29,11 +35,11 @@ descriptor! {
         pub a: TensorDesc = 0,
         /// Operand 1: `[…, K, N]`, of `a`'s type; with bytes, signed or not as it likes.
         pub b: TensorDesc = 160,
-        /// Operand 2, written: `[…, M, N]`, of `a`'s type; F32 also for F16 and BF16; I32 for bytes; I32 or I64 for I16.
+        /// Operand 2, written: `[…, M, N]`, of `a`'s type; F32 also for F16 and BF16; I32 for bytes; I32 or I64 for I16; floats, I8 or U8 for quantised bytes.
         pub out: TensorDesc = 320,
         /// Operand 3, may be absent: broadcasts to `out`, of `out`'s type.
         pub bias: TensorDesc = 480,
-        /// Factor of the product; 1 for integers.
+        /// Factor of the product; 1 for integers that are not quantised.
         pub alpha: f64 = 640,
         /// Factor of the old `out`; 0 or 1 for integers.
         pub beta: f64 = 648,
@@ -91,6 +97,62 @@ pub struct Checked {
     pub beta: f64,
     /// Applied last.
     pub activation: Activation,
+    /// What bytes stand for, if they are quantised.
+    pub quantised: Option<Quantised>,
+}
+
+/// What the bytes of a quantised product stand for.
+#[derive(Clone, Copy, Debug)]
+pub struct Quantised {
+    /// Scale and offset of the first operand.
+    pub a: (f32, i32),
+    /// Scale of the second; 1 if it has scales of its channels.
+    pub b: (f32, i32),
+    /// Scales of the second operand's channels.
+    pub channels: Option<Tensor>,
+    /// Scale and offset of the result; `None` for floats.
+    pub out: Option<(f32, i32)>,
+}
+
+impl Quantised {
+    /// Takes what three operands say; `axis` is the second one's axis of channels. `None` if none is quantised.
+    pub(crate) fn of(
+        [sa, sb, so]: [Site; 3],
+        quants: [Option<Quant>; 3],
+        axis: usize,
+    ) -> Result<Option<Self>, RuleError> {
+        let [a, b, out] = quants;
+        let (a, b) = match (a, b) {
+            (None, None) if out.is_none() => return Ok(None),
+            (None, _) => return Err(sa.error(" is not quantised, but another operand is")),
+            (_, None) => return Err(sb.error(" is not quantised, but another operand is")),
+            (Some(a), Some(b)) => (a, b),
+        };
+        let whole = |site: Site, quant: Quant| match quant {
+            Quant::Tensor { scale, offset } => Ok((scale, offset)),
+            Quant::Channels { .. } => Err(site.error(" has per-channel scales, must have one")),
+        };
+        let (b, channels) = match b {
+            Quant::Tensor { scale, offset } => ((scale, offset), None),
+            Quant::Channels {
+                axis: of,
+                scales,
+                offsets: None,
+            } if of == axis => ((1.0, 0), Some(scales)),
+            Quant::Channels {
+                offsets: Some(_), ..
+            } => return Err(sb.error(" has per-channel offsets, may have scales only")),
+            Quant::Channels { axis: of, .. } => {
+                return Err(sb.error(format_args!(".channel_axis is {of}, must be {axis}")))
+            }
+        };
+        Ok(Some(Self {
+            a: whole(sa, a)?,
+            b,
+            channels,
+            out: out.map(|q| whole(so, q)).transpose()?,
+        }))
+    }
 }
 
 impl crate::Descriptor for Matmul {
@@ -100,7 +162,7 @@ impl crate::Descriptor for Matmul {
         formula: "out = activation(alpha · a @ b + beta · out + bias)",
         operands: &["a", "b", "out*", "bias?"],
         functions: Activation::ROWS,
-        types: "f32, f16, bf16 (out also f32), f64, i8 and u8 (out i32), i16 (out i32, i64)",
+        types: "f32, f16, bf16 (out also f32), f64, i8 and u8 (out i32; quantised: floats, i8, u8), i16 (out i32, i64)",
         backward: "matmul of transposed operands; bias: reduce sum",
         cost: "2·M·N·K per batch element",
         body: size_of::<Self>(),
@@ -125,11 +187,25 @@ impl crate::Descriptor for Matmul {
                 format_args!("activation {} is unknown", self.activation),
             )
         })?;
-        let a = Tensor::check(sa, &self.a, Role::Input)?;
-        let b = Tensor::check(sb, &self.b, Role::Input)?;
-        let out = Tensor::check(so, &self.out, Role::Output)?;
+        let (a, qa) = quant::check(sa, &self.a, Role::Input)?;
+        let (b, qb) = quant::check(sb, &self.b, Role::Input)?;
+        let (out, qo) = quant::check(so, &self.out, Role::Output)?;
         let bias = Tensor::check_optional(sbias, &self.bias, Role::Input)?;
-        self.check_types(&a, &b, &out, bias.as_ref(), [sa, sb, so, sbias])?;
+        let axis = b.rank().wrapping_sub(1);
+        let quantised = Quantised::of([sa, sb, so], [qa, qb, qo], axis)?;
+        let (sites, bias_of) = ([sa, sb, so, sbias], bias.as_ref());
+        match &quantised {
+            None => self.check_types(&a, &b, &out, bias_of, sites)?,
+            Some(q) => {
+                quantised_types(q, [&a, &b, &out], bias_of, sites)?;
+                if q.out.is_some() && self.beta != 0.0 {
+                    return Err(rule::error("matmul", "a quantised out takes beta 0 only"));
+                }
+                if let Some(scales) = &q.channels {
+                    out.refuse_overlap(so, scales, "b's scales", false)?;
+                }
+            }
+        }
 
         for (site, t) in [(sa, &a), (sb, &b), (so, &out)] {
             if t.rank() < 2 {
@@ -187,7 +263,29 @@ impl crate::Descriptor for Matmul {
             alpha: self.alpha,
             beta: self.beta,
             activation,
+            quantised,
         })
+    }
+}
+
+/// Types of a quantised product.
+pub(crate) fn quantised_types(
+    quantised: &Quantised,
+    [a, b, out]: [&Tensor; 3],
+    bias: Option<&Tensor>,
+    [sa, sb, so, sbias]: [Site; 4],
+) -> Result<(), RuleError> {
+    use DataType::{Bf16, F16, F32, I8, U8};
+    a.expect_type(sa, &[I8, U8])?;
+    b.expect_type(sb, &[I8, U8])?;
+    match quantised.out {
+        Some(_) => out.expect_type(so, &[I8, U8])?,
+        None => out.expect_type(so, &[F32, F16, Bf16])?,
+    }
+    match (bias, quantised.out) {
+        (Some(bias), Some(_)) => bias.expect_type(sbias, &[F32]),
+        (Some(bias), None) => bias.expect_same_type(sbias, out, "out"),
+        (None, _) => Ok(()),
     }
 }
 

@@ -67,6 +67,7 @@ pub fn operator(number: u16) -> Option<(&'static str, &'static str)> {
         opcode::AFFINE => ("0.5 ε", "vector"),
         opcode::CAST => ("rounded once", "vector; modes but the default, and 64-bit integers to floats, scalar"),
         opcode::FILL => (EXACT, "vector"),
+        opcode::QUANTIZE => ("rounded at each step", "vector"),
         opcode::REDUCE => ("0.51 ε; logsumexp 4 ε", "vector; norm_p, and logsumexp of neighbouring outputs, scalar"),
         opcode::ARG_REDUCE => (EXACT, "scalar"),
         opcode::SCAN => ("0.51 ε an element; logcumsumexp 4 ε", "vector across rows that lie side by side; along a row scalar; cummax, cummin, logcumsumexp scalar"),

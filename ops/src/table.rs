@@ -26,6 +26,8 @@ pub mod opcode {
     pub const FILL: u16 = 0x1104;
     /// [`crate::ternary`].
     pub const TERNARY: u16 = 0x1105;
+    /// [`crate::quantize`].
+    pub const QUANTIZE: u16 = 0x1106;
     /// [`crate::reduce`].
     pub const REDUCE: u16 = 0x1200;
     /// [`crate::arg_reduce`].
@@ -115,8 +117,7 @@ pub struct Field {
 
 /// Groups of operators that are not served yet.
 pub const ABSENT: &[(&str, &str)] = &[
-    ("matrix", "int4 weights, requantised int8"),
-    ("convolution", "requantised int8"),
+    ("matrix", "int4 weights"),
     ("attention", "the gradient"),
     (
         "elementwise",
@@ -135,10 +136,7 @@ pub const ABSENT: &[(&str, &str)] = &[
         "optimisers",
         "Adam, AdamW, LAMB; several tensors in one command",
     ),
-    (
-        "types",
-        "complex, 8-bit floats, int4, quantised tensors with scales and offsets",
-    ),
+    ("types", "complex, 8-bit floats, int4"),
 ];
 
 /// All operators by number.
@@ -155,6 +153,7 @@ pub static TABLE: &[Info] = &[
     info::<crate::cast::Cast>(),
     info::<crate::fill::Fill>(),
     info::<crate::ternary::Ternary>(),
+    info::<crate::quantize::Quantize>(),
     info::<crate::reduce::Reduce>(),
     info::<crate::arg_reduce::ArgReduce>(),
     info::<crate::scan::Scan>(),

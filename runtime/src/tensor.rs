@@ -116,6 +116,23 @@ impl Tensor {
         Ok(())
     }
 
+    /// The same elements, quantised as a whole: `q` stands for `scale · (q - offset)`.
+    pub fn quantised(&self, scale: f32, offset: i32) -> Self {
+        let mut tensor = self.clone();
+        tensor.desc.scale = scale;
+        tensor.desc.offset = offset;
+        tensor
+    }
+
+    /// The same elements, quantised with a scale for each position of an axis. `scales` is contiguous, and must be kept as long as commands
+    /// use this tensor.
+    pub fn quantised_channels(&self, axis: u32, scales: &Tensor) -> Self {
+        let mut tensor = self.clone();
+        tensor.desc.channel_axis = axis;
+        tensor.desc.scales = scales.desc.address;
+        tensor
+    }
+
     /// Element type.
     pub fn dtype(&self) -> DataType {
         DataType::from_raw(self.desc.dtype).unwrap_or(DataType::F32)

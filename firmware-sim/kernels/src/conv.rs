@@ -10,7 +10,7 @@ use vmlu_ops::matmul::{BF16_BLOCK, K_BLOCK};
 
 use super::conv_sides::{Filter, Patches, Pixels, Taps};
 use super::env::{Access, Env, Fault, Work};
-use super::epilogue::{Finish, Narrow, Shifted, Store};
+use super::epilogue::{Factors, Finish, Narrow, Quantising, Shifted, Store};
 use super::gemm::{
     self, Arith, Brain, Bytes, Double, Feed, Half, Pairs, Product, Side, Single, Sink, Sums,
     WideBytes, F32, F64, I16,
@@ -70,32 +70,48 @@ pub(super) fn run(body: &[u8], env: &dyn Env) -> Result<Work, Fault> {
                 bias: bias.as_ref(),
             },
         };
-        compute(&op, &pass)?;
+        let quantised = match &op.quantised {
+            Some(q) => Some(Factors::read(env, 1, q, op.out.dtype)?),
+            None => None,
+        };
+        compute(&op, &pass, quantised.as_ref())?;
     }
     Ok(op.cost().into())
 }
 
-fn compute(op: &Checked, pass: &Pass<'_, '_>) -> Result<(), Fault> {
+fn compute(op: &Checked, pass: &Pass<'_, '_>, factors: Option<&Factors>) -> Result<(), Fault> {
     use DataType::{I8, U8};
     if !matches!(op.x.dtype, I8 | U8) {
         return pass.floats(op.x.dtype, op.out.dtype);
     }
+    let of = Bytewise {
+        offsets: op.quantised.map_or([0; 2], |q| [q.a.1, q.b.1]),
+        factors,
+    };
     // The first side unsigned, the second signed, as the instruction wants it; zeroes of padding are shifted with the others.
     let unsigned = op.x.dtype == U8;
     #[cfg(target_arch = "x86_64")]
     if simd::has_vnni() {
         use gemm::I8 as Vnni;
         return match (pass.pixels_are_rows(), unsigned) {
-            (true, true) => pass.whole::<Vnni, Bytes<0>, Bytes<0>>([0, 0]),
-            (true, false) => pass.whole::<Vnni, Bytes<0x80>, Bytes<0>>([128, 0]),
-            (false, true) => pass.whole::<Vnni, Bytes<0x80>, Bytes<0x80>>([128, -128]),
-            (false, false) => pass.whole::<Vnni, Bytes<0>, Bytes<0x80>>([128, 0]),
+            (true, true) => pass.whole::<Vnni, Bytes<0>, Bytes<0>>([0, 0], &of),
+            (true, false) => pass.whole::<Vnni, Bytes<0x80>, Bytes<0>>([128, 0], &of),
+            (false, true) => pass.whole::<Vnni, Bytes<0x80>, Bytes<0x80>>([128, -128], &of),
+            (false, false) => pass.whole::<Vnni, Bytes<0>, Bytes<0x80>>([128, 0], &of),
         };
     }
     match unsigned {
-        true => pass.whole::<I16, WideBytes<false>, WideBytes<true>>([0, 0]),
-        false => pass.whole::<I16, WideBytes<true>, WideBytes<true>>([0, 0]),
+        true => pass.whole::<I16, WideBytes<false>, WideBytes<true>>([0, 0], &of),
+        false => pass.whole::<I16, WideBytes<true>, WideBytes<true>>([0, 0], &of),
     }
+}
+
+/// What bytes stand for.
+struct Bytewise<'f> {
+    /// Offsets of image and filter.
+    offsets: [i32; 2],
+    /// Their scales, if they are quantised.
+    factors: Option<&'f Factors>,
 }
 
 /// What is done with sums.
@@ -182,37 +198,59 @@ impl<'p, 'a> Pass<'p, 'a> {
         F: Feed<Word = A::Word>,
         O: Narrow<Compute = A::Acc>,
     {
-        let sink = |place| Store::<_, O>(self.finish.finish(place), PhantomData);
+        let sink = |place, _| Store::<_, O>(self.finish.finish(place), PhantomData);
         self.all::<A, F, F, _>(block, Sums::default(), sink)
     }
 
-    fn whole<A, FX, FW>(&self, zeros: [i32; 2]) -> Result<(), Fault>
+    /// `added` is what packing has added to the elements of the first side and of the second.
+    fn whole<A, FX, FW>(&self, added: [i32; 2], of: &Bytewise<'_>) -> Result<(), Fault>
     where
         A: Arith<Word = u32, Acc = i32>,
         FX: Feed<Word = u32>,
         FW: Feed<Word = u32>,
     {
-        let ones = Some(0x0101_0101);
+        let rows = self.pixels_are_rows();
+        let [image, filter] = of.offsets;
+        let zeros = match rows {
+            true => [added[0] + image, added[1] + filter],
+            false => [added[0] + filter, added[1] + image],
+        };
+        // Words of ones, of bytes or of i16.
+        let ones = Some(if FX::STEP == 4 {
+            0x0101_0101
+        } else {
+            0x0001_0001
+        });
         let sums = Sums {
             columns: ones.filter(|_| zeros[0] != 0),
             rows: ones.filter(|_| zeros[1] != 0),
         };
         let depth = super::conv_sides::all_taps(&self.taps).wrapping_mul(self.depth_channels);
-        let sink = |place| Shifted {
+        let shifted = |place| Shifted {
             finish: self.finish.finish(place),
             zero_a: zeros[0],
             zero_b: zeros[1],
             depth,
         };
-        self.all::<A, FX, FW, _>(gemm::BLOCK, sums, sink)
+        match of.factors {
+            None => self.all::<A, FX, FW, _>(gemm::BLOCK, sums, |place, _| shifted(place)),
+            Some(factors) => {
+                self.all::<A, FX, FW, _>(gemm::BLOCK, sums, |place, first| Quantising {
+                    shifted: shifted(place),
+                    factors,
+                    columns: rows,
+                    first,
+                })
+            }
+        }
     }
 
-    /// Computes all groups; `FX` feeds the image, `FW` the filter.
+    /// Computes all groups; `FX` feeds the image, `FW` the filter; `sink` takes a place and the first channel of a group in the result.
     fn all<A: Arith, FX, FW, S>(
         &self,
         block: usize,
         sums: Sums<A::Word>,
-        sink: impl Fn(Pixels) -> S + Sync,
+        sink: impl Fn(Pixels, usize) -> S + Sync,
     ) -> Result<(), Fault>
     where
         FX: Feed<Word = A::Word>,
@@ -257,7 +295,7 @@ impl<'p, 'a> Pass<'p, 'a> {
                     self.channel,
                     rows,
                 );
-                let sink = sink(place);
+                let sink = sink(place, first as usize);
                 let (a, b): (&dyn Side<A::Word>, &dyn Side<A::Word>) = match rows {
                     true => (&patches, &filter),
                     false => (&filter, &patches),

@@ -2,11 +2,15 @@
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
-use vmlu_ops::matmul::Activation;
+use vmlu_abi::tensor::DataType;
+use vmlu_ops::matmul::{Activation, Quantised};
+use vmlu_ops::quant::range;
 
+use super::env::{Access, Env, Fault};
 use super::gemm::Sink;
 use super::math::Real;
 use super::number::{Number, Storage, TILE};
+use super::quantize::{all_to_whole, store_whole};
 use super::simd::multiversion;
 use super::view::View;
 
@@ -153,6 +157,18 @@ multiversion! {
         }
     }
 
+    fn scaled(sums: &[i32], by: f32, to: &mut [f32]) {
+        for (t, s) in to.iter_mut().zip(sums) {
+            *t = *s as f32 * by;
+        }
+    }
+
+    fn scaled_each(sums: &[i32], by: &[f32], to: &mut [f32]) {
+        for ((t, s), b) in to.iter_mut().zip(sums).zip(by) {
+            *t = *s as f32 * b;
+        }
+    }
+
     fn scale<T: Number>(values: &mut [T], by: T) {
         values.iter_mut().for_each(|v| *v = v.mul(by));
     }
@@ -199,6 +215,34 @@ impl<P: Place> Finish<'_, '_, P> {
                     0..=32 => self.tile::<O, 32>(tile, at(run.out), at(run.bias)),
                     _ => self.tile::<O, TILE>(tile, at(run.out), at(run.bias)),
                 }
+            }
+            done += run.count;
+        });
+    }
+
+    /// Finishes some columns of a row and gives them to `store`, with offset and stride in the result. The old result is not read.
+    pub fn finish_with(
+        &self,
+        row: usize,
+        column: usize,
+        sums: &mut [f32],
+        store: impl Fn(&View<'_>, isize, isize, &mut [f32]),
+    ) {
+        let mut done = 0;
+        self.place.runs(row, column, sums.len(), &mut |run| {
+            for (t, tile) in sums[done..done + run.count].chunks_mut(TILE).enumerate() {
+                let from = (t * TILE) as isize;
+                if self.alpha != 1.0 {
+                    scale(tile, self.alpha as f32);
+                }
+                if let Some(view) = self.bias {
+                    let mut other = [0f32; TILE];
+                    let other = &mut other[..tile.len()];
+                    view.load(run.bias.0 + from * run.bias.1, run.bias.1, other);
+                    add(tile, other);
+                }
+                f32::activate(self.activation, tile);
+                store(self.out, run.out.0 + from * run.out.1, run.out.1, tile);
             }
             done += run.count;
         });
@@ -262,8 +306,9 @@ pub(super) struct Shifted<'f, 'a, P> {
     pub depth: usize,
 }
 
-impl<P: Place> Sink<i32> for Shifted<'_, '_, P> {
-    fn store(&self, row: usize, column: usize, sums: &mut [i32], columns: &[i32], of_row: i32) {
+impl<P> Shifted<'_, '_, P> {
+    /// Puts sums of a row right.
+    fn correct(&self, sums: &mut [i32], columns: &[i32], of_row: i32) {
         let (a, b) = (self.zero_a, self.zero_b);
         if a != 0 {
             for (s, c) in sums.iter_mut().zip(columns) {
@@ -275,7 +320,85 @@ impl<P: Place> Sink<i32> for Shifted<'_, '_, P> {
             let less = of_row.wrapping_mul(b).wrapping_sub(both);
             sums.iter_mut().for_each(|s| *s = s.wrapping_sub(less));
         }
+    }
+}
+
+impl<P: Place> Sink<i32> for Shifted<'_, '_, P> {
+    fn store(&self, row: usize, column: usize, sums: &mut [i32], columns: &[i32], of_row: i32) {
+        self.correct(sums, columns, of_row);
         self.finish.finish::<i32>(row, column, sums);
+    }
+}
+
+/// What the sums of a quantised product stand for.
+pub(super) struct Factors {
+    /// Product of the operands' scales: of each channel of the result, or of all.
+    scales: Vec<f32>,
+    /// Scale and offset of the result, and its type.
+    out: Option<(f32, i32)>,
+    dtype: DataType,
+}
+
+impl Factors {
+    /// Reads the scales of a checked product, `channels` of them at most; `index` is the operand that they belong to.
+    pub fn read(
+        env: &dyn Env,
+        index: u16,
+        quantised: &Quantised,
+        dtype: DataType,
+    ) -> Result<Self, Fault> {
+        let mut scales = vec![quantised.b.0];
+        if let Some(table) = &quantised.channels {
+            scales.resize(table.elements as usize, 0.0);
+            View::open(env, index, table, Access::Read)?.load(0, 1, &mut scales);
+        }
+        scales.iter_mut().for_each(|s| *s *= quantised.a.0);
+        Ok(Self {
+            scales,
+            out: quantised.out,
+            dtype,
+        })
+    }
+}
+
+/// The sink of a quantised product.
+pub(super) struct Quantising<'f, 'a, P> {
+    /// The sums put right, and what follows.
+    pub shifted: Shifted<'f, 'a, P>,
+    /// What they stand for.
+    pub factors: &'f Factors,
+    /// Whether columns are the channels of the result, not rows.
+    pub columns: bool,
+    /// The first channel.
+    pub first: usize,
+}
+
+impl<P: Place> Sink<i32> for Quantising<'_, '_, P> {
+    fn store(&self, row: usize, column: usize, sums: &mut [i32], columns: &[i32], of_row: i32) {
+        self.shifted.correct(sums, columns, of_row);
+        let (factors, finish) = (self.factors, &self.shifted.finish);
+        let scales = &factors.scales;
+        let mut values = [0f32; TILE];
+        for (t, sums) in sums.chunks(TILE).enumerate() {
+            let column = column + t * TILE;
+            let values = &mut values[..sums.len()];
+            match (scales.len(), self.columns) {
+                (1, _) => scaled(sums, scales[0], values),
+                (_, false) => scaled(sums, scales[self.first + row], values),
+                _ => scaled_each(sums, &scales[self.first + column..], values),
+            }
+            match (factors.out, factors.dtype) {
+                (Some((scale, offset)), dtype) => {
+                    finish.finish_with(row, column, values, |view, at, stride, values| {
+                        all_to_whole(values, scale, offset, range(dtype));
+                        store_whole(dtype, view, at, stride, values);
+                    })
+                }
+                (None, DataType::F16) => finish.finish::<f16>(row, column, values),
+                (None, DataType::Bf16) => finish.finish::<bf16>(row, column, values),
+                (None, _) => finish.finish::<f32>(row, column, values),
+            }
+        }
     }
 }
 

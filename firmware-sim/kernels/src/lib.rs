@@ -37,6 +37,7 @@ mod pad;
 mod poly32;
 mod poly64;
 mod put;
+mod quantize;
 mod range;
 mod reduce;
 mod reducers;
@@ -101,6 +102,7 @@ pub static KERNELS: &[Kernel] = &[
     kernel(vmlu_ops::cast::Cast::INFO, cast::run),
     kernel(vmlu_ops::fill::Fill::INFO, fill::run),
     kernel(vmlu_ops::ternary::Ternary::INFO, ternary::run),
+    kernel(vmlu_ops::quantize::Quantize::INFO, quantize::run),
     kernel(vmlu_ops::reduce::Reduce::INFO, reduce::run),
     kernel(vmlu_ops::arg_reduce::ArgReduce::INFO, arg_reduce::run),
     kernel(vmlu_ops::scan::Scan::INFO, scan::run),

@@ -7,7 +7,7 @@ use vmlu_abi::tensor::DataType;
 use vmlu_ops::matmul::{Checked, Matmul, BF16_BLOCK, K_BLOCK};
 
 use super::env::{Access, Env, Fault, Work};
-use super::epilogue::{Finish, Narrow, Plane, Shifted, Store, Whole};
+use super::epilogue::{Factors, Finish, Narrow, Plane, Quantising, Shifted, Store, Whole};
 use super::gemm::{
     self, Arith, Brain, Bytes, Double, DoubleOfI16, Feed, Half, Pairs, Product, Single, Sink,
     Strided, Sums, WideBytes, F32, F64, I16,
@@ -26,6 +26,10 @@ pub(super) fn run(body: &[u8], env: &dyn Env) -> Result<Work, Fault> {
     };
     let bias = bias.as_ref();
     if op.out.elements > 0 {
+        let factors = match &op.quantised {
+            Some(quantised) => Some(Factors::read(env, 1, quantised, op.out.dtype)?),
+            None => None,
+        };
         let job = Job {
             op: &op,
             env,
@@ -34,6 +38,7 @@ pub(super) fn run(body: &[u8], env: &dyn Env) -> Result<Work, Fault> {
             out: &out,
             bias,
             axes: Axes::new(&op),
+            factors,
         };
         job.compute()?;
     }
@@ -119,6 +124,8 @@ struct Job<'j, 'a> {
     out: &'j View<'a>,
     bias: Option<&'j View<'a>>,
     axes: Axes,
+    /// What quantised bytes stand for.
+    factors: Option<Factors>,
 }
 
 impl<'a> Job<'_, 'a> {
@@ -174,7 +181,9 @@ impl<'a> Job<'_, 'a> {
         let axes = &self.axes;
         let words = self.op.k.next_multiple_of(2) as usize;
         let shape = (axes.m, axes.n, self.op.k as usize, words);
-        !matches!(self.op.a.dtype, Double64 | Whole16) && gemm::thin::fits(shape, axes.b)
+        // The sums of rows that an offset of the other side asks for are not taken there.
+        let plain = self.offsets()[1] == 0;
+        plain && !matches!(self.op.a.dtype, Double64 | Whole16) && gemm::thin::fits(shape, axes.b)
     }
 
     /// Few rows: the other side is read as it stands in memory.
@@ -190,14 +199,31 @@ impl<'a> Job<'_, 'a> {
             true => (self.op.b.dtype, self.op.a.dtype),
         };
         let narrow = self.op.out.dtype != Single32;
-        let shifted = |zero| {
+        let offset = self.offsets()[0];
+        let shifted = move |added| {
             move |finish| Shifted {
                 finish,
-                zero_a: zero,
+                zero_a: added + offset,
                 zero_b: 0,
                 depth: 0,
             }
         };
+        if let Some(factors) = &self.factors {
+            let sink = |added| {
+                move |finish| Quantising {
+                    shifted: shifted(added)(finish),
+                    factors,
+                    columns: !self.axes.swapped,
+                    first: 0,
+                }
+            };
+            return match sides {
+                (U8, U8) => self.thin_of::<Bytes<0x80>, i32, _>(Kind::Unsigned, sink(-128)),
+                (U8, _) => self.thin_of::<Bytes<0>, i32, _>(Kind::Signed, sink(0)),
+                (_, U8) => self.thin_of::<Bytes<0>, i32, _>(Kind::Unsigned, sink(0)),
+                (_, _) => self.thin_of::<Bytes<0x80>, i32, _>(Kind::Signed, sink(128)),
+            };
+        }
         match (sides.0, sides.1) {
             (Single32, _) => self.thin_of::<Single, f32, _>(Kind::Single, store::<f32>),
             (F16, _) if narrow => self.thin_of::<Half, f32, _>(Kind::Half, store::<f16>),
@@ -294,25 +320,49 @@ impl<'a> Job<'_, 'a> {
         self.all::<A, F, F, _>(block, Sums::default(), sink)
     }
 
-    /// Whole numbers with i32 sums; `zeros` are what packing has added to the elements.
-    fn whole<A, FA, FB>(&self, zeros: [i32; 2]) -> Result<(), Fault>
+    /// Offsets of the sides, if they are quantised.
+    fn offsets(&self) -> [i32; 2] {
+        let offsets = self.op.quantised.map_or([0; 2], |q| [q.a.1, q.b.1]);
+        match self.axes.swapped {
+            false => offsets,
+            true => [offsets[1], offsets[0]],
+        }
+    }
+
+    /// Whole numbers with i32 sums; `added` is what packing has added to the elements.
+    fn whole<A, FA, FB>(&self, added: [i32; 2]) -> Result<(), Fault>
     where
         A: Arith<Word = u32, Acc = i32>,
         FA: Feed<Word = u32>,
         FB: Feed<Word = u32>,
     {
-        let ones = Some(0x0101_0101);
+        let offsets = self.offsets();
+        let zeros: [i32; 2] = std::array::from_fn(|i| added[i] + offsets[i]);
+        // Words of ones, of bytes or of i16.
+        let ones = Some(if FA::STEP == 4 {
+            0x0101_0101
+        } else {
+            0x0001_0001
+        });
         let sums = Sums {
             columns: ones.filter(|_| zeros[0] != 0),
             rows: ones.filter(|_| zeros[1] != 0),
         };
-        let sink = |place| Shifted {
+        let shifted = |place| Shifted {
             finish: self.finish(place),
             zero_a: zeros[0],
             zero_b: zeros[1],
             depth: self.op.k as usize,
         };
-        self.all::<A, FA, FB, _>(gemm::BLOCK, sums, sink)
+        match &self.factors {
+            None => self.all::<A, FA, FB, _>(gemm::BLOCK, sums, shifted),
+            Some(factors) => self.all::<A, FA, FB, _>(gemm::BLOCK, sums, |place| Quantising {
+                shifted: shifted(place),
+                factors,
+                columns: !self.axes.swapped,
+                first: 0,
+            }),
+        }
     }
 
     fn finish(&self, place: Plane) -> Finish<'_, 'a, Plane> {

@@ -5,8 +5,8 @@ use vmlu_abi::tensor::TensorDesc;
 use vmlu_abi::Wire;
 use vmlu_ops::{
     affine, arg_reduce, binary, cast, compact, concat, cross_entropy, cross_entropy_backward,
-    matmul, norm, norm_backward, pad, put, range, reduce, scan, sgd, softmax, softmax_backward,
-    sort, take, ternary, unary,
+    matmul, norm, norm_backward, pad, put, quantize, range, reduce, scan, sgd, softmax,
+    softmax_backward, sort, take, ternary, unary,
 };
 
 use crate::error::Result;
@@ -343,6 +343,14 @@ impl Queue {
             x: *x.desc(),
             out: *out.desc(),
             ..cast::Cast::zeroed()
+        })
+    }
+
+    /// `out = x`, one of them or both quantised: quantises, dequantises, or requantises.
+    pub fn quantize(&self, x: &Tensor, out: &Tensor) -> Result<u64> {
+        self.submit(&quantize::Quantize {
+            x: *x.desc(),
+            out: *out.desc(),
         })
     }
 

@@ -201,3 +201,36 @@ pub(super) fn types(bench: &Bench) -> Check {
     );
     Ok(())
 }
+
+pub(super) fn quantised_products(bench: &Bench) -> Check {
+    let queue = bench.queue()?;
+    // Numbers that the integers stand for exactly.
+    let a: Vec<f32> = (0..6 * 32).map(|i| (i % 11) as f32 - 5.0).collect();
+    let b: Vec<f32> = (0..32 * 20).map(|i| (i % 7) as f32 - 3.0).collect();
+    let quantised = |data: &[f32], dims: &[u64], scale: f32| -> vmlu::Result<Tensor> {
+        let numbers = Tensor::from_slice(&queue, data, dims)?;
+        let integers = Tensor::empty(&queue, DataType::I8, dims)?.quantised(scale, 1);
+        queue.quantize(&numbers, &integers)?;
+        Ok(integers)
+    };
+    let (qa, qb) = (
+        quantised(&a, &[6, 32], 0.5)?,
+        quantised(&b, &[32, 20], 0.25)?,
+    );
+    let out = Tensor::empty(&queue, DataType::F32, &[6, 20])?;
+    queue.matmul(&qa, &qb, &out, &MatmulOptions::default())?;
+    let expected: Vec<f32> = (0..6 * 20)
+        .map(|i| {
+            let (row, column) = (i / 20, i % 20);
+            (0..32).map(|k| a[row * 32 + k] * b[k * 20 + column]).sum()
+        })
+        .collect();
+    assert_eq!(out.to_vec::<f32>(&queue)?, expected);
+    let plain = Tensor::empty(&queue, DataType::I8, &[6, 32])?;
+    let text = refused(
+        queue.matmul(&plain, &qb, &out, &MatmulOptions::default()),
+        Status::BadOperand,
+    );
+    assert!(text.contains("a is not quantised"), "{text}");
+    Ok(())
+}

@@ -15,6 +15,7 @@ mod norms;
 mod ordering;
 mod pairs;
 mod product;
+mod quantised;
 mod reduction;
 mod scans;
 mod single;
