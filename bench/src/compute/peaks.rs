@@ -229,6 +229,6 @@ fn sum(from: &[u64], ahead: usize) -> u64 {
         return unsafe { x86::sum(from, ahead) };
     }
     from.iter()
-        .fold(0, |sum, v| sum.wrapping_add(*v))
+        .fold(0u64, |sum, v| sum.wrapping_add(*v))
         .wrapping_add(ahead as u64)
 }
