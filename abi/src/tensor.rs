@@ -37,7 +37,7 @@ pub enum DataType {
     Bool = 16,
 }
 
-/// Numbers kept for types that no operator takes yet.
+/// Numbers of types that are no [`DataType`]: four-bit weights, which only operators for them take, and types that none takes yet.
 pub mod reserved_type {
     /// Two binary16.
     pub const COMPLEX_F16: u16 = 32;
@@ -47,10 +47,12 @@ pub mod reserved_type {
     pub const FP8_E4M3: u16 = 40;
     /// 8-bit float, 5 exponent bits.
     pub const FP8_E5M2: u16 = 41;
-    /// Signed 4 bits, two an octet.
+    /// Signed 4 bits, two an octet, the lower index in the lower half; strides count elements.
     pub const I4: u16 = 48;
     /// The vendor's 31-bit fixed point.
     pub const I31: u16 = 49;
+    /// Unsigned 4 bits, as [`I4`].
+    pub const U4: u16 = 50;
 }
 
 /// Bits of [`TensorDesc::flags`].

@@ -30,6 +30,7 @@ pub mod document;
 pub mod fill;
 pub mod matmul;
 pub mod matmul_grouped;
+pub mod matmul_int4;
 pub mod norm;
 pub mod norm_backward;
 pub mod pad;

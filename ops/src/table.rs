@@ -6,6 +6,8 @@ pub mod opcode {
     pub const MATMUL: u16 = 0x1000;
     /// [`crate::matmul_grouped`].
     pub const MATMUL_GROUPED: u16 = 0x1001;
+    /// [`crate::matmul_int4`].
+    pub const MATMUL_INT4: u16 = 0x1002;
     /// [`crate::conv`].
     pub const CONV: u16 = 0x1010;
     /// [`crate::conv_backward_data`].
@@ -117,7 +119,6 @@ pub struct Field {
 
 /// Groups of operators that are not served yet.
 pub const ABSENT: &[(&str, &str)] = &[
-    ("matrix", "int4 weights"),
     ("attention", "the gradient"),
     (
         "elementwise",
@@ -136,13 +137,14 @@ pub const ABSENT: &[(&str, &str)] = &[
         "optimisers",
         "Adam, AdamW, LAMB; several tensors in one command",
     ),
-    ("types", "complex, 8-bit floats, int4"),
+    ("types", "complex, 8-bit floats"),
 ];
 
 /// All operators by number.
 pub static TABLE: &[Info] = &[
     info::<crate::matmul::Matmul>(),
     info::<crate::matmul_grouped::MatmulGrouped>(),
+    info::<crate::matmul_int4::MatmulInt4>(),
     info::<crate::conv::Conv>(),
     info::<crate::conv_backward_data::ConvBackwardData>(),
     info::<crate::conv_backward_filter::ConvBackwardFilter>(),

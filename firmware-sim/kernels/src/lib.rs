@@ -30,6 +30,7 @@ mod half_convert;
 mod math;
 mod matmul;
 mod matmul_grouped;
+mod matmul_int4;
 mod norm;
 mod norm_backward;
 mod number;
@@ -86,6 +87,7 @@ pub static KERNELS: &[Kernel] = &[
         vmlu_ops::matmul_grouped::MatmulGrouped::INFO,
         matmul_grouped::run,
     ),
+    kernel(vmlu_ops::matmul_int4::MatmulInt4::INFO, matmul_int4::run),
     kernel(vmlu_ops::conv::Conv::INFO, conv::run),
     kernel(
         vmlu_ops::conv_backward_data::ConvBackwardData::INFO,

@@ -9,6 +9,7 @@ mod elementwise;
 mod environment;
 mod grouped;
 mod hostile;
+mod int4;
 mod loss;
 mod moving;
 mod norms;
