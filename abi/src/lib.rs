@@ -23,6 +23,7 @@ pub mod pci;
 pub mod queue;
 pub mod regs;
 pub mod rpc;
+pub mod setting;
 pub mod status;
 pub mod telemetry;
 pub mod tensor;

@@ -74,6 +74,34 @@ wire! {
         pub control: super::rpc::LinkControl = 8,
     }
 
+    /// Request of [`Operation::Configure`].
+    pub struct ConfigureOf : 24 {
+        /// Number of the chip.
+        pub device: u32 = 0,
+        /// Zero.
+        pub reserved: u32 = 4,
+        /// What is to be set.
+        pub configure: super::setting::Configure = 8,
+    }
+
+    /// Request of [`Operation::RetiredPages`].
+    pub struct PagesOf : 8 {
+        /// Number of the chip.
+        pub device: u32 = 0,
+        /// Index of the first wanted entry.
+        pub start: u32 = 4,
+    }
+
+    /// Request of [`Operation::EventLog`].
+    pub struct EventLogOf : 16 {
+        /// Number of the chip.
+        pub device: u32 = 0,
+        /// Zero.
+        pub reserved: u32 = 4,
+        /// Number of the last entry that is known; 0 for none.
+        pub after: u64 = 8,
+    }
+
     /// Request of [`Operation::PeerPath`].
     pub struct PeerOf : 24 {
         /// Number of the chip.
@@ -172,6 +200,14 @@ operations! {
     LinkControl = 7,
     /// [`PeerOf`]; `rpc::PeerWay`.
     PeerPath = 8,
+    /// [`ConfigureOf`]; no reply body. Allowed to root and to the user who runs the server.
+    Configure = 9,
+    /// [`PagesOf`]; `setting::RetiredPageList` and pages.
+    RetiredPages = 10,
+    /// [`EventLogOf`]; `setting::EventList` and entries.
+    EventLog = 11,
+    /// [`Device`]; no reply body, one descriptor: a memory file that can only be read, with the chip's telemetry page.
+    TelemetryPage = 12,
     /// [`Device`]; [`Opened`] and two descriptors. Makes a context, which ends with the connection or the process that opened it. A
     /// connection has one context at most; the operations below need it.
     Open = 16,

@@ -108,6 +108,10 @@ pub struct Thermal {
     pub memory_milli: (i32, i32),
     /// Time constant of the temperatures, ms.
     pub tau_ms: u32,
+    /// Chip temperature from which on the clock is lowered, thousandths of a degree Celsius.
+    pub slowdown_milli: i32,
+    /// Chip temperature at which the chip stops.
+    pub shutdown_milli: i32,
     /// Fan in percent; 0 on a passive board.
     pub fan_percent: u32,
 }
@@ -162,6 +166,8 @@ pub static MLU370_X8: CardModel = CardModel {
         board_milli: (32_000, 58_000),
         memory_milli: (34_000, 70_000),
         tau_ms: 45_000,
+        slowdown_milli: 95_000,
+        shutdown_milli: 105_000,
         fan_percent: 0,
     },
 };

@@ -551,6 +551,12 @@ pub enum Function {
     LinkControl = 29,
     /// [`Segments`]; [`SegmentList`] and entries: the address space of a context.
     Segments = 30,
+    /// `setting::Configure`; no response body.
+    Configure = 40,
+    /// `setting::RetiredPages`; `setting::RetiredPageList` and pages.
+    RetiredPages = 41,
+    /// `setting::EventLog`; `setting::EventList` and entries.
+    EventLog = 42,
 }
 
 impl Function {
@@ -587,6 +593,9 @@ impl Function {
             28 => Self::LinkPorts,
             29 => Self::LinkControl,
             30 => Self::Segments,
+            40 => Self::Configure,
+            41 => Self::RetiredPages,
+            42 => Self::EventLog,
             _ => return None,
         })
     }
@@ -657,8 +666,12 @@ pub enum Fault {
     AllOnes = 7,
     /// Adds `value` thousandths of a degree (i64) to the chip's temperature target while set.
     Heat = 8,
-    /// Correctable memory errors: `value` are counted, once.
+    /// Correctable memory errors: `value` are counted, once. With `opcode` 1 they are at offset `skip` of device memory.
     EccCorrected = 9,
+    /// An uncorrectable memory error that hits no command, once, at offset `value` of device memory.
+    EccUncorrected = 10,
+    /// The `status::Xid` of `value` is reported, once, as if it had happened.
+    Xid = 11,
 }
 
 impl Fault {
@@ -674,6 +687,8 @@ impl Fault {
             7 => Self::AllOnes,
             8 => Self::Heat,
             9 => Self::EccCorrected,
+            10 => Self::EccUncorrected,
+            11 => Self::Xid,
             _ => return None,
         })
     }

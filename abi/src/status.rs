@@ -107,6 +107,8 @@ statuses! {
     Injected = 53, 5, 632006, "an injected fault";
     /// Command: the link to the memory that it uses is down.
     LinkDown = 54, 67, 632006, "the link to a peer's memory is down";
+    /// Command: the chip stopped because of heat; it works again after a reset.
+    Overheated = 55, 5, 632006, "the chip stopped because it is too hot";
 
     /// Queue: the ring or doorbell is damaged; the queue is stopped for good.
     FramingError = 64, 84, 100060, "the queue's ring or doorbell is damaged";
@@ -175,6 +177,25 @@ pub enum Xid {
     Halt = 10,
 }
 
+impl Xid {
+    /// The xid that a raw number names, if it names one.
+    pub const fn from_raw(value: u32) -> Option<Self> {
+        Some(match value {
+            1 => Self::Software,
+            2 => Self::Mcu,
+            3 => Self::Ecc,
+            4 => Self::Rpc,
+            5 => Self::IllegalAccess,
+            6 => Self::Crc,
+            7 => Self::MluLink,
+            8 => Self::Memory,
+            9 => Self::OverTemperature,
+            10 => Self::Halt,
+            _ => return None,
+        })
+    }
+}
+
 impl Status {
     /// The xid under which a queue error of this kind is logged.
     pub const fn xid(self) -> Xid {
@@ -182,6 +203,7 @@ impl Status {
             Self::OperandFault | Self::AddressFault | Self::IndexOutOfRange => Xid::IllegalAccess,
             Self::EccUncorrected => Xid::Ecc,
             Self::LinkDown => Xid::MluLink,
+            Self::Overheated => Xid::OverTemperature,
             Self::Watchdog | Self::KernelPanic => Xid::Halt,
             _ => Xid::Software,
         }

@@ -94,13 +94,80 @@ wire! {
         pub interrupts: u64 = 264,
         /// RPCs served since boot.
         pub rpcs: u64 = 272,
-        /// Zero.
-        pub reserved: [u64; 13] = 280,
+        /// Correctable memory errors since the board was made.
+        pub ecc_corrected_total: u64 = 280,
+        /// Uncorrectable memory errors since the board was made.
+        pub ecc_uncorrected_total: u64 = 288,
+        /// What copies moved from the host over the last second, MB/s.
+        pub from_host_rate: Decaying = 296,
+        /// What copies moved to the host over the last second, MB/s.
+        pub to_host_rate: Decaying = 312,
+        /// What is wrong with the chip: bits of [`incident`]. `healthy` is 0 while any of [`incident::FATAL`] is set.
+        pub incidents: u32 = 328,
+        /// What holds the clock down: bits of [`throttle`].
+        pub throttle: u32 = 332,
+        /// How often the chip got so hot that its clock was lowered, since power-on.
+        pub slowdowns: u32 = 336,
+        /// How often it got so hot that it stopped, since power-on.
+        pub shutdowns: u32 = 340,
+        /// Wall time for which the power cap held the clock down, ns, since power-on.
+        pub power_capped_ns: u64 = 344,
+        /// Wall time for which heat did, ns, since power-on.
+        pub heat_slowed_ns: u64 = 352,
+        /// 1 if ECC is on.
+        pub ecc_mode: u8 = 360,
+        /// 1 if it will be after the next reset.
+        pub ecc_pending: u8 = 361,
+        /// A `setting::ComputeMode`.
+        pub compute_mode: u8 = 362,
+        /// 1 while the clock is locked by a setting.
+        pub clock_locked: u8 = 363,
+        /// Of the retired pages, those that correctable errors wore out.
+        pub retired_corrected: u32 = 364,
+        /// Pages that the next reset retires.
+        pub retired_pending: u32 = 368,
+        /// Resets since power-on.
+        pub resets: u32 = 372,
+        /// Events in the log since power-on, see `rpc::Function::EventLog`.
+        pub events: u64 = 376,
     }
 }
 
 /// Version of [`Telemetry`].
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
+
+/// Bits of [`Telemetry::incidents`].
+pub mod incident {
+    /// An uncorrectable memory error since the reset.
+    pub const MEMORY_UNCORRECTED: u32 = 1 << 0;
+    /// Correctable memory errors since the reset.
+    pub const MEMORY_CORRECTED: u32 = 1 << 1;
+    /// Pages wait for a reset to be retired.
+    pub const RETIREMENT_PENDING: u32 = 1 << 2;
+    /// The chip is so hot that its clock is lowered.
+    pub const HOT: u32 = 1 << 3;
+    /// It was so hot that it stopped what ran; a reset, once it is cool, clears this.
+    pub const OVERHEATED: u32 = 1 << 4;
+    /// The watchdog stopped a command, or an operator failed inside the card, since the reset.
+    pub const HALTED: u32 = 1 << 5;
+    /// An MLU-Link with a cable does not run.
+    pub const LINK_DOWN: u32 = 1 << 6;
+    /// An MLU-Link runs on fewer lanes than it has.
+    pub const LINK_DEGRADED: u32 = 1 << 7;
+
+    /// Those with which a chip is not healthy; the others are warnings.
+    pub const FATAL: u32 = MEMORY_UNCORRECTED | OVERHEATED;
+}
+
+/// Bits of [`Telemetry::throttle`].
+pub mod throttle {
+    /// The power cap.
+    pub const POWER_CAP: u32 = 1 << 0;
+    /// Heat.
+    pub const HEAT: u32 = 1 << 1;
+    /// A setting.
+    pub const LOCKED: u32 = 1 << 2;
+}
 
 impl Decaying {
     /// The value `elapsed_ns` after the structure was written, in thousandths of the unit; off by a few millionths of the distance to the
@@ -171,6 +238,8 @@ impl Telemetry {
             &mut now.temp_board,
             &mut now.temp_chip,
             &mut now.temp_memory,
+            &mut now.from_host_rate,
+            &mut now.to_host_rate,
         ] {
             quantity.value_milli = quantity.after(elapsed);
         }

@@ -475,6 +475,7 @@ mod tests {
             doorbells: Arc::new(SharedMemory::new("doorbells", BAR_DOORBELL_SIZE).unwrap()),
             host: Arc::new(NoHost),
             inject: false,
+            record: Arc::default(),
             place: crate::fabric::Fabric::alone(&MLU370_X8, 1, 0),
         })
     }

@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
 use std::time::Instant;
 
+use vmlu_abi::event::EventKind;
 use vmlu_abi::pci::{MAX_CONTEXTS, MAX_QUEUES};
+use vmlu_abi::status::Xid;
 use vmlu_abi::telemetry::Telemetry;
 use vmlu_abi::Status;
 
@@ -17,6 +19,7 @@ use crate::log::LogLimit;
 use crate::memory::heap::{Heap, Range};
 use crate::memory::space::Segment;
 use crate::queue::Queue;
+use crate::record::Kept;
 use crate::table::Table;
 use crate::telemetry::{Gauges, Live};
 
@@ -64,22 +67,31 @@ pub struct HostAccess<'a> {
     _gate: RwLockReadGuard<'a, bool>,
 }
 
+/// The allocator of a chip that boots: with ECC a part of the memory holds the codes, and retired pages are left out.
+fn heap_of(hardware: &Hardware, kept: &Kept) -> Heap {
+    let model = hardware.model;
+    let available = match kept.ecc {
+        true => model.memory_available_ecc,
+        false => model.memory_available,
+    };
+    let retired: Vec<u64> = kept.retired.iter().map(|page| page.offset).collect();
+    Heap::new(hardware.memory.clone(), available, &retired)
+}
+
 impl Core {
     /// A chip with nothing on it.
     pub fn new(hardware: Hardware) -> Self {
         let injector = Arc::new(Injector::default());
+        let kept = hardware.record.boot();
         let limit = std::env::var("MLU_WATCHDOG_MS")
             .ok()
             .and_then(|v| v.parse::<u64>().ok());
         Self {
             clock: DeviceClock::new(),
-            live: Live::new(hardware.model),
+            live: Live::new(hardware.model, hardware.record.clone(), kept.ecc),
             events: Events::new(hardware.host.clone(), injector.clone()),
             injector,
-            heap: Mutex::new(Heap::new(
-                hardware.memory.clone(),
-                hardware.model.memory_available,
-            )),
+            heap: Mutex::new(heap_of(&hardware, &kept)),
             contexts: RwLock::new(Table::new(MAX_CONTEXTS)),
             queues: RwLock::new(Table::new(MAX_QUEUES)),
             allocations: AtomicU64::new(0),
@@ -204,13 +216,64 @@ impl Core {
         let _ = self.live.set_page(0, None);
     }
 
+    /// Begins anew as after a reset, if nobody has a context: what waited for a reset takes effect.
+    pub fn restart(&self) -> bool {
+        let contexts = self.contexts.write().unwrap_or_else(|e| e.into_inner());
+        if contexts.len() > 0 {
+            return false;
+        }
+        self.release_quarantine();
+        let kept = self.hardware.record.boot();
+        *self.heap() = heap_of(&self.hardware, &kept);
+        self.live.restart(kept.ecc);
+        true
+    }
+
+    /// Reports an xid: in the counters, as an event, and in the log.
+    pub fn report(&self, xid: Xid, context: u32, pid: u32, status: Status) {
+        if xid == Xid::Halt {
+            self.live.halted();
+        }
+        self.live.counters.xid(xid);
+        let status = status.raw();
+        self.hardware
+            .record
+            .log(EventKind::Xid, context, xid as u64, pid, status);
+        self.events.post(0, EventKind::Xid, context, xid as u64);
+    }
+
+    /// An uncorrectable memory error, at an offset of device memory if that is known.
+    pub fn memory_error(&self, offset: Option<u64>) {
+        let counter = &self.live.counters.ecc_uncorrected;
+        counter.fetch_add(1, Ordering::Relaxed);
+        self.hardware.record.uncorrected(offset);
+    }
+
+    /// Tells of a port's new state.
+    pub fn link_changed(&self, port: u32, state: u32) {
+        let state = u64::from(state);
+        self.hardware
+            .record
+            .log(EventKind::Link, port, state, 0, 0);
+        self.events.post(0, EventKind::Link, port, state);
+        self.touch();
+    }
+
+    /// Brings the telemetry page up to date, if anybody reads one.
+    pub fn touch(&self) {
+        if self.live.has_page() {
+            self.update();
+        }
+    }
+
     /// Brings telemetry up to date.
     pub fn update(&self) -> Telemetry {
         let (memory_total, memory_used) = {
             let heap = self.heap();
             (heap.total(), heap.used())
         };
-        self.live.update(&Gauges {
+        let place = &self.hardware.place;
+        let (telemetry, hot) = self.live.update(&Gauges {
             device_ns: self.clock.now(),
             memory_total,
             memory_used,
@@ -222,7 +285,13 @@ impl Core {
             queues: self.queues.read().unwrap_or_else(|e| e.into_inner()).len(),
             interrupts: self.events.interrupts(),
             heat_milli: self.injector.heat_milli(),
-        })
+            links: place.fabric.impaired(place.number),
+        });
+        if hot {
+            // Outside of the lock of `live`, which an event does not need.
+            self.report(Xid::OverTemperature, 0, 0, Status::Ok);
+        }
+        telemetry
     }
 
     /// Brings the telemetry page up to date, if the host has set one.

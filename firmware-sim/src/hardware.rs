@@ -7,6 +7,7 @@ use vmlu_abi::model::CardModel;
 
 use crate::fabric::Place;
 use crate::memory::shared::SharedMemory;
+use crate::record::Record;
 
 /// Contiguous host memory behind a DMA address.
 #[derive(Clone)]
@@ -51,6 +52,8 @@ pub struct Hardware {
     pub host: Arc<dyn HostPort>,
     /// Whether faults may be injected.
     pub inject: bool,
+    /// What it remembers over resets.
+    pub record: Arc<Record>,
     /// Its place among the chips of its server.
     pub place: Place,
 }

@@ -17,6 +17,7 @@ pub mod inject;
 pub mod log;
 pub mod memory;
 pub mod queue;
+pub mod record;
 mod rpc;
 pub mod scheduler;
 pub mod table;

@@ -15,7 +15,8 @@ use vmlu_firmware::fabric::topology::{Topology, GROUP};
 use vmlu_firmware::fabric::{Fabric, Place};
 use vmlu_firmware::firmware::Firmware;
 use vmlu_firmware::hardware::{Hardware, HostPort, HostRange};
-use vmlu_firmware::memory::shared::SharedMemory;
+pub use vmlu_firmware::memory::shared::SharedMemory;
+use vmlu_firmware::record::Record;
 
 use crate::host::{HostRegion, HostTable, InsertError};
 
@@ -105,6 +106,7 @@ pub struct EmbeddedChip {
     doorbells: Arc<SharedMemory>,
     port: Arc<Port>,
     serial: u64,
+    telemetry: Arc<SharedMemory>,
 }
 
 impl EmbeddedChip {
@@ -113,6 +115,7 @@ impl EmbeddedChip {
         number: u32,
         image: &[u8],
         fabric: &Arc<Fabric>,
+        record: Arc<Record>,
     ) -> Result<Self, EmbeddedError> {
         let model = config.model;
         let of_memory = |error| EmbeddedError::Memory(number, error);
@@ -121,6 +124,8 @@ impl EmbeddedChip {
         let doorbells =
             SharedMemory::new(&format!("mlu{number}-doorbells"), pci::BAR_DOORBELL_SIZE)
                 .map_err(of_memory)?;
+        let telemetry = SharedMemory::new(&format!("mlu{number}-telemetry"), pci::PAGE_SIZE)
+            .map_err(of_memory)?;
         let (memory, doorbells) = (Arc::new(memory), Arc::new(doorbells));
         let port = Arc::new(Port::default());
         let serial = config.serial(number / model.chips_per_board);
@@ -132,6 +137,7 @@ impl EmbeddedChip {
             doorbells: doorbells.clone(),
             host: port.clone(),
             inject: config.inject,
+            record,
             place: Place {
                 fabric: fabric.clone(),
                 number: number as usize,
@@ -139,13 +145,22 @@ impl EmbeddedChip {
         };
         let firmware = Firmware::boot(hardware, image)
             .map_err(|status| EmbeddedError::Boot(number, status))?;
-        Ok(Self {
+        let chip = Self {
             firmware,
             memory,
             doorbells,
             port,
             serial,
-        })
+            telemetry: Arc::new(telemetry),
+        };
+        let refused = |status| EmbeddedError::Boot(number, status);
+        let address = chip
+            .register_shared(&chip.telemetry)
+            .map_err(|_| refused(Status::AddressInUse))?;
+        let page = rpc::TelemetryPage { address };
+        chip.call(Function::TelemetryPage, 0, page.as_bytes())
+            .map_err(refused)?;
+        Ok(chip)
     }
 
     /// The firmware that runs on the chip: messages and kicks go to it.
@@ -161,6 +176,11 @@ impl EmbeddedChip {
     /// The doorbell pages.
     pub fn doorbells(&self) -> &Arc<SharedMemory> {
         &self.doorbells
+    }
+
+    /// The telemetry page, which the chip keeps up to date.
+    pub fn telemetry(&self) -> &Arc<SharedMemory> {
+        &self.telemetry
     }
 
     /// Serial number of the chip's board.
@@ -271,6 +291,14 @@ pub struct EmbeddedCard {
 impl EmbeddedCard {
     /// Makes the chips and boots their firmware. Device memory takes host memory only as it is used.
     pub fn new(config: &EmbeddedConfig) -> Result<Arc<Self>, EmbeddedError> {
+        Self::with_records(config, &[])
+    }
+
+    /// As [`Self::new`], with what the chips remember, in their order; chips behind the last remember nothing.
+    pub fn with_records(
+        config: &EmbeddedConfig,
+        records: &[Arc<Record>],
+    ) -> Result<Arc<Self>, EmbeddedError> {
         let image = vmlu_firmware::image::build();
         let boards = config.chips.div_ceil(config.model.chips_per_board);
         let serials: Vec<u64> = (0..boards).map(|board| config.serial(board)).collect();
@@ -280,7 +308,10 @@ impl EmbeddedCard {
         };
         let fabric = Fabric::new(config.model, &topology, &serials);
         let chips = (0..config.chips)
-            .map(|number| EmbeddedChip::new(config, number, &image, &fabric))
+            .map(|number| {
+                let record = records.get(number as usize).cloned().unwrap_or_default();
+                EmbeddedChip::new(config, number, &image, &fabric, record)
+            })
             .collect::<Result<_, _>>()?;
         Ok(Arc::new(Self {
             model: config.model,

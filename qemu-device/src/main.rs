@@ -256,12 +256,18 @@ fn serve_local(arguments: Local) -> Result<()> {
     let signals = begin(&arguments.log)?;
     let boards = arguments.chips.div_ceil(arguments.model.chips_per_board);
     let wanted = &arguments.board_serials;
-    let serials = match arguments.state_dir {
-        Some(folder) => state::serials(&folder, arguments.model, boards, wanted)?,
-        None => state::fresh_serials(arguments.model, boards, wanted)?,
+    let (serials, records) = match arguments.state_dir {
+        Some(folder) => (
+            state::serials(&folder, arguments.model, boards, wanted)?,
+            state::records(&folder, arguments.model, arguments.chips)?,
+        ),
+        None => (
+            state::fresh_serials(arguments.model, boards, wanted)?,
+            Vec::new(),
+        ),
     };
     let topology = topology(&arguments.topology, arguments.model, arguments.chips)?;
-    let server = LocalServer::start(&local::Options {
+    let options = local::Options {
         topology,
         path: arguments.path.clone(),
         mode: arguments.mode,
@@ -269,7 +275,8 @@ fn serve_local(arguments: Local) -> Result<()> {
         model: arguments.model,
         serials,
         inject: arguments.inject,
-    })
+    };
+    let server = LocalServer::start_with(&options, &records)
     .with_context(|| format!("serve at {}", arguments.path.display()))?;
     tracing::info!(
         "{} chips of {} at {}; fault injection is {}",

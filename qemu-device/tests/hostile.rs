@@ -30,6 +30,7 @@ fn card() -> std::sync::Arc<Card> {
         inject: false,
         msix: true,
         fabric: Fabric::alone(&MLU370_X8, 0x5400_0000_0000_0001, 0).fabric,
+        record: std::sync::Arc::default(),
     })
     .unwrap()
 }

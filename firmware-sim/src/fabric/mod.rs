@@ -5,7 +5,6 @@ pub mod topology;
 
 use std::sync::{Arc, Mutex, Weak};
 
-use vmlu_abi::event::EventKind;
 use vmlu_abi::link::{self, PeerPath, PortState};
 use vmlu_abi::model::CardModel;
 
@@ -227,6 +226,17 @@ impl Fabric {
         })
     }
 
+    /// Whether a chip has links with a cable that are down, and whether it has any with fewer lanes than they should have.
+    pub fn impaired(&self, number: usize) -> (bool, bool) {
+        let ports = self.chips.get(number).map_or(&[][..], |chip| &chip.ports);
+        let any = |state| {
+            ports
+                .iter()
+                .any(|port| port.other().is_some() && port.report().state == state as u32)
+        };
+        (any(PortState::Down), any(PortState::Degraded))
+    }
+
     fn tell(&self, number: usize, port: &Port) {
         let core = self.chips[number]
             .core
@@ -235,8 +245,7 @@ impl Fabric {
             .upgrade();
         if let Some(core) = core {
             let state = port.report().state;
-            core.events
-                .post(0, EventKind::Link, port.index, u64::from(state));
+            core.link_changed(port.index, state);
         }
     }
 }

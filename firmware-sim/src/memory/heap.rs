@@ -104,7 +104,9 @@ pub struct Heap {
 impl Heap {
     /// A heap over the first `available` bytes of the memory. What an earlier boot, or the host through its window, left there is cleared
     /// before anybody gets it.
-    pub fn new(memory: Arc<SharedMemory>, available: u64) -> Self {
+    ///
+    /// `retired` are offsets of pages (`setting::RETIRED_PAGE`) that nobody gets.
+    pub fn new(memory: Arc<SharedMemory>, available: u64, retired: &[u64]) -> Self {
         let total = available.min(memory.len() as u64) / GRANULE * GRANULE;
         let mut last_owner = vec![0; (total / GRANULE) as usize];
         for (offset, length) in memory.populated() {
@@ -113,9 +115,24 @@ impl Heap {
                 (offset.saturating_add(length).div_ceil(GRANULE) as usize).min(last_owner.len());
             last_owner[first..last].fill(UNKNOWN);
         }
+        let mut pages: Vec<u64> = retired.iter().copied().filter(|at| *at < total).collect();
+        pages.sort_unstable();
+        pages.dedup();
+        let mut free = BTreeMap::new();
+        let mut from = 0;
+        for page in &pages {
+            if *page > from {
+                free.insert(from, page - from);
+            }
+            from = page + GRANULE;
+        }
+        if total > from {
+            free.insert(from, total - from);
+        }
+        let total = total - pages.len() as u64 * GRANULE;
         Self {
             memory,
-            free: BTreeMap::from([(0, total)]),
+            free,
             total,
             used: 0,
             last_owner,
@@ -259,6 +276,7 @@ mod tests {
         Heap::new(
             Arc::new(SharedMemory::new("test", megabytes << 20).unwrap()),
             megabytes << 20,
+            &[],
         )
     }
 
@@ -271,7 +289,7 @@ mod tests {
             .slice((3 << 20) + 5, 3)
             .unwrap()
             .copy_from(b"old");
-        let mut heap = Heap::new(memory.clone(), 8 << 20);
+        let mut heap = Heap::new(memory.clone(), 8 << 20, &[]);
         let range = heap.allocate(8 << 20, 1).unwrap();
         let mut data = vec![1; 8 << 20];
         memory
@@ -336,5 +354,19 @@ mod tests {
             heap.allocate(u64::MAX, 1).unwrap_err().0,
             Status::InvalidArgument
         );
+    }
+
+    #[test]
+    fn nobody_gets_a_retired_page() {
+        let memory = Arc::new(SharedMemory::new("test", 1 << 20).unwrap());
+        let retired = [3 * GRANULE, 0, 3 * GRANULE, 1 << 30];
+        let mut heap = Heap::new(memory, 8 * GRANULE, &retired);
+        assert_eq!(heap.total(), 6 * GRANULE);
+        let mut offsets = Vec::new();
+        while let Ok(range) = heap.allocate(GRANULE, 1) {
+            offsets.push(range.offset / GRANULE);
+        }
+        offsets.sort_unstable();
+        assert_eq!(offsets, [1, 2, 4, 5, 6, 7]);
     }
 }

@@ -179,6 +179,10 @@ pub(super) fn execute(
     };
     let done = |device_ns| Outcome::Done { device_ns };
     let outcome = catch_unwind(AssertUnwindSafe(|| {
+        if queue.core.live.is_overheated() {
+            let text = "the chip reached its highest temperature";
+            return Err(Fault::new(Status::Overheated, text));
+        }
         if let Some(hit) = hit {
             suffer(env, hit)?;
         }
@@ -192,7 +196,8 @@ pub(super) fn execute(
                 counters
                     .device
                     .fetch_add(work.read.saturating_add(work.written), Ordering::Relaxed);
-                Ok(done(cost_ns(queue.core.hardware.model, &work)))
+                let model = queue.core.hardware.model;
+                Ok(done(queue.core.live.at_clock(cost_ns(model, &work))))
             }
             (op::COPY, _) => copy::copy(env, &kernels::env::body(body, "copy")?).map(done),
             (op::FILL, _) => copy::fill(env, &kernels::env::body(body, "fill")?).map(done),
@@ -407,7 +412,6 @@ pub fn notify(queue: &Queue, body: &[u8], busy_ns: u64, status: Status) -> Resul
 
 /// Lets an injected fault happen to a command.
 fn suffer(env: &Command<'_>, hit: Hit) -> Result<(), Fault> {
-    let counters = &env.queue.core.live.counters;
     match hit.fault {
         rpc::Fault::Hang => {
             if hit.value > 0 {
@@ -431,7 +435,7 @@ fn suffer(env: &Command<'_>, hit: Hit) -> Result<(), Fault> {
             ))
         }
         rpc::Fault::Ecc => {
-            counters.ecc_uncorrected.fetch_add(1, Ordering::Relaxed);
+            env.queue.core.memory_error(None);
             Err(Fault::new(
                 Status::EccUncorrected,
                 "an injected uncorrectable memory error",
@@ -448,7 +452,9 @@ fn suffer(env: &Command<'_>, hit: Hit) -> Result<(), Fault> {
         rpc::Fault::DropInterrupt
         | rpc::Fault::AllOnes
         | rpc::Fault::Heat
-        | rpc::Fault::EccCorrected => Ok(()),
+        | rpc::Fault::EccCorrected
+        | rpc::Fault::EccUncorrected
+        | rpc::Fault::Xid => Ok(()),
     }
 }
 

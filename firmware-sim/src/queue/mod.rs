@@ -302,12 +302,8 @@ impl Queue {
             });
         }
         if let Some(status) = Status::from_raw(record.status) {
-            let xid = status.xid();
-            self.core.live.counters.xid(xid);
-            let context = self.context.index();
-            self.core
-                .events
-                .post(0, EventKind::Xid, context, xid as u64);
+            let (context, pid) = (self.context.index(), self.context.owner.pid);
+            self.core.report(status.xid(), context, pid, status);
         }
         if let Some(suppressed) = self.core.log.allow() {
             let end = record

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use vmlu_abi::pci::{MAX_CONTEXTS, MAX_QUEUES, PAGE_SIZE};
 use vmlu_abi::rpc::{self, feature, Fault, MAX_PROCESSES, VERSION};
+use vmlu_abi::status::Xid;
 use vmlu_abi::{Status, Wire};
 
 use super::{host, open_host, refuse, Answer, Refusal};
@@ -149,6 +150,25 @@ pub(super) fn inject(core: &Core, inject: &rpc::Inject) -> Answer {
                 .counters
                 .ecc_corrected
                 .fetch_add(inject.value, Ordering::Relaxed);
+            let offset = (inject.opcode == 1).then_some(inject.skip);
+            core.hardware.record.corrected(inject.value, offset);
+        }
+        Fault::EccUncorrected => {
+            if inject.value >= core.hardware.memory.len() as u64 {
+                return refuse(
+                    Status::InvalidArgument,
+                    format!("there is no device memory at {:#x}", inject.value),
+                );
+            }
+            core.memory_error(Some(inject.value));
+            core.report(Xid::Ecc, 0, 0, Status::Ok);
+        }
+        Fault::Xid => {
+            let xid = u32::try_from(inject.value).ok().and_then(Xid::from_raw);
+            let Some(xid) = xid else {
+                return refuse(Status::InvalidArgument, format!("xid {}", inject.value));
+            };
+            core.report(xid, 0, 0, Status::Injected);
         }
         _ if !core.injector.set(fault, *inject) => {
             return refuse(
@@ -158,5 +178,6 @@ pub(super) fn inject(core: &Core, inject: &rpc::Inject) -> Answer {
         }
         _ => {}
     }
+    core.touch();
     Ok(Vec::new())
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use vmlu_abi::notifier::MAX_NOTIFIERS;
 use vmlu_abi::pci::MAX_CONTEXTS;
 use vmlu_abi::rpc::{self, SegmentKind, ACCESS_READ, ACCESS_WRITE, MAX_SEGMENTS};
+use vmlu_abi::setting::ComputeMode;
 use vmlu_abi::{Status, Wire};
 
 use super::{open_host, refuse, Answer, Refusal};
@@ -21,11 +22,23 @@ pub(super) fn create(core: &Arc<Core>, create: &rpc::ContextCreate) -> Answer {
         comm: create.comm,
     };
     let _open = open_host(core)?;
-    let context = core
-        .contexts
-        .write()
-        .unwrap_or_else(|e| e.into_inner())
-        .insert(|handle| Context::new(handle, owner));
+    let context = {
+        let mut contexts = core.contexts.write().unwrap_or_else(|e| e.into_inner());
+        match core.hardware.record.settings().compute_mode {
+            ComputeMode::Default => {}
+            ComputeMode::Exclusive => {
+                let mut pids = contexts.all().into_iter().map(|c| c.owner.pid);
+                if let Some(other) = pids.find(|pid| *pid != owner.pid) {
+                    let text = format!("the chip is in exclusive mode, and process {other} has it");
+                    return refuse(Status::Busy, text);
+                }
+            }
+            ComputeMode::Prohibited => {
+                return refuse(Status::NotPermitted, "the chip is in prohibited mode")
+            }
+        }
+        contexts.insert(|handle| Context::new(handle, owner))
+    };
     match context {
         Some(c) => Ok(rpc::ContextCreated {
             context: c.handle,

@@ -6,6 +6,7 @@ mod graph;
 mod memory;
 mod peer;
 mod queue;
+mod settings;
 mod timeline;
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
@@ -119,6 +120,28 @@ fn dispatch(core: &Arc<Core>, version: &[u8; 32], header: &RpcHeader, request: &
         return refuse(Status::DeviceLost, "the chip is as good as pulled out");
     }
     let body = &request[size_of::<RpcHeader>()..];
+    let answer = serve_function(core, version, header, function, body);
+    if matches!(
+        function,
+        Function::ContextCreate
+            | Function::ContextDestroy
+            | Function::MemoryAlloc
+            | Function::MemoryFree
+            | Function::QueueCreate
+            | Function::QueueDestroy
+    ) {
+        core.touch();
+    }
+    answer
+}
+
+fn serve_function(
+    core: &Arc<Core>,
+    version: &[u8; 32],
+    header: &RpcHeader,
+    function: Function,
+    body: &[u8],
+) -> Answer {
     let context = || match core.find_context(header.context) {
         Some(context) => Ok(context),
         None => refuse(
@@ -160,6 +183,9 @@ fn dispatch(core: &Arc<Core>, version: &[u8; 32], header: &RpcHeader, request: &
         Function::LinkPorts => exact::<()>(body).map(|()| peer::ports(core)),
         Function::LinkControl => peer::control(core, &exact(body)?),
         Function::Segments => context::segments(&*context()?, &exact(body)?),
+        Function::Configure => settings::configure(core, &exact(body)?),
+        Function::RetiredPages => settings::retired_pages(core, &exact(body)?),
+        Function::EventLog => settings::event_log(core, &exact(body)?),
     }
 }
 

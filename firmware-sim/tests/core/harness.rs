@@ -139,6 +139,7 @@ impl Chip {
             doorbells: doorbells.clone(),
             host: host.clone(),
             inject,
+            record: Arc::default(),
             place,
         };
         let firmware = Firmware::boot(hardware, &vmlu_firmware::image::build()).unwrap();

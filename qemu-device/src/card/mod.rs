@@ -23,6 +23,7 @@ use vmlu_firmware::fabric::{Fabric, Place};
 use vmlu_firmware::firmware::Firmware;
 use vmlu_firmware::hardware::{Hardware, HostPort, HostRange};
 use vmlu_firmware::memory::shared::SharedMemory;
+use vmlu_firmware::record::Record;
 
 use self::config::ConfigSpace;
 use self::dma::{DmaMap, Mapped};
@@ -48,6 +49,8 @@ pub struct Identity {
     pub msix: bool,
     /// The fabric of the server.
     pub fabric: Arc<Fabric>,
+    /// What the chip remembers over resets.
+    pub record: Arc<Record>,
 }
 
 /// What a reset came from.
@@ -411,6 +414,7 @@ impl Card {
             serial,
             inject,
             ref fabric,
+            ref record,
             ..
         } = self.identity;
         let port = Arc::new(Port {
@@ -426,6 +430,7 @@ impl Card {
             doorbells: self.doorbells.clone(),
             host: port.clone(),
             inject,
+            record: record.clone(),
             place: Place {
                 fabric: fabric.clone(),
                 number: number as usize,

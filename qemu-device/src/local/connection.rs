@@ -1,14 +1,14 @@
 //! One connection: requests in, replies out. What comes is checked before anything is done; nothing that comes ends the server.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use vmlu_abi::local::{
-    Device, Devices, HostAlloc, InjectInto, LinkControlOf, LocalHeader, Operation, PeerOf,
-    ProcessesOf, QueueCreate, MAX_MESSAGE, VERSION,
+    ConfigureOf, Device, Devices, EventLogOf, HostAlloc, InjectInto, LinkControlOf, LocalHeader,
+    Operation, PagesOf, PeerOf, ProcessesOf, QueueCreate, MAX_MESSAGE, VERSION,
 };
 use vmlu_abi::rpc::{self, Function};
-use vmlu_abi::{Status, Wire};
+use vmlu_abi::{setting, Status, Wire};
 
 use super::context::{no_chip, Context, Refusal};
 use super::socket::{receive, send, Peer};
@@ -102,10 +102,14 @@ impl Guest<'_> {
     }
 
     fn may_inject(&self) -> Result<(), Refusal> {
+        self.may_manage("inject faults")
+    }
+
+    fn may_manage(&self, what: &str) -> Result<(), Refusal> {
         let server = rustix::process::geteuid().as_raw();
         if self.peer.uid != 0 && self.peer.uid != server {
-            let text = "only root and the user who runs the server may inject faults";
-            return Err((Status::NotPermitted, text.into()));
+            let text = format!("only root and the user who runs the server may {what}");
+            return Err((Status::NotPermitted, text));
         }
         Ok(())
     }
@@ -166,6 +170,37 @@ impl Guest<'_> {
                 zero(wanted.reserved)?;
                 let chip = chip(shared, wanted.device)?;
                 tell(chip, Function::PeerPath, wanted.peer.as_bytes())
+            }
+            Operation::Configure => {
+                let wanted: ConfigureOf = exact(body)?;
+                zero(wanted.reserved)?;
+                let chip = chip(shared, wanted.device)?;
+                self.may_manage("change the settings of a chip")?;
+                tell(chip, Function::Configure, wanted.configure.as_bytes())
+            }
+            Operation::RetiredPages => {
+                let wanted: PagesOf = exact(body)?;
+                let pages = setting::RetiredPages {
+                    start: wanted.start,
+                    reserved: 0,
+                };
+                let chip = chip(shared, wanted.device)?;
+                tell(chip, Function::RetiredPages, pages.as_bytes())
+            }
+            Operation::EventLog => {
+                let wanted: EventLogOf = exact(body)?;
+                zero(wanted.reserved)?;
+                let log = setting::EventLog {
+                    after: wanted.after,
+                };
+                tell(chip(shared, wanted.device)?, Function::EventLog, log.as_bytes())
+            }
+            Operation::TelemetryPage => {
+                let wanted: Device = exact(body)?;
+                zero(wanted.reserved)?;
+                chip(shared, wanted.device)?;
+                let page = shared.pages[wanted.device as usize].as_fd();
+                Ok((Vec::new(), vec![page]))
             }
             Operation::Open => {
                 let wanted: Device = exact(body)?;

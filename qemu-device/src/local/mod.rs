@@ -14,7 +14,7 @@ mod socket;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -25,6 +25,7 @@ use rustix::fs::{flock, FlockOperation};
 use rustix::net::{accept_with, shutdown, Shutdown, SocketFlags};
 use vmlu_abi::model::CardModel;
 use vmlu_firmware::fabric::topology::Topology;
+use vmlu_firmware::record::Record;
 
 use crate::embedded::{EmbeddedCard, EmbeddedConfig};
 use crate::lock::lock;
@@ -62,6 +63,8 @@ struct Shared {
     bells: Vec<Arc<Bells>>,
     kicks: Kicks,
     ledger: Arc<Ledger>,
+    /// The telemetry page of each chip, as a file that can only be read.
+    pages: Vec<OwnedFd>,
     guests: Mutex<Guests>,
     stopping: AtomicBool,
 }
@@ -105,24 +108,36 @@ pub struct LocalServer {
 impl LocalServer {
     /// Makes the chips and listens.
     pub fn start(options: &Options) -> io::Result<Self> {
+        Self::start_with(options, &[])
+    }
+
+    /// As [`Self::start`], with what the chips remember; see [`EmbeddedCard::with_records`].
+    pub fn start_with(options: &Options, records: &[Arc<Record>]) -> io::Result<Self> {
         let path = options.path.clone();
         let lock = socket::claim(&path)?;
         raise_file_limit();
-        let card = EmbeddedCard::new(&EmbeddedConfig {
+        let config = EmbeddedConfig {
             model: options.model,
             chips: options.chips,
             serials: options.serials.clone(),
             inject: options.inject,
             topology: options.topology.clone(),
-        })
-        .map_err(|e| io::Error::other(e.to_string()))?;
+        };
+        let card = EmbeddedCard::with_records(&config, records)
+            .map_err(|e| io::Error::other(e.to_string()))?;
         let bells = card
             .chips()
             .iter()
             .map(Bells::new)
             .collect::<io::Result<_>>()?;
+        let pages = card
+            .chips()
+            .iter()
+            .map(|chip| read_only(chip.telemetry().as_fd()))
+            .collect::<io::Result<_>>()?;
         let shared = Arc::new(Shared {
             card,
+            pages,
             bells,
             kicks: Kicks::new()?,
             ledger: Ledger::new(),
@@ -196,6 +211,13 @@ impl LocalServer {
             std::thread::sleep(Duration::from_millis(2));
         }
     }
+}
+
+/// The file of a descriptor, opened anew so that it can only be read, and only be mapped to be read.
+fn read_only(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    use rustix::fs::{open, Mode, OFlags};
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    Ok(open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
 fn accept(shared: &Arc<Shared>, listener: &OwnedFd) {

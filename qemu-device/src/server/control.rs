@@ -186,7 +186,7 @@ fn find(cards: &[Arc<Card>], chip: u32) -> Result<&Card> {
 }
 
 /// Names of the faults.
-const FAULTS: [(&str, Fault); 9] = [
+const FAULTS: [(&str, Fault); 11] = [
     ("hang", Fault::Hang),
     ("panic", Fault::Panic),
     ("fail", Fault::Fail),
@@ -196,6 +196,8 @@ const FAULTS: [(&str, Fault); 9] = [
     ("all_ones", Fault::AllOnes),
     ("heat", Fault::Heat),
     ("ecc_corrected", Fault::EccCorrected),
+    ("ecc_uncorrected", Fault::EccUncorrected),
+    ("xid", Fault::Xid),
 ];
 
 fn fault_number(name: &str) -> Result<Fault> {

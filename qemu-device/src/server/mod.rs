@@ -76,6 +76,7 @@ impl Server {
         let boards = options.chips.div_ceil(per_board);
         let serials = state::serials(&options.state, options.model, boards, &options.serials)?;
 
+        let records = state::records(&options.state, options.model, options.chips)?;
         let topology = match &options.topology {
             Some(topology) => topology.clone(),
             None => Topology::groups(options.model, boards, GROUP),
@@ -92,6 +93,7 @@ impl Server {
                 inject: options.inject,
                 msix: options.msix,
                 fabric: fabric.clone(),
+                record: records[number as usize].clone(),
             };
             let path = folder.join(socket_name(number));
             let card = Card::new(identity)

@@ -25,6 +25,7 @@ pub use fabric::{
 };
 pub use monitor::Monitor;
 pub use snapshot::{
-    Clocks, ComputeMode, Counters, DeviceHealth, DeviceSnapshot, DriverHealth, Ecc, Health, Link,
-    Live, Memory, PciAddress, PcieLink, Power, ProcessUsage, Temperatures,
+    Clocks, ComputeMode, Counters, DeviceHealth, DeviceSnapshot, DriverHealth, Ecc, Health,
+    Incident, Link, Live, Memory, PciAddress, PcieLink, Power, ProcessUsage, Temperatures, Throttle,
+    Transfers,
 };

@@ -2,27 +2,33 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use vmlu_abi::ioctl::DeviceInfo;
-use vmlu_abi::model;
-use vmlu_abi::telemetry::Telemetry;
-use vmlu_abi::{telemetry, Status};
+use vmlu_abi::model::{self, CardModel};
+use vmlu_abi::telemetry::{throttle, Decaying, Telemetry};
+use vmlu_abi::{setting, telemetry, Status};
 
-use super::decay::value_at;
 use super::fabric::{self, FabricSnapshot};
 use super::snapshot::{
-    Clocks, ComputeMode, Counters, DeviceHealth, DeviceSnapshot, DriverHealth, Ecc, Health, Link,
-    Live, Memory, PciAddress, PcieLink, Power, Temperatures,
+    Clocks, ComputeMode, Counters, DeviceHealth, DeviceSnapshot, DriverHealth, Ecc, Health,
+    Incident, Link, Live, Memory, PciAddress, PcieLink, Power, Temperatures, Throttle, Transfers,
 };
 use super::{link, process};
 use crate::error::{Error, Result};
-use crate::transport::{self, Transport};
+use crate::transport::sys::monotonic_ns;
+use crate::transport::{self, TelemetryPage, Transport};
 
 /// Reads what there is to know about chips. Opens no context.
 pub struct Monitor {
     transport: Arc<dyn Transport>,
+    /// The telemetry pages that were asked for.
+    pages: Mutex<HashMap<u32, Arc<TelemetryPage>>>,
 }
+
+/// How old a telemetry page may be, ns. An older one is right as long as the chip idles, but says neither whether the chip is still there
+/// nor what heat has done since.
+const FRESH_NS: u64 = 1_000_000_000;
 
 impl Monitor {
     /// A monitor over the transport that [`transport::choose`] takes.
@@ -32,12 +38,68 @@ impl Monitor {
 
     /// A monitor over a transport.
     pub fn new(transport: Arc<dyn Transport>) -> Self {
-        Self { transport }
+        Self {
+            transport,
+            pages: Mutex::default(),
+        }
     }
 
-    /// Name of the transport: `embedded`, `local` or `kernel`.
-    pub fn transport(&self) -> &'static str {
-        self.transport.name()
+    /// The transport.
+    pub fn transport_handle(&self) -> &Arc<dyn Transport> {
+        &self.transport
+    }
+
+    /// What changes of a chip of a model, alone: where there is a telemetry page this asks nobody. `None` if the chip is lost. The power of the board is
+    /// this chip's share; see [`Monitor::board_watts`].
+    ///
+    /// # Errors
+    ///
+    /// If there is no such chip, or the driver does not answer.
+    pub fn live(&self, index: u32, model: Option<&CardModel>) -> Result<Option<Live>> {
+        let telemetry = self.telemetry(index)?;
+        Ok(telemetry.map(|t| live(&t, model)))
+    }
+
+    /// What the chips of these numbers, those of one board, draw together, W.
+    ///
+    /// # Errors
+    ///
+    /// As [`Monitor::live`].
+    pub fn board_watts(&self, chips: &[u32]) -> Result<f64> {
+        let mut watts = 0.0;
+        for chip in chips {
+            if let Some(t) = self.telemetry(*chip)? {
+                watts += f64::from(t.power.value_milli) / 1e3;
+            }
+        }
+        Ok(watts)
+    }
+
+    /// A chip's telemetry from its page if that is fresh, else from the chip; `None` if the chip is lost.
+    ///
+    /// # Errors
+    ///
+    /// As [`Monitor::live`].
+    pub fn telemetry(&self, index: u32) -> Result<Option<Telemetry>> {
+        let page = lock(&self.pages).get(&index).cloned();
+        if let Some(read) = page.as_ref().and_then(|page| page.read()) {
+            let now = monotonic_ns();
+            if now.saturating_sub(read.updated_ns) < FRESH_NS {
+                return Ok(Some(read.at(now)));
+            }
+        }
+        let asked = lost_is_none(self.transport.telemetry(index))?;
+        if let Some(t) = &asked {
+            check_version(t)?;
+        }
+        // A page that has nothing to say may be that of a server that was replaced.
+        if page.is_none_or(|page| page.read().is_none()) {
+            match self.transport.telemetry_page(index).filter(|_| asked.is_some()) {
+                Some(page) => lock(&self.pages).insert(index, Arc::new(page)),
+                None => lock(&self.pages).remove(&index),
+            };
+        }
+        Ok(asked)
     }
 
     /// All chips, in order of their numbers. A chip that is lost is listed, without live data.
@@ -85,11 +147,8 @@ impl Monitor {
         };
         let telemetry = match info.alive {
             0 => None,
-            _ => lost_is_none(self.transport.telemetry(index))?,
+            _ => self.telemetry(index)?,
         };
-        if let Some(t) = &telemetry {
-            check_version(t)?;
-        }
         let contexts = match telemetry {
             None => Vec::new(),
             Some(_) => lost_is_none(self.transport.processes(index))?.unwrap_or_default(),
@@ -105,6 +164,10 @@ impl Monitor {
         }
         Ok(Some(device))
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn lost_is_none<T>(result: Result<T>) -> Result<Option<T>> {
@@ -178,21 +241,26 @@ fn snapshot(index: u32, info: &DeviceInfo, telemetry: Option<&Telemetry>) -> Dev
         clusters: chip.clusters,
         cores: chip.clusters.saturating_mul(chip.cores_per_cluster),
         health,
-        compute_mode: ComputeMode::Default,
-        live: telemetry.map(|t| {
-            live(
-                t,
-                model.is_some_and(|m| chip.memory_available == m.memory_available_ecc),
-            )
-        }),
+        compute_mode: telemetry.map_or(ComputeMode::Default, |t| compute_mode(t.compute_mode)),
+        live: telemetry.map(|t| live(t, model)),
         processes: Vec::new(),
     }
 }
 
-/// The live part. A snapshot of the card is as of `updated_ns`; that clock is the serving machine's and need not be ours.
-fn live(t: &Telemetry, ecc: bool) -> Live {
-    let now = |quantity| value_at(quantity, t.updated_ns, t.updated_ns);
+fn compute_mode(raw: u8) -> ComputeMode {
+    match setting::ComputeMode::from_raw(raw.into()) {
+        Some(setting::ComputeMode::Exclusive) => ComputeMode::Exclusive,
+        Some(setting::ComputeMode::Prohibited) => ComputeMode::Prohibited,
+        Some(setting::ComputeMode::Default) | None => ComputeMode::Default,
+    }
+}
+
+/// The live part, as of `updated_ns`.
+fn live(t: &Telemetry, model: Option<&CardModel>) -> Live {
+    let now = |quantity: &Decaying| f64::from(quantity.value_milli) / 1e3;
     let chip_w = now(&t.power);
+    let watts = |of: fn(&CardModel) -> u32| model.map_or(0.0, |m| f64::from(of(m)) / 1e3);
+    let (min_ipu_khz, max_ipu_khz) = model.map_or((0, 0), |m| m.clock_range_khz);
     Live {
         utilisation_percent: now(&t.utilisation).clamp(0.0, 100.0),
         temperature: Temperatures {
@@ -204,6 +272,8 @@ fn live(t: &Telemetry, ecc: bool) -> Live {
             board_w: chip_w,
             chip_w,
             cap_w: f64::from(t.power_cap_mw) / 1e3,
+            default_cap_w: watts(|m| m.thermal.cap_mw),
+            min_cap_w: watts(|m| m.thermal.min_cap_mw),
             energy_j: t.energy_uj as f64 / 1e6,
         },
         memory: Memory {
@@ -213,14 +283,36 @@ fn live(t: &Telemetry, ecc: bool) -> Live {
         clocks: Clocks {
             ipu_khz: t.clock_khz,
             memory_khz: t.memory_clock_khz,
+            default_ipu_khz: model.map_or(0, |m| m.clock_khz),
+            min_ipu_khz,
+            max_ipu_khz,
         },
         fan_percent: t.fan_percent,
         ecc: Ecc {
-            enabled: ecc,
+            enabled: t.ecc_mode != 0,
+            pending: t.ecc_pending != 0,
             corrected: t.ecc_corrected,
             uncorrected: t.ecc_uncorrected,
+            corrected_total: t.ecc_corrected_total,
+            uncorrected_total: t.ecc_uncorrected_total,
             retired_pages: t.retired_pages,
+            retired_corrected: t.retired_corrected.into(),
+            retired_pending: t.retired_pending.into(),
         },
+        transfers: Transfers {
+            from_host_per_second: now(&t.from_host_rate).max(0.0) * 1e6,
+            to_host_per_second: now(&t.to_host_rate).max(0.0) * 1e6,
+        },
+        throttle: Throttle {
+            power_cap: t.throttle & throttle::POWER_CAP != 0,
+            heat: t.throttle & throttle::HEAT != 0,
+            locked: t.throttle & throttle::LOCKED != 0,
+            slowdowns: t.slowdowns,
+            shutdowns: t.shutdowns,
+            power_capped_ns: t.power_capped_ns,
+            heat_slowed_ns: t.heat_slowed_ns,
+        },
+        incidents: Incident::of(t.incidents),
         counters: Counters {
             device_ns: t.device_ns,
             busy_ns: t.busy_ns,
@@ -237,6 +329,8 @@ fn live(t: &Telemetry, ecc: bool) -> Live {
             kicks: t.kicks,
             interrupts: t.interrupts,
             rpcs: t.rpcs,
+            resets: t.resets,
+            events: t.events,
         },
     }
 }
@@ -282,7 +376,6 @@ mod tests {
     use std::sync::Arc;
     use vmlu_abi::link::Port;
     use vmlu_abi::rpc::{Inject, LinkControl, Peer, PeerWay, Process};
-    use vmlu_abi::telemetry::Decaying;
     use vmlu_abi::Wire;
 
     use crate::transport::Channel;
@@ -370,6 +463,7 @@ mod tests {
             utilisation: constant(100_001),
             power_cap_mw: 250_000,
             ecc_uncorrected: 2,
+            ecc_mode: 1,
             ..Telemetry::zeroed()
         }
     }

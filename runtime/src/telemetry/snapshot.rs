@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Serialize, Serializer};
+use vmlu_abi::telemetry::incident;
 
 const MIB: u64 = 1 << 20;
 
@@ -62,7 +63,13 @@ pub struct Live {
     pub fan_percent: u32,
     /// Memory errors.
     pub ecc: Ecc,
-    /// What the chip has done since power-on.
+    /// What copies move over PCIe.
+    pub transfers: Transfers,
+    /// What holds the clock down.
+    pub throttle: Throttle,
+    /// What is wrong, the worst first.
+    pub incidents: Vec<Incident>,
+    /// What the chip has done since its firmware booted.
     pub counters: Counters,
 }
 
@@ -151,6 +158,100 @@ pub enum ComputeMode {
     /// Any number of processes.
     #[default]
     Default,
+    /// One process at a time.
+    Exclusive,
+    /// Nobody.
+    Prohibited,
+}
+
+/// Bytes per second over the last second, as the host sees the chip: *from the host* is what the chip reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Transfers {
+    /// From the host to the chip, bytes/s.
+    pub from_host_per_second: f64,
+    /// From the chip to the host, bytes/s.
+    pub to_host_per_second: f64,
+}
+
+/// What holds the clock of a chip down, and how often that happened since power-on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Throttle {
+    /// The power cap does.
+    pub power_cap: bool,
+    /// Heat does.
+    pub heat: bool,
+    /// A setting does.
+    pub locked: bool,
+    /// How often the chip got so hot that its clock was lowered.
+    pub slowdowns: u32,
+    /// How often it got so hot that it stopped.
+    pub shutdowns: u32,
+    /// Time under the power cap, ns.
+    pub power_capped_ns: u64,
+    /// Time slowed by heat, ns.
+    pub heat_slowed_ns: u64,
+}
+
+/// Something that is wrong with a chip.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Incident {
+    /// An uncorrectable memory error since the reset.
+    MemoryUncorrected,
+    /// It was so hot that it stopped; it works again after a reset.
+    Overheated,
+    /// The watchdog stopped a command, or an operator failed in the card, since the reset.
+    Halted,
+    /// It is so hot that its clock is lowered.
+    Hot,
+    /// Pages wait for a reset to be retired.
+    RetirementPending,
+    /// Correctable memory errors since the reset.
+    MemoryCorrected,
+    /// An MLU-Link with a cable does not run.
+    LinkDown,
+    /// An MLU-Link runs on fewer lanes than it has.
+    LinkDegraded,
+}
+
+impl Incident {
+    /// All of them with their bits, the worst first.
+    const BITS: [(u32, Self); 8] = [
+        (incident::MEMORY_UNCORRECTED, Self::MemoryUncorrected),
+        (incident::OVERHEATED, Self::Overheated),
+        (incident::HALTED, Self::Halted),
+        (incident::HOT, Self::Hot),
+        (incident::RETIREMENT_PENDING, Self::RetirementPending),
+        (incident::MEMORY_CORRECTED, Self::MemoryCorrected),
+        (incident::LINK_DOWN, Self::LinkDown),
+        (incident::LINK_DEGRADED, Self::LinkDegraded),
+    ];
+
+    /// Those of a mask of `abi::telemetry::incident`.
+    pub(super) fn of(mask: u32) -> Vec<Self> {
+        let there = Self::BITS.iter().filter(|(bit, _)| mask & bit != 0);
+        there.map(|(_, incident)| *incident).collect()
+    }
+
+    /// Whether a chip with it is not healthy; the others are warnings.
+    pub fn is_fatal(self) -> bool {
+        let mine = Self::BITS.iter().find(|(_, known)| *known == self);
+        mine.is_some_and(|(bit, _)| bit & incident::FATAL != 0)
+    }
+
+    /// What is wrong, as a sentence without a stop.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::MemoryUncorrected => "an uncorrectable memory error since the last reset",
+            Self::Overheated => "the chip stopped because of heat; reset it once it is cool",
+            Self::Halted => "a command hung or an operator failed since the last reset",
+            Self::Hot => "heat lowers the clock",
+            Self::RetirementPending => "memory pages wait for a reset to be retired",
+            Self::MemoryCorrected => "correctable memory errors since the last reset",
+            Self::LinkDown => "an MLU-Link is down",
+            Self::LinkDegraded => "an MLU-Link runs on fewer lanes than it has",
+        }
+    }
 }
 
 /// Temperatures, °C.
@@ -165,7 +266,7 @@ pub struct Temperatures {
 }
 
 /// Power.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Power {
     /// The whole board, W: what the chips that answer draw together. The board has one sensor, so its chips show the same value.
     pub board_w: f64,
@@ -173,6 +274,10 @@ pub struct Power {
     pub chip_w: f64,
     /// Cap of the board, W.
     pub cap_w: f64,
+    /// The cap if none is set, and the highest that can be, W.
+    pub default_cap_w: f64,
+    /// The lowest cap that can be set, W.
+    pub min_cap_w: f64,
     /// Energy that the chip has used since power-on, J.
     pub energy_j: f64,
 }
@@ -204,29 +309,45 @@ impl Memory {
 }
 
 /// Clocks, kHz.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Clocks {
     /// IPU cores.
     pub ipu_khz: u32,
     /// Memory.
     pub memory_khz: u32,
+    /// IPU cores if nothing holds them down.
+    pub default_ipu_khz: u32,
+    /// The lowest clock of the IPU cores that can be set.
+    pub min_ipu_khz: u32,
+    /// The highest.
+    pub max_ipu_khz: u32,
 }
 
 /// Memory errors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Ecc {
     /// True if ECC is on: the chip then offers the smaller memory of its model.
     pub enabled: bool,
-    /// Errors that were corrected.
+    /// True if it will be on after the next reset.
+    pub pending: bool,
+    /// Errors that were corrected, since the last reset.
     pub corrected: u64,
-    /// Errors that were not.
+    /// Errors that were not, since the last reset.
     pub uncorrected: u64,
-    /// Pages that were taken out of use.
+    /// Errors that were corrected, since the board was made.
+    pub corrected_total: u64,
+    /// Errors that were not, since the board was made.
+    pub uncorrected_total: u64,
+    /// Pages that were taken out of use, or will be at the next reset.
     pub retired_pages: u64,
+    /// Of these, the ones that correctable errors wore out.
+    pub retired_corrected: u64,
+    /// Of these, the ones that wait for a reset.
+    pub retired_pending: u64,
 }
 
 /// What a chip has done since power-on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
     /// Device clock, ns.
     pub device_ns: u64,
@@ -258,6 +379,10 @@ pub struct Counters {
     pub interrupts: u64,
     /// Firmware requests served.
     pub rpcs: u64,
+    /// Resets since power-on.
+    pub resets: u32,
+    /// Events in the chip's log since power-on.
+    pub events: u64,
 }
 
 /// A process that has contexts on a chip.

@@ -19,6 +19,7 @@ use vmlu_abi::rpc::{
     self, Function, HostPiece, Inject, LinkControl, MemoryImport, MemoryToken, Peer, PeerWay,
     Process, TimelineState, TimelineToken,
 };
+use vmlu_abi::setting::{Configure, EventLog, LogEntry, RetiredPage, RetiredPages};
 use vmlu_abi::status::ErrorRecord;
 use vmlu_abi::telemetry::Telemetry;
 use vmlu_abi::{Status, Wire};
@@ -30,7 +31,7 @@ use vmlu_protocol::submit::Barrier;
 use super::arm::{self, lock, QueueWords};
 use super::sys::{self, Mapping};
 use super::watcher::Watcher;
-use super::{graph_image, Channel, QueueMemory, QueueProgress, Transport};
+use super::{graph_image, Channel, QueueMemory, QueueProgress, TelemetryPage, Transport};
 use crate::error::{Error, Result};
 
 /// Serial number of the first embedded board, below the board ID of the model.
@@ -318,6 +319,34 @@ impl Transport for Embedded {
         const CALL: &str = "find the way to a peer";
         let chip = self.chip(CALL, device)?;
         call(chip, CALL, Function::PeerPath, 0, peer)
+    }
+
+    fn telemetry_page(&self, device: u32) -> Option<TelemetryPage> {
+        self.card.chip(device).map(TelemetryPage::own)
+    }
+
+    fn configure(&self, device: u32, configure: &Configure) -> Result<()> {
+        const CALL: &str = "change a setting";
+        let chip = self.chip(CALL, device)?;
+        call(chip, CALL, Function::Configure, 0, configure)
+    }
+
+    fn retired_pages(&self, device: u32) -> Result<Vec<RetiredPage>> {
+        const CALL: &str = "list the retired pages";
+        let chip = self.chip(CALL, device)?;
+        super::all_pages(|start| {
+            let wanted = RetiredPages { start, reserved: 0 };
+            call_bytes(chip, CALL, Function::RetiredPages, 0, wanted.as_bytes())
+        })
+    }
+
+    fn event_log(&self, device: u32, after: u64) -> Result<(Vec<LogEntry>, u32)> {
+        const CALL: &str = "read the log";
+        let chip = self.chip(CALL, device)?;
+        super::all_events(after, |after| {
+            let wanted = EventLog { after };
+            call_bytes(chip, CALL, Function::EventLog, 0, wanted.as_bytes())
+        })
     }
 
     fn open(&self, device: u32) -> Result<Arc<dyn Channel>> {

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 use vmlu_abi::ioctl::{DeviceInfo, UAPI_VERSION};
 use vmlu_abi::link::Port;
 use vmlu_abi::local::{
-    self, Device, Devices, HostAlloc, InjectInto, LinkControlOf, Opened, Operation, PeerOf,
-    ProcessesOf,
+    self, ConfigureOf, Device, Devices, EventLogOf, HostAlloc, InjectInto, LinkControlOf, Opened,
+    Operation, PagesOf, PeerOf, ProcessesOf,
 };
 use vmlu_abi::pci::PAGE_SIZE;
 use vmlu_abi::queue::{FLAG_HOST_TIMELINE, PRIORITY_DEFAULT, STATUS_SIZE, UNIT};
@@ -17,6 +17,7 @@ use vmlu_abi::rpc::{
     self, Inject, LinkControl, MemoryImport, MemoryToken, Peer, PeerWay, Process, TimelineState,
     TimelineToken,
 };
+use vmlu_abi::setting::{Configure, LogEntry, RetiredPage};
 use vmlu_abi::status::ErrorRecord;
 use vmlu_abi::telemetry::Telemetry;
 use vmlu_abi::{Status, Wire};
@@ -27,7 +28,7 @@ use super::bell::Bell;
 use super::socket::{Connection, Reply};
 use super::sys::{self, Access, Mapping};
 use super::watcher::Watcher;
-use super::{graph_image, Channel, QueueMemory, QueueProgress, Transport};
+use super::{graph_image, Channel, QueueMemory, QueueProgress, TelemetryPage, Transport};
 use crate::error::{Error, Result};
 
 /// The chips of a local server.
@@ -146,6 +147,50 @@ impl Transport for Local {
             Operation::PeerPath,
             wanted.as_bytes(),
         )
+    }
+
+    fn telemetry_page(&self, device: u32) -> Option<TelemetryPage> {
+        const CALL: &str = "map the telemetry page";
+        let operation = Operation::TelemetryPage;
+        let mut reply = self.ask(CALL, operation, of(device).as_bytes()).ok()?;
+        let fd = reply.fd(CALL).ok()?;
+        let length = PAGE_SIZE as usize;
+        // A file that is shorter would end this process at the first access.
+        if sys::file_length(fd.as_fd())? < PAGE_SIZE {
+            return None;
+        }
+        let mapping = Mapping::new(fd.as_fd(), 0, length, Access::Read).ok()?;
+        TelemetryPage::mapped(mapping)
+    }
+
+    fn configure(&self, device: u32, configure: &Configure) -> Result<()> {
+        let wanted = ConfigureOf {
+            device,
+            reserved: 0,
+            configure: *configure,
+        };
+        self.ask_for("change a setting", Operation::Configure, wanted.as_bytes())
+    }
+
+    fn retired_pages(&self, device: u32) -> Result<Vec<RetiredPage>> {
+        const CALL: &str = "list the retired pages";
+        super::all_pages(|start| {
+            let wanted = PagesOf { device, start };
+            let reply = self.ask(CALL, Operation::RetiredPages, wanted.as_bytes())?;
+            Ok(reply.bytes)
+        })
+    }
+
+    fn event_log(&self, device: u32, after: u64) -> Result<(Vec<LogEntry>, u32)> {
+        super::all_events(after, |after| {
+            let wanted = EventLogOf {
+                device,
+                reserved: 0,
+                after,
+            };
+            let reply = self.ask("read the log", Operation::EventLog, wanted.as_bytes())?;
+            Ok(reply.bytes)
+        })
     }
 
     fn open(&self, device: u32) -> Result<Arc<dyn Channel>> {

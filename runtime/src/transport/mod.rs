@@ -6,6 +6,7 @@ mod bell;
 pub mod embedded;
 pub mod kernel;
 pub mod local;
+mod page;
 mod socket;
 pub(crate) mod sys;
 mod watcher;
@@ -19,6 +20,7 @@ use vmlu_abi::rpc::{
     GraphImage, Inject, LinkControl, MemoryImport, MemoryToken, Peer, PeerWay, PortList, Process,
     ProcessList, TimelineState, TimelineToken,
 };
+use vmlu_abi::setting::{Configure, EventList, LogEntry, RetiredPage, RetiredPageList};
 use vmlu_abi::status::ErrorRecord;
 use vmlu_abi::telemetry::Telemetry;
 use vmlu_abi::Wire;
@@ -26,6 +28,8 @@ use vmlu_abi::Wire;
 use vmlu_protocol::submit::Barrier;
 
 use crate::error::{Error, Result};
+
+pub use page::TelemetryPage;
 
 /// A way to reach cards.
 pub trait Transport: Send + Sync {
@@ -56,8 +60,33 @@ pub trait Transport: Send + Sync {
     /// How a chip reaches another one.
     fn peer_path(&self, device: u32, peer: &Peer) -> Result<PeerWay>;
 
+    /// The page on which a chip keeps its telemetry, if it can be read without asking the chip.
+    fn telemetry_page(&self, _device: u32) -> Option<TelemetryPage> {
+        None
+    }
+
+    /// Changes a setting of a chip. It takes root, or the user who runs the server.
+    fn configure(&self, _device: u32, _configure: &Configure) -> Result<()> {
+        Err(unsupported("change a setting"))
+    }
+
+    /// Pages of a chip's memory that are out of use.
+    fn retired_pages(&self, _device: u32) -> Result<Vec<RetiredPage>> {
+        Err(unsupported("list the retired pages"))
+    }
+
+    /// What happened to a chip behind a number that is known (0: nothing is), the oldest first, and how many entries before them are lost.
+    fn event_log(&self, _device: u32, _after: u64) -> Result<(Vec<LogEntry>, u32)> {
+        Err(unsupported("read the log"))
+    }
+
     /// Opens a context on a chip. It ends with all that it has when the channel is dropped.
     fn open(&self, device: u32) -> Result<Arc<dyn Channel>>;
+}
+
+fn unsupported(call: &'static str) -> Error {
+    let text = "this transport does not offer it";
+    Error::new(call, vmlu_abi::Status::NotSupported, text)
 }
 
 /// A context on a chip.
@@ -197,6 +226,45 @@ pub fn choose() -> Result<Arc<dyn Transport>> {
             )),
         },
     }
+}
+
+/// All retired pages, by answers of `rpc::Function::RetiredPages`, each from an index on.
+fn all_pages(mut ask: impl FnMut(u32) -> Result<Vec<u8>>) -> Result<Vec<RetiredPage>> {
+    let mut list: Vec<RetiredPage> = Vec::new();
+    loop {
+        let answer = ask(list.len() as u32)?;
+        let head = RetiredPageList::read_from(&answer).unwrap_or_else(RetiredPageList::zeroed);
+        list.extend(entries::<RetiredPageList, RetiredPage>(&answer));
+        if head.count == 0 || list.len() >= head.total as usize {
+            return Ok(list);
+        }
+    }
+}
+
+/// All entries of the log behind one, by answers of `rpc::Function::EventLog`, and how many before them are lost.
+fn all_events(
+    after: u64,
+    mut ask: impl FnMut(u64) -> Result<Vec<u8>>,
+) -> Result<(Vec<LogEntry>, u32)> {
+    let mut list: Vec<LogEntry> = Vec::new();
+    let mut lost = 0u32;
+    loop {
+        let last = list.last().map_or(after, |entry| entry.number);
+        let answer = ask(last)?;
+        let head = EventList::read_from(&answer).unwrap_or_else(EventList::zeroed);
+        lost = lost.saturating_add(head.lost);
+        list.extend(entries::<EventList, LogEntry>(&answer));
+        let last = list.last().map_or(after, |entry| entry.number);
+        if head.count == 0 || last >= head.newest {
+            return Ok((list, lost));
+        }
+    }
+}
+
+/// What follows a head of type `H`.
+fn entries<H: Wire, T: Wire>(answer: &[u8]) -> impl Iterator<Item = T> {
+    let rest = answer.get(size_of::<H>()..).unwrap_or_default();
+    rest.chunks_exact(size_of::<T>()).filter_map(T::read_from)
 }
 
 /// The message about a graph's image.

@@ -109,6 +109,8 @@ fn state(card: &DeviceSnapshot) -> [String; 3] {
     );
     let mode = match card.compute_mode {
         ComputeMode::Default => "Default",
+        ComputeMode::Exclusive => "Exclusive",
+        ComputeMode::Prohibited => "Prohibited",
     };
     [
         between(&left, &power, COLUMNS[0]),

@@ -7,7 +7,7 @@ mod parsers;
 use clap::Parser;
 use vmlu::telemetry::{
     Clocks, ComputeMode, Counters, DeviceHealth, DeviceSnapshot, DriverHealth, Ecc, Health, Link,
-    Live, Memory, PciAddress, PcieLink, Power, ProcessUsage, Temperatures,
+    Live, Memory, PciAddress, PcieLink, Power, ProcessUsage, Temperatures, Throttle, Transfers,
 };
 
 use crate::cli::{Cli, Failure};
@@ -82,6 +82,8 @@ fn card(index: u32, bus: u8, chip_c: f64) -> DeviceSnapshot {
                 board_w: 106.2,
                 chip_w: 53.1,
                 cap_w: 250.0,
+                default_cap_w: 250.0,
+                min_cap_w: 100.0,
                 energy_j: 12.5,
             },
             memory: Memory {
@@ -91,31 +93,16 @@ fn card(index: u32, bus: u8, chip_c: f64) -> DeviceSnapshot {
             clocks: Clocks {
                 ipu_khz: 1_000_000,
                 memory_khz: 3_200_000,
+                default_ipu_khz: 1_000_000,
+                min_ipu_khz: 200_000,
+                max_ipu_khz: 1_300_000,
             },
             fan_percent: 0,
-            ecc: Ecc {
-                enabled: false,
-                corrected: 0,
-                uncorrected: 0,
-                retired_pages: 0,
-            },
-            counters: Counters {
-                device_ns: 0,
-                busy_ns: 0,
-                contexts: 0,
-                queues: 0,
-                packets: 0,
-                packets_failed: 0,
-                bytes_from_host: 0,
-                bytes_to_host: 0,
-                bytes_device: 0,
-                operations: 0,
-                xid: 0,
-                xid_count: 0,
-                kicks: 0,
-                interrupts: 0,
-                rpcs: 0,
-            },
+            ecc: Ecc::default(),
+            transfers: Transfers::default(),
+            throttle: Throttle::default(),
+            incidents: Vec::new(),
+            counters: Counters::default(),
         }),
         processes: Vec::new(),
     }
@@ -166,6 +153,7 @@ fn busy_board() -> Seen {
         corrected: 4,
         uncorrected: 3,
         retired_pages: 1,
+        ..Ecc::default()
     };
     live.memory = Memory {
         total_bytes: 20638 << 20,
