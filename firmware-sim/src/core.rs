@@ -256,14 +256,7 @@ impl Core {
             .record
             .log(EventKind::Link, port, state, 0, 0);
         self.events.post(0, EventKind::Link, port, state);
-        self.touch();
-    }
-
-    /// Brings the telemetry page up to date, if anybody reads one.
-    pub fn touch(&self) {
-        if self.live.has_page() {
-            self.update();
-        }
+        self.publish();
     }
 
     /// Brings telemetry up to date.

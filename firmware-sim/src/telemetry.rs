@@ -97,8 +97,6 @@ pub struct Live {
     overheated: AtomicBool,
     /// Whether something halted since the reset.
     halted: AtomicBool,
-    /// Whether there is a page.
-    paged: AtomicBool,
 }
 
 struct State {
@@ -151,7 +149,6 @@ impl Live {
             clock_permille: AtomicU32::new(1000),
             overheated: AtomicBool::new(false),
             halted: AtomicBool::new(false),
-            paged: AtomicBool::new(false),
         }
     }
 
@@ -176,11 +173,6 @@ impl Live {
     /// Something halted.
     pub fn halted(&self) {
         self.halted.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether there is a page to keep up to date.
-    pub fn has_page(&self) -> bool {
-        self.paged.load(Ordering::Relaxed)
     }
 
     /// What a command of the model's clock costs at the clock of now.
@@ -230,7 +222,6 @@ impl Live {
                 address,
             )),
         };
-        self.paged.store(page.is_some(), Ordering::Relaxed);
         let mut state = self.state.lock().unwrap_or_else(|e| e.into_inner());
         let before = std::mem::replace(&mut state.page, page);
         if let (Some((words, _)), None) = (before, &state.page) {
@@ -259,7 +250,6 @@ impl Live {
         };
         if state.page.as_ref().is_some_and(|(_, at)| touched(*at)) {
             state.page = None;
-            self.paged.store(false, Ordering::Relaxed);
         }
     }
 

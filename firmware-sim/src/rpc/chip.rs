@@ -178,6 +178,5 @@ pub(super) fn inject(core: &Core, inject: &rpc::Inject) -> Answer {
         }
         _ => {}
     }
-    core.touch();
     Ok(Vec::new())
 }

@@ -120,28 +120,6 @@ fn dispatch(core: &Arc<Core>, version: &[u8; 32], header: &RpcHeader, request: &
         return refuse(Status::DeviceLost, "the chip is as good as pulled out");
     }
     let body = &request[size_of::<RpcHeader>()..];
-    let answer = serve_function(core, version, header, function, body);
-    if matches!(
-        function,
-        Function::ContextCreate
-            | Function::ContextDestroy
-            | Function::MemoryAlloc
-            | Function::MemoryFree
-            | Function::QueueCreate
-            | Function::QueueDestroy
-    ) {
-        core.touch();
-    }
-    answer
-}
-
-fn serve_function(
-    core: &Arc<Core>,
-    version: &[u8; 32],
-    header: &RpcHeader,
-    function: Function,
-    body: &[u8],
-) -> Answer {
     let context = || match core.find_context(header.context) {
         Some(context) => Ok(context),
         None => refuse(

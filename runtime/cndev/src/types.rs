@@ -33,6 +33,15 @@ pub(crate) unsafe trait Plain: Copy {
     }
 }
 
+macro_rules! plain {
+    ($( $type:ty ),*) => { $(
+        // SAFETY: zero is a value.
+        unsafe impl Plain for $type {}
+    )* };
+}
+
+plain!(i32, u32, u64, bool, c_char, *mut c_void, *mut cndevTopologyNode_t);
+
 /// A value of a field, as eight bytes that all members of the union share.
 #[repr(C)]
 #[derive(Clone, Copy)]

@@ -14,6 +14,17 @@ pub(super) fn read(devices: &Path, address: PciAddress) -> PcieLink {
     }
 }
 
+/// Packets that the link of a function sent again: what AER counts as the replay number's rollovers and the replay timer's timeouts.
+pub(super) fn replays(devices: &Path, address: PciAddress) -> Option<u32> {
+    let folder = devices.join(address.to_string().to_lowercase());
+    let text = std::fs::read_to_string(folder.join("aer_dev_correctable")).ok()?;
+    let count = |name: &str| -> Option<u32> {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().parse().ok()
+    };
+    Some(count("Rollover")?.saturating_add(count("Timeout")?))
+}
+
 /// Link of a speed such as `16.0 GT/s PCIe` and a width such as `16`.
 fn parse(speed: &str, width: &str) -> Option<Link> {
     let rate: f64 = speed.split_whitespace().next()?.parse().ok()?;

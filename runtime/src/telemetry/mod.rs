@@ -24,6 +24,7 @@ pub use fabric::{
     FabricChip, FabricSnapshot, Level, LinkState, PortCounters, PortSnapshot, Relation, RemotePort,
 };
 pub use monitor::Monitor;
+pub use pcie::pci_level;
 pub use snapshot::{
     Clocks, ComputeMode, Counters, DeviceHealth, DeviceSnapshot, DriverHealth, Ecc, Health,
     Incident, Link, Live, Memory, PciAddress, PcieLink, Power, ProcessUsage, Temperatures, Throttle,

@@ -12,7 +12,7 @@ use vmlu_abi::{setting, telemetry, Status};
 use super::fabric::{self, FabricSnapshot};
 use super::snapshot::{
     Clocks, ComputeMode, Counters, DeviceHealth, DeviceSnapshot, DriverHealth, Ecc, Health,
-    Incident, Link, Live, Memory, PciAddress, PcieLink, Power, Temperatures, Throttle, Transfers,
+    Incident, Link, Live, Memory, PciAddress, PcieLink, Power, ProcessUsage, Temperatures, Throttle, Transfers,
 };
 use super::{link, process};
 use crate::error::{Error, Result};
@@ -25,6 +25,9 @@ pub struct Monitor {
     /// The telemetry pages that were asked for.
     pages: Mutex<HashMap<u32, Arc<TelemetryPage>>>,
 }
+
+/// Where sysfs has the PCI functions.
+pub(super) const FUNCTIONS: &str = "/sys/bus/pci/devices";
 
 /// How old a telemetry page may be, ns. An older one is right as long as the chip idles, but says neither whether the chip is still there
 /// nor what heat has done since.
@@ -102,6 +105,37 @@ impl Monitor {
         Ok(asked)
     }
 
+    /// Name of the transport: `embedded`, `local` or `kernel`.
+    pub fn transport(&self) -> &'static str {
+        self.transport.name()
+    }
+
+    /// The processes that have contexts on a chip, in order of their ids.
+    ///
+    /// # Errors
+    ///
+    /// As [`Monitor::live`], and if the chip is lost.
+    pub fn processes(&self, index: u32) -> Result<Vec<ProcessUsage>> {
+        let contexts = self.transport.processes(index)?;
+        Ok(process::by_process(&contexts, Path::new("/proc")))
+    }
+
+    /// The PCIe link of a function; of a transport without a bus nothing is known.
+    pub fn pcie_link(&self, address: PciAddress) -> PcieLink {
+        match self.transport.name() {
+            "kernel" => link::read(Path::new(FUNCTIONS), address),
+            _ => PcieLink::default(),
+        }
+    }
+
+    /// How many packets the PCIe link of a function has sent again, if the kernel counts them.
+    pub fn pcie_replays(&self, address: PciAddress) -> Option<u32> {
+        match self.transport.name() {
+            "kernel" => link::replays(Path::new(FUNCTIONS), address),
+            _ => None,
+        }
+    }
+
     /// All chips, in order of their numbers. A chip that is lost is listed, without live data.
     ///
     /// # Errors
@@ -131,7 +165,7 @@ impl Monitor {
                 Some(_) => lost_is_none(self.transport.link_ports(device.index)),
             })
             .collect::<Result<Vec<_>>>()?;
-        let pci = (self.transport.name() == "kernel").then_some(Path::new("/sys/bus/pci/devices"));
+        let pci = (self.transport.name() == "kernel").then_some(Path::new(FUNCTIONS));
         let nodes = Path::new("/sys/devices/system/node");
         Ok(fabric::snapshot(devices, ports, pci, nodes))
     }
@@ -156,7 +190,7 @@ impl Monitor {
         let mut device = snapshot(index, &info, telemetry.as_ref());
         device.processes = process::by_process(&contexts, Path::new("/proc"));
         if self.transport.name() == "kernel" {
-            let read = link::read(Path::new("/sys/bus/pci/devices"), device.pci);
+            let read = link::read(Path::new(FUNCTIONS), device.pci);
             device.pcie_link = PcieLink {
                 current: read.current,
                 max: read.max.or(device.pcie_link.max),

@@ -70,6 +70,21 @@ impl Place {
     }
 }
 
+/// How near two PCI functions of this machine are, as sysfs knows it.
+pub fn pci_level(a: PciAddress, b: PciAddress) -> Level {
+    if a == b {
+        return Level::Same;
+    }
+    let devices = Path::new(super::monitor::FUNCTIONS);
+    let place = |address: PciAddress| {
+        let folder = devices.join(address.to_string().to_lowercase());
+        let node = std::fs::read_to_string(folder.join("numa_node")).unwrap_or_default();
+        let node = node.trim().parse().unwrap_or(-1);
+        Place::read(Some(devices), Path::new("/sys/devices/system/node"), address, node)
+    };
+    place(a).level(&place(b))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
