@@ -2,6 +2,8 @@
 
 //! `/dev/mluctl`: what monitors read, and fault injection. See `docs/uapi.md`.
 
+use core::mem::size_of;
+
 use kernel::{
     fs::File,
     prelude::*,
@@ -14,6 +16,7 @@ use crate::{
         event::EventKind,
         ioctl as abi,
         rpc::{self, Function, Process, ProcessList, MAX_PROCESSES},
+        setting::{Configure, EventLog, RetiredPages},
         Wire,
     },
     card::Card,
@@ -76,6 +79,40 @@ pub(crate) fn processes(card: &Card, arg: &mut abi::ProcessesRead) -> Result {
     Ok(())
 }
 
+/// A message that a monitor may send to the firmware as it is.
+fn firmware(card: &Card, arg: &mut abi::FirmwareQuery) -> Result {
+    if arg.reserved != [0; 2] {
+        return Err(EINVAL);
+    }
+    let function = u16::try_from(arg.function).ok().and_then(Function::from_raw);
+    let (function, length) = match function {
+        Some(Function::RetiredPages) => (Function::RetiredPages, size_of::<RetiredPages>()),
+        Some(Function::EventLog) => (Function::EventLog, size_of::<EventLog>()),
+        Some(Function::Configure) if !task::is_admin() => return Err(EPERM),
+        Some(Function::Configure) => (Function::Configure, size_of::<Configure>()),
+        _ => return Err(EINVAL),
+    };
+    let mut request = [0; 16];
+    for (to, word) in request.chunks_exact_mut(8).zip(arg.request) {
+        to.copy_from_slice(&word.to_ne_bytes());
+    }
+    if request[length..].iter().any(|byte| *byte != 0) {
+        return Err(EINVAL);
+    }
+    let mut answer = KVec::with_capacity(rpc::MAX_MESSAGE, GFP_KERNEL)?;
+    card.call_with(function, 0, &[&request[..length]], |body| {
+        answer.extend_from_slice(body, GFP_KERNEL).ok()
+    })?;
+    if answer.len() > arg.room as usize {
+        return Err(ENOSPC);
+    }
+    let address = usize::try_from(arg.address)?;
+    let mut writer = UserSlice::new(UserPtr::from_addr(address), answer.len()).writer();
+    writer.write_slice(&answer)?;
+    arg.length = answer.len() as u32;
+    Ok(())
+}
+
 /// Kinds of events of a chip itself, which every file may hear of.
 const CARD_KINDS: u64 = bit(EventKind::ContextStopped) | bit(EventKind::Xid) | bit(EventKind::Link);
 /// Kinds that a chip's file may ask for: also what happens to its own queues.
@@ -133,6 +170,9 @@ impl FileOperations for ControlFile {
             }),
             abi::PROCESSES => update(at, |arg: &mut abi::ProcessesRead| {
                 processes(&*chip(arg.device)?, arg)
+            }),
+            abi::FIRMWARE => update(at, |arg: &mut abi::FirmwareQuery| {
+                firmware(&*chip(arg.device)?, arg)
             }),
             abi::SUBSCRIBE => {
                 let kinds = kinds(&read(at)?, CARD_KINDS)?;

@@ -38,6 +38,8 @@ pub const LINK_PORTS: u32 = read_write::<LinkPorts>(0x07);
 pub const LINK_CONTROL: u32 = read_write::<LinkControl>(0x08);
 /// `/dev/mluctl`, `/dev/mlu*`: [`PeerPath`].
 pub const PEER_PATH: u32 = read_write::<PeerPath>(0x09);
+/// `/dev/mluctl`: [`FirmwareQuery`].
+pub const FIRMWARE: u32 = read_write::<FirmwareQuery>(0x0d);
 
 /// `/dev/mlu*`: [`MemAlloc`].
 pub const MEM_ALLOC: u32 = read_write::<MemAlloc>(0x10);
@@ -388,6 +390,25 @@ wire! {
         pub reserved: u32 = 4,
         /// In.
         pub control: super::rpc::LinkControl = 8,
+    }
+
+    /// A message that a monitor may send to a chip's firmware as it is: `rpc::Function::RetiredPages` and `EventLog` by everybody,
+    /// `Configure` with CAP_SYS_ADMIN.
+    pub struct FirmwareQuery : 56 {
+        /// In: number of the chip.
+        pub device: u32 = 0,
+        /// In: the `rpc::Function`.
+        pub function: u32 = 4,
+        /// In: body of the command; what the function does not define is zero.
+        pub request: [u64; 2] = 8,
+        /// In: user address for the body of the response.
+        pub address: u64 = 24,
+        /// In: bytes that fit there.
+        pub room: u32 = 32,
+        /// Out: bytes of the response. ENOSPC if they do not fit.
+        pub length: u32 = 36,
+        /// Zero.
+        pub reserved: [u64; 2] = 40,
     }
 
     /// How a chip reaches another.

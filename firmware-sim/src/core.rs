@@ -252,9 +252,7 @@ impl Core {
     /// Tells of a port's new state.
     pub fn link_changed(&self, port: u32, state: u32) {
         let state = u64::from(state);
-        self.hardware
-            .record
-            .log(EventKind::Link, port, state, 0, 0);
+        self.hardware.record.log(EventKind::Link, port, state, 0, 0);
         self.events.post(0, EventKind::Link, port, state);
         self.publish();
     }

@@ -287,7 +287,10 @@ mod tests {
             record.log(EventKind::Xid, 0, n, 0, 0);
         }
         let (entries, lost, newest) = record.entries(0, 2);
-        assert_eq!((entries.len(), lost, newest), (2, 3, LOG_ENTRIES as u64 + 3));
+        assert_eq!(
+            (entries.len(), lost, newest),
+            (2, 3, LOG_ENTRIES as u64 + 3)
+        );
         assert_eq!((entries[0].number, entries[0].value), (4, 3));
         assert!(record.entries(newest, 10).0.is_empty());
         assert!(record.entries(u64::MAX, 10).0.is_empty());

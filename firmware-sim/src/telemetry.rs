@@ -339,8 +339,14 @@ impl Live {
             )
         });
         let incidents = [
-            (read(&counters.ecc_uncorrected) > 0, incident::MEMORY_UNCORRECTED),
-            (read(&counters.ecc_corrected) > 0, incident::MEMORY_CORRECTED),
+            (
+                read(&counters.ecc_uncorrected) > 0,
+                incident::MEMORY_UNCORRECTED,
+            ),
+            (
+                read(&counters.ecc_corrected) > 0,
+                incident::MEMORY_CORRECTED,
+            ),
             (pending > 0, incident::RETIREMENT_PENDING),
             (state.hot, incident::HOT),
             (self.is_overheated(), incident::OVERHEATED),
@@ -529,6 +535,10 @@ mod tests {
             let mut state = live.state.lock().unwrap();
             state.at = state.at.saturating_sub(ms * 1_000_000);
         }
+        {
+            let mut active = live.active.lock().unwrap();
+            active.1 = active.1.saturating_sub(ms * 1_000_000);
+        }
         live.update(gauges)
     }
 
@@ -544,7 +554,10 @@ mod tests {
         let (_, told) = after(&live, 600_000, &hot(60));
         assert!(told, "the chip is told of once");
         let (slow, told) = after(&live, 1_000, &hot(60));
-        assert!(!told && slow.healthy == 1 && slow.incidents == incident::HOT, "{slow:?}");
+        assert!(
+            !told && slow.healthy == 1 && slow.incidents == incident::HOT,
+            "{slow:?}"
+        );
         assert_eq!((slow.throttle, slow.slowdowns), (throttle::HEAT, 1));
         assert_eq!(slow.clock_khz, MLU370_X8.clock_khz / 2);
         assert!(slow.heat_slowed_ns >= 1_000_000_000);

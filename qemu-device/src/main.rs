@@ -277,7 +277,7 @@ fn serve_local(arguments: Local) -> Result<()> {
         inject: arguments.inject,
     };
     let server = LocalServer::start_with(&options, &records)
-    .with_context(|| format!("serve at {}", arguments.path.display()))?;
+        .with_context(|| format!("serve at {}", arguments.path.display()))?;
     tracing::info!(
         "{} chips of {} at {}; fault injection is {}",
         arguments.chips,

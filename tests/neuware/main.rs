@@ -2,6 +2,7 @@
 
 mod build;
 mod prefix;
+mod telemetry;
 
 use std::process::Command;
 
@@ -32,7 +33,7 @@ fn the_headers_compile_alone_in_both_languages() {
 
 #[test]
 fn libraries_export_their_functions_alone() {
-    for library in ["cnrt", "cndrv"] {
+    for library in ["cnrt", "cndrv", "cndev"] {
         let file = prefix().join(format!("lib64/lib{library}.so"));
         let output = Command::new("nm")
             .args(["-D", "--defined-only"])

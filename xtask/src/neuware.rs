@@ -30,6 +30,12 @@ struct Library {
 /// The libraries.
 const LIBRARIES: &[Library] = &[
     Library {
+        name: "cndev",
+        header: "cndev.h",
+        version: "6.0.0",
+        requires: &[],
+    },
+    Library {
         name: "cndrv",
         header: "cn_api.h",
         version: "2.15.5",

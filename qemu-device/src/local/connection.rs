@@ -193,7 +193,11 @@ impl Guest<'_> {
                 let log = setting::EventLog {
                     after: wanted.after,
                 };
-                tell(chip(shared, wanted.device)?, Function::EventLog, log.as_bytes())
+                tell(
+                    chip(shared, wanted.device)?,
+                    Function::EventLog,
+                    log.as_bytes(),
+                )
             }
             Operation::TelemetryPage => {
                 let wanted: Device = exact(body)?;

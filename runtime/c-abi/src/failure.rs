@@ -149,7 +149,11 @@ impl Failure {
             Status::KernelPanic => 100_132,
             Status::Watchdog => 100_121,
             Status::EccUncorrected => 100_016,
-            Status::Cancelled | Status::Dependency | Status::Injected | Status::LinkDown => 100_200,
+            Status::Cancelled
+            | Status::Dependency
+            | Status::Injected
+            | Status::LinkDown
+            | Status::Overheated => 100_200,
             Status::FramingError | Status::QueueDestroyed => 100_060,
             Status::ContextStopped => 100_201,
             Status::DeviceReset

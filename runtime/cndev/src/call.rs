@@ -68,7 +68,11 @@ impl<T: Plain> Out<T> {
 
     /// Fails if it is null.
     pub(crate) fn check(self) -> Outcome {
-        if self.is_null() { Err(Code::InvalidArgument) } else { Ok(()) }
+        if self.is_null() {
+            Err(Code::InvalidArgument)
+        } else {
+            Ok(())
+        }
     }
 
     /// Writes a value.
@@ -121,7 +125,11 @@ impl<T: Versioned> Out<T> {
         // SAFETY: the place has as many bytes as its version has, by the contract of the type; a `T` has no fewer.
         unsafe {
             let from = std::ptr::from_ref(value).cast::<u8>();
-            std::ptr::copy_nonoverlapping(from.add(head), self.0.cast::<u8>().add(head), bytes - head);
+            std::ptr::copy_nonoverlapping(
+                from.add(head),
+                self.0.cast::<u8>().add(head),
+                bytes - head,
+            );
         }
     }
 }

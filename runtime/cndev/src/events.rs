@@ -39,7 +39,11 @@ fn find(handle: *mut c_void) -> Outcome<Arc<EventSet>> {
 
 /// The library ends: so do all sets.
 pub(crate) fn end_all() {
-    for set in lock(&SETS).take().into_iter().flat_map(HashMap::into_values) {
+    for set in lock(&SETS)
+        .take()
+        .into_iter()
+        .flat_map(HashMap::into_values)
+    {
         set.ended.store(true, Ordering::Release);
     }
 }

@@ -37,7 +37,11 @@ fn heat(milli: i32) -> Value {
 
 /// Checks an index that a field needs.
 fn within(index: u32, count: u32) -> Outcome {
-    if index < count { Ok(()) } else { Err(Code::InvalidArgument) }
+    if index < count {
+        Ok(())
+    } else {
+        Err(Code::InvalidArgument)
+    }
 }
 
 fn read(library: &Library, card: &Card, field: i32, scope: u32, t: &Telemetry) -> Outcome<Value> {
@@ -55,13 +59,24 @@ fn read(library: &Library, card: &Card, field: i32, scope: u32, t: &Telemetry) -
         4 => Large(t.ecc_corrected),
         5 => Large(t.ecc_uncorrected),
         6 | 7 => {
-            let link = library.monitor.pcie_link(card.first.pci).current.ok_or(Code::NotSupported)?;
-            Small(i64::from(if field == 6 { link.generation } else { link.lanes }))
+            let link = library
+                .monitor
+                .pcie_link(card.first.pci)
+                .current
+                .ok_or(Code::NotSupported)?;
+            Small(i64::from(if field == 6 {
+                link.generation
+            } else {
+                link.lanes
+            }))
         }
         8 => Small(model.link_ports.into()),
         9 => {
             let state = PortState::from_raw(port()?.state);
-            Small(i64::from(matches!(state, Some(PortState::Up | PortState::Degraded))))
+            Small(i64::from(matches!(
+                state,
+                Some(PortState::Up | PortState::Degraded)
+            )))
         }
         10 => Small(t.retired_corrected.into()),
         11 => Large(t.retired_pages.saturating_sub(t.retired_corrected.into())),
@@ -77,7 +92,13 @@ fn read(library: &Library, card: &Card, field: i32, scope: u32, t: &Telemetry) -
         26 => Small(model.memory_bus_bits.into()),
         27 => Small((model.memory_bandwidth / 1_000_000_000) as i64),
         28 => Small(t.compute_mode.into()),
-        29 => Small(library.monitor.pcie_replays(card.first.pci).ok_or(Code::NotSupported)?.into()),
+        29 => Small(
+            library
+                .monitor
+                .pcie_replays(card.first.pci)
+                .ok_or(Code::NotSupported)?
+                .into(),
+        ),
         30 | 53 => heat(model.thermal.shutdown_milli),
         31 => Small(t.shutdowns.into()),
         32 | 52 | 68 => heat(model.thermal.slowdown_milli),

@@ -62,7 +62,13 @@ pub(crate) fn chip_number(serial: u64, chip: u32) -> u64 {
 /// The UUID of a chip, by the serial number of its board and its index there.
 pub(crate) fn uuid_of(serial: u64, chip: u32) -> String {
     let text = format!("{serial:016x}");
-    format!("{}-{}-{}-0000-{:012x}", &text[..8], &text[8..12], &text[12..], chip & 0xff)
+    format!(
+        "{}-{}-{}-0000-{:012x}",
+        &text[..8],
+        &text[8..12],
+        &text[12..],
+        chip & 0xff
+    )
 }
 
 fn find(wanted: impl Fn(&Card) -> bool) -> Outcome<i32> {

@@ -86,7 +86,8 @@ extern "C" fn after_fork() {
 fn watch_forks() {
     // SAFETY: the handlers take and release locks of this process's own.
     FORKS.call_once(|| {
-        let _ = unsafe { libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(after_fork)) };
+        let _ =
+            unsafe { libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(after_fork)) };
     });
 }
 
@@ -160,7 +161,9 @@ impl Library {
         let boards: Vec<Vec<u32>> = cards
             .iter()
             .map(|card| {
-                let same = cards.iter().filter(|c| c.info.info.serial == card.info.info.serial);
+                let same = cards
+                    .iter()
+                    .filter(|c| c.info.info.serial == card.info.info.serial);
                 same.map(|c| c.number).collect()
             })
             .collect();

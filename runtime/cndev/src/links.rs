@@ -55,7 +55,8 @@ pub(crate) fn control(
 /// See the header.
 #[unsafe(export_name = "vmlu_cndevGetMLULinkPortNumber")]
 pub extern "C" fn port_number(device: i32) -> i32 {
-    let ports = library().and_then(|library| library.card(device).map(|card| card.model.link_ports));
+    let ports =
+        library().and_then(|library| library.card(device).map(|card| card.model.link_ports));
     match ports {
         Ok(ports) => ports as i32,
         Err(code) => {

@@ -4,9 +4,9 @@ use vmlu::abi::setting::{RetireCause, MAX_RETIRED};
 
 use crate::call::Out;
 use crate::codes::Code;
+use crate::codes::Outcome;
 use crate::library::{library, Card, Library};
 use crate::types::*;
-use crate::codes::Outcome;
 
 /// Bytes of a MB, as this interface counts them.
 const MB: u64 = 1 << 20;

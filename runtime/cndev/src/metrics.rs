@@ -56,7 +56,11 @@ fn names(metric: i32) -> [&'static CStr; 3] {
         LINKS_TX => [c"mlulink_tx", c"Bytes sent over all MLU-Links", c"MB/s"],
         LINKS_RX => [c"mlulink_rx", c"Bytes received over all MLU-Links", c"MB/s"],
         _ if metric % 2 == 0 => [c"mlulink_port_tx", c"Bytes sent over an MLU-Link", c"MB/s"],
-        _ => [c"mlulink_port_rx", c"Bytes received over an MLU-Link", c"MB/s"],
+        _ => [
+            c"mlulink_port_rx",
+            c"Bytes received over an MLU-Link",
+            c"MB/s",
+        ],
     }
 }
 
@@ -70,7 +74,8 @@ fn value(metric: i32, a: &Sample, b: &Sample) -> Outcome<f64> {
     let rate = |from: u64, to: u64| to.saturating_sub(from) as f64 / elapsed * 1e3;
     let port = |index: usize, side: fn(&(u64, u64)) -> u64| {
         let both = a.ports.get(index).zip(b.ports.get(index));
-        both.map(|(a, b)| rate(side(a), side(b))).ok_or(Code::NotSupported)
+        both.map(|(a, b)| rate(side(a), side(b)))
+            .ok_or(Code::NotSupported)
     };
     let all = |side: fn(&(u64, u64)) -> u64| (0..a.ports.len()).map(|i| port(i, side)).sum();
     let (read, written) = (|p: &(u64, u64)| p.0, |p: &(u64, u64)| p.1);

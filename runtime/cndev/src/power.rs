@@ -3,9 +3,9 @@
 use vmlu::abi::telemetry::throttle;
 
 use crate::call::Out;
+use crate::codes::Code;
 use crate::library::library;
 use crate::types::*;
-use crate::codes::Code;
 
 /// Thousandths to whole units.
 fn whole(milli: i32) -> i32 {

@@ -78,21 +78,40 @@ fn devices_say_what_they_are() {
     for spelling in [text.to_owned(), format!("MLU-{}", text.to_uppercase())] {
         let spelling = std::ffi::CString::new(spelling).unwrap();
         let spelling = Text::of(Box::leak(spelling.into_boxed_c_str()));
-        assert_eq!(identity::cndevGetDeviceHandleByUUID(spelling, Out::to(&mut handle)), 0);
+        assert_eq!(
+            identity::cndevGetDeviceHandleByUUID(spelling, Out::to(&mut handle)),
+            0
+        );
         assert_eq!(handle, 1);
     }
-    assert_eq!(identity::cndevGetDeviceHandleByPciBusId(Text::of(c"0000:02:00.0"), Out::to(&mut handle)), 0);
+    assert_eq!(
+        identity::cndevGetDeviceHandleByPciBusId(Text::of(c"0000:02:00.0"), Out::to(&mut handle)),
+        0
+    );
     assert_eq!(handle, 1);
     assert_eq!(library::card_name_of_device(0).get().unwrap(), "MLU370-X8");
     assert_eq!(identity::card_name_string(23).get().unwrap(), "MLU370");
     let versions = ask(identity::cndevGetVersionInfo, 0);
-    assert_eq!([versions.mcuMajorVersion, versions.mcuMinorVersion, versions.mcuBuildVersion], [1, 1, 6]);
+    assert_eq!(
+        [
+            versions.mcuMajorVersion,
+            versions.mcuMinorVersion,
+            versions.mcuBuildVersion
+        ],
+        [1, 1, 6]
+    );
     assert_eq!(ask(identity::cndevGetCoreCount, 0).count, 16);
     assert_eq!(ask(identity::cndevGetClusterCount, 0).count, 4);
     let memory = ask(identity::cndevGetDDRInfo, 0);
-    assert_eq!((memory.dataWidth, memory.bandWidth, memory.bandWidthDecimal), (384, 307, 2));
+    assert_eq!(
+        (memory.dataWidth, memory.bandWidth, memory.bandWidthDecimal),
+        (384, 307, 2)
+    );
     let pci = ask_plain(identity::cndevGetPCIeInfoV2, 0);
-    assert_eq!((pci.vendor, pci.deviceId, pci.bus, pci.subsystemId), (0xcabc, 0x370, 1, 0x54));
+    assert_eq!(
+        (pci.vendor, pci.deviceId, pci.bus, pci.subsystemId),
+        (0xcabc, 0x370, 1, 0x54)
+    );
     // An embedded card is behind no bus.
     let mut link = new::<cndevCurrentPCIInfo_t>(6);
     assert_eq!(identity::cndevGetCurrentPCIInfo(Out::to(&mut link), 0), 10);
@@ -102,16 +121,25 @@ fn devices_say_what_they_are() {
 fn memory_and_processes_show_what_is_allocated() {
     let _library = in_use();
     let before = ask_plain(memory::cndevGetMemoryUsageV2, 0);
-    assert_eq!((before.physicalMemoryTotal, before.globalMemory), (23374, 23374));
+    assert_eq!(
+        (before.physicalMemoryTotal, before.globalMemory),
+        (23374, 23374)
+    );
     let context = vmlu::Context::open(0).unwrap();
     let memory = context.alloc(32 << 20).unwrap();
     let now = ask_plain(memory::cndevGetMemoryUsageV2, 0);
     assert_eq!(now.physicalMemoryUsed - before.physicalMemoryUsed, 32);
     let mut count = 0u32;
-    assert_eq!(usage::cndevGetProcessInfo(Out::to(&mut count), Out::null(), 0), 9);
+    assert_eq!(
+        usage::cndevGetProcessInfo(Out::to(&mut count), Out::null(), 0),
+        9
+    );
     assert!(count >= 1);
     let mut list = vec![new::<cndevProcessInfo_t>(6); count as usize];
-    assert_eq!(usage::cndevGetProcessInfo(Out::to(&mut count), Out::to(&mut list[0]), 0), 0);
+    assert_eq!(
+        usage::cndevGetProcessInfo(Out::to(&mut count), Out::to(&mut list[0]), 0),
+        0
+    );
     let own = list.iter().find(|p| p.pid == std::process::id()).unwrap();
     assert!(own.physicalMemoryUsed >= 32 << 10 && own.version == 6);
     drop(memory);
@@ -125,16 +153,31 @@ fn memory_and_processes_show_what_is_allocated() {
 fn every_function_of_the_header_is_defined() {
     let header = include_str!("../include/cndev.h");
     let sources = [
-        include_str!("codes.rs"), include_str!("events.rs"), include_str!("fields.rs"), include_str!("health.rs"),
-        include_str!("identity.rs"), include_str!("inject.rs"), include_str!("instances.rs"), include_str!("library.rs"),
-        include_str!("links.rs"), include_str!("memory.rs"), include_str!("metrics.rs"), include_str!("power.rs"),
-        include_str!("topology.rs"), include_str!("usage.rs"),
-    ].concat();
+        include_str!("codes.rs"),
+        include_str!("events.rs"),
+        include_str!("fields.rs"),
+        include_str!("health.rs"),
+        include_str!("identity.rs"),
+        include_str!("inject.rs"),
+        include_str!("instances.rs"),
+        include_str!("library.rs"),
+        include_str!("links.rs"),
+        include_str!("memory.rs"),
+        include_str!("metrics.rs"),
+        include_str!("power.rs"),
+        include_str!("topology.rs"),
+        include_str!("usage.rs"),
+    ]
+    .concat();
     let names: Vec<_> = include_str!("../tests/symbols.txt").lines().collect();
     assert!(names.len() > 110);
     for name in names {
-        assert!(header.contains(&format!("{name}(")), "{name} is not in the header");
-        let defined = sources.contains(&format!("fn {name}(")) || sources.contains(&format!("vmlu_{name}\""));
+        assert!(
+            header.contains(&format!("{name}(")),
+            "{name} is not in the header"
+        );
+        let defined =
+            sources.contains(&format!("fn {name}(")) || sources.contains(&format!("vmlu_{name}\""));
         assert!(defined, "{name} is not defined");
     }
 }

@@ -84,7 +84,9 @@ fn parent(at: PciAddress) -> Option<PciAddress> {
     let whole = std::fs::canonicalize(folder).ok()?;
     let name = whole.parent()?.file_name()?.to_str()?.to_owned();
     let (rest, function) = name.split_once('.')?;
-    let mut parts = rest.split(':').map(|part| u32::from_str_radix(part, 16).ok());
+    let mut parts = rest
+        .split(':')
+        .map(|part| u32::from_str_radix(part, 16).ok());
     let (domain, bus, device) = (parts.next()??, parts.next()??, parts.next()??);
     address(domain, bus, device, function.parse().ok()?).ok()
 }
@@ -106,7 +108,9 @@ fn find(tree: &mut Tree, at: PciAddress) -> Outcome<*mut cndevTopologyNode_t> {
 fn known(tree: &Tree, pointer: *mut c_void) -> Outcome<PciAddress> {
     let mut nodes = tree.nodes.iter();
     let found = nodes.find(|(_, node)| std::ptr::from_ref(&***node).addr() == pointer.addr());
-    found.map(|(address, _)| *address).ok_or(Code::InvalidArgument)
+    found
+        .map(|(address, _)| *address)
+        .ok_or(Code::InvalidArgument)
 }
 
 fn relation(library: &Library, a: PciAddress, b: PciAddress) -> Level {

@@ -40,7 +40,15 @@ macro_rules! plain {
     )* };
 }
 
-plain!(i32, u32, u64, bool, c_char, *mut c_void, *mut cndevTopologyNode_t);
+plain!(
+    i32,
+    u32,
+    u64,
+    bool,
+    c_char,
+    *mut c_void,
+    *mut cndevTopologyNode_t
+);
 
 /// A value of a field, as eight bytes that all members of the union share.
 #[repr(C)]
@@ -58,11 +66,6 @@ impl cndevValue_t {
     /// An unsigned number.
     pub(crate) fn unsigned(value: u64) -> Self {
         Self { bits: value }
-    }
-
-    /// A floating-point number.
-    pub(crate) fn double(value: f64) -> Self {
-        Self { bits: value.to_bits() }
     }
 }
 

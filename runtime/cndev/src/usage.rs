@@ -20,7 +20,10 @@ fn shares(library: &Library, card: &Card) -> Outcome<Vec<(u32, u32, u32)>> {
     let mut marks = lock(&card.marks);
     let ran: Vec<u64> = processes
         .iter()
-        .map(|p| p.busy_ns.saturating_sub(marks.get(&p.pid).copied().unwrap_or(0)))
+        .map(|p| {
+            p.busy_ns
+                .saturating_sub(marks.get(&p.pid).copied().unwrap_or(0))
+        })
         .collect();
     *marks = processes.iter().map(|p| (p.pid, p.busy_ns)).collect();
     let sum: u64 = ran.iter().sum();

@@ -27,6 +27,6 @@ pub use monitor::Monitor;
 pub use pcie::pci_level;
 pub use snapshot::{
     Clocks, ComputeMode, Counters, DeviceHealth, DeviceSnapshot, DriverHealth, Ecc, Health,
-    Incident, Link, Live, Memory, PciAddress, PcieLink, Power, ProcessUsage, Temperatures, Throttle,
-    Transfers,
+    Incident, Link, Live, Memory, PciAddress, PcieLink, Power, ProcessUsage, Temperatures,
+    Throttle, Transfers,
 };

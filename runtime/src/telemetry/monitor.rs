@@ -12,7 +12,8 @@ use vmlu_abi::{setting, telemetry, Status};
 use super::fabric::{self, FabricSnapshot};
 use super::snapshot::{
     Clocks, ComputeMode, Counters, DeviceHealth, DeviceSnapshot, DriverHealth, Ecc, Health,
-    Incident, Link, Live, Memory, PciAddress, PcieLink, Power, ProcessUsage, Temperatures, Throttle, Transfers,
+    Incident, Link, Live, Memory, PciAddress, PcieLink, Power, ProcessUsage, Temperatures,
+    Throttle, Transfers,
 };
 use super::{link, process};
 use crate::error::{Error, Result};
@@ -97,7 +98,11 @@ impl Monitor {
         }
         // A page that has nothing to say may be that of a server that was replaced.
         if page.is_none_or(|page| page.read().is_none()) {
-            match self.transport.telemetry_page(index).filter(|_| asked.is_some()) {
+            match self
+                .transport
+                .telemetry_page(index)
+                .filter(|_| asked.is_some())
+            {
                 Some(page) => lock(&self.pages).insert(index, Arc::new(page)),
                 None => lock(&self.pages).remove(&index),
             };

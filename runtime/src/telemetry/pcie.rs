@@ -80,7 +80,12 @@ pub fn pci_level(a: PciAddress, b: PciAddress) -> Level {
         let folder = devices.join(address.to_string().to_lowercase());
         let node = std::fs::read_to_string(folder.join("numa_node")).unwrap_or_default();
         let node = node.trim().parse().unwrap_or(-1);
-        Place::read(Some(devices), Path::new("/sys/devices/system/node"), address, node)
+        Place::read(
+            Some(devices),
+            Path::new("/sys/devices/system/node"),
+            address,
+            node,
+        )
     };
     place(a).level(&place(b))
 }

@@ -2,13 +2,14 @@
 
 use std::fmt;
 
-use serde::{Serialize, Serializer};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use vmlu_abi::telemetry::incident;
 
 const MIB: u64 = 1 << 20;
 
 /// A chip at one moment.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DeviceSnapshot {
     /// Number of the chip: `N` of `/dev/mluN` and of `cnmon -c N`.
     pub index: u32,
@@ -47,7 +48,7 @@ pub struct DeviceSnapshot {
 }
 
 /// Everything about a chip that changes.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Live {
     /// Share of the last second in which the chip had work, percent.
     pub utilisation_percent: f64,
@@ -102,8 +103,28 @@ impl Serialize for PciAddress {
     }
 }
 
+impl<'de> Deserialize<'de> for PciAddress {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let parse = || {
+            let (rest, function) = text.split_once('.')?;
+            let mut parts = rest
+                .split(':')
+                .map(|part| u32::from_str_radix(part, 16).ok());
+            let (domain, bus, device) = (parts.next()??, parts.next()??, parts.next()??);
+            Some(Self {
+                domain,
+                bus: bus.try_into().ok()?,
+                device: device.try_into().ok()?,
+                function: u8::from_str_radix(function, 16).ok()?,
+            })
+        };
+        parse().ok_or_else(|| D::Error::custom(format!("{text} is not a PCI address")))
+    }
+}
+
 /// PCIe link of a chip.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PcieLink {
     /// What the link has been trained to; `None` where there is no PCIe.
     pub current: Option<Link>,
@@ -112,7 +133,7 @@ pub struct PcieLink {
 }
 
 /// Speed and width of a PCIe link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Link {
     /// Generation: 4 is 16 GT/s.
     pub generation: u32,
@@ -121,7 +142,7 @@ pub struct Link {
 }
 
 /// Health of chip and driver.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
     /// The chip.
     pub device: DeviceHealth,
@@ -130,7 +151,7 @@ pub struct Health {
 }
 
 /// Health of a chip.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeviceHealth {
     /// It works.
@@ -142,7 +163,7 @@ pub enum DeviceHealth {
 }
 
 /// State of the driver.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DriverHealth {
     /// It serves the chip.
@@ -152,7 +173,7 @@ pub enum DriverHealth {
 }
 
 /// Who may use a chip.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ComputeMode {
     /// Any number of processes.
@@ -165,7 +186,7 @@ pub enum ComputeMode {
 }
 
 /// Bytes per second over the last second, as the host sees the chip: *from the host* is what the chip reads.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Transfers {
     /// From the host to the chip, bytes/s.
     pub from_host_per_second: f64,
@@ -174,7 +195,7 @@ pub struct Transfers {
 }
 
 /// What holds the clock of a chip down, and how often that happened since power-on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Throttle {
     /// The power cap does.
     pub power_cap: bool,
@@ -193,7 +214,7 @@ pub struct Throttle {
 }
 
 /// Something that is wrong with a chip.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Incident {
     /// An uncorrectable memory error since the reset.
@@ -255,7 +276,7 @@ impl Incident {
 }
 
 /// Temperatures, °C.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Temperatures {
     /// Board.
     pub board_c: f64,
@@ -266,7 +287,7 @@ pub struct Temperatures {
 }
 
 /// Power.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Power {
     /// The whole board, W: what the chips that answer draw together. The board has one sensor, so its chips show the same value.
     pub board_w: f64,
@@ -283,7 +304,7 @@ pub struct Power {
 }
 
 /// Device memory that programs can use, bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
     /// All of it.
     pub total_bytes: u64,
@@ -309,7 +330,7 @@ impl Memory {
 }
 
 /// Clocks, kHz.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Clocks {
     /// IPU cores.
     pub ipu_khz: u32,
@@ -324,7 +345,7 @@ pub struct Clocks {
 }
 
 /// Memory errors.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ecc {
     /// True if ECC is on: the chip then offers the smaller memory of its model.
     pub enabled: bool,
@@ -347,7 +368,7 @@ pub struct Ecc {
 }
 
 /// What a chip has done since power-on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     /// Device clock, ns.
     pub device_ns: u64,
@@ -386,7 +407,7 @@ pub struct Counters {
 }
 
 /// A process that has contexts on a chip.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessUsage {
     /// Process id.
     pub pid: u32,

@@ -12,9 +12,10 @@ use vmlu_abi::ioctl::{self, DeviceCount, DeviceInfo, InjectFault, TelemetryRead}
 use vmlu_abi::link::Port;
 use vmlu_abi::queue::{FLAG_HOST_TIMELINE, PRIORITY_DEFAULT, STATUS_SIZE, UNIT};
 use vmlu_abi::rpc::{
-    Inject, LinkControl, MemoryImport, MemoryToken, Peer, PeerWay, Process, TimelineState,
-    TimelineToken,
+    Function, Inject, LinkControl, MemoryImport, MemoryToken, Peer, PeerWay, Process,
+    TimelineState, TimelineToken,
 };
+use vmlu_abi::setting::{Configure, LogEntry, RetiredPage};
 use vmlu_abi::status::ErrorRecord;
 use vmlu_abi::telemetry::Telemetry;
 use vmlu_abi::{Status, Wire};
@@ -49,6 +50,18 @@ pub struct Kernel {
 }
 
 impl Kernel {
+    /// Sends the firmware of a chip a message that the driver lets monitors send; the body of the response.
+    fn firmware(
+        &self,
+        call: &'static str,
+        device: u32,
+        function: Function,
+        request: [u64; 2],
+    ) -> Result<Vec<u8>> {
+        let answer = sys::firmware(self.control.fd(), device, function, request);
+        answer.map_err(|error| self.control.refused(call, &of_device(device), error))
+    }
+
     /// Opens `/dev/mluctl`.
     ///
     /// # Errors
@@ -161,6 +174,31 @@ impl Transport for Kernel {
         };
         self.control.call("control a link", ioctl::LINK_CONTROL, &mut wanted, || {
             format!("port {} of chip {device}; it takes CAP_SYS_ADMIN and a card server that was started with fault injection", control.port)
+        })
+    }
+
+    fn configure(&self, device: u32, configure: &Configure) -> Result<()> {
+        let head = u64::from(configure.reserved) << 32 | u64::from(configure.setting);
+        let request = [head, configure.value];
+        self.firmware("change a setting", device, Function::Configure, request)?;
+        Ok(())
+    }
+
+    fn retired_pages(&self, device: u32) -> Result<Vec<RetiredPage>> {
+        super::all_pages(|start| {
+            let request = [u64::from(start), 0];
+            self.firmware(
+                "list the retired pages",
+                device,
+                Function::RetiredPages,
+                request,
+            )
+        })
+    }
+
+    fn event_log(&self, device: u32, after: u64) -> Result<(Vec<LogEntry>, u32)> {
+        super::all_events(after, |after| {
+            self.firmware("read the log", device, Function::EventLog, [after, 0])
         })
     }
 

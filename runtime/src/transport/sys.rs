@@ -6,8 +6,8 @@ use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
 use std::sync::OnceLock;
 
-use vmlu_abi::ioctl::{ProcessesRead, PROCESSES, TYPE};
-use vmlu_abi::rpc::{feature, Process};
+use vmlu_abi::ioctl::{FirmwareQuery, ProcessesRead, FIRMWARE, PROCESSES, TYPE};
+use vmlu_abi::rpc::{feature, Function, Process, MAX_MESSAGE};
 use vmlu_abi::Wire;
 use vmlu_protocol::submit::Barrier;
 
@@ -48,6 +48,7 @@ impl Access {
 /// Calls one of our ioctls whose argument holds no pointer, again if a signal interrupts it. On failure `argument` is as it was.
 pub(super) fn ioctl<T: Wire>(fd: BorrowedFd<'_>, number: u32, argument: &mut T) -> io::Result<()> {
     assert_ne!(number, PROCESSES, "holds a pointer: see `processes`");
+    assert_ne!(number, FIRMWARE, "holds a pointer: see `firmware`");
     raw_ioctl(fd, number, argument)
 }
 
@@ -70,6 +71,27 @@ pub(super) fn processes(
     ))
 }
 
+/// Calls [`FIRMWARE`] for a chip; the body of the response.
+pub(super) fn firmware(
+    fd: BorrowedFd<'_>,
+    device: u32,
+    function: Function,
+    request: [u64; 2],
+) -> io::Result<Vec<u8>> {
+    let mut answer = vec![0; MAX_MESSAGE];
+    let mut argument = FirmwareQuery {
+        device,
+        function: function as u32,
+        request,
+        room: MAX_MESSAGE as u32,
+        ..FirmwareQuery::zeroed()
+    };
+    argument.address = answer.as_mut_ptr() as u64;
+    raw_ioctl(fd, FIRMWARE, &mut argument)?;
+    answer.truncate(argument.length as usize);
+    Ok(answer)
+}
+
 fn raw_ioctl<T: Wire>(fd: BorrowedFd<'_>, number: u32, argument: &mut T) -> io::Result<()> {
     assert!(
         (number >> 8) as u8 == TYPE && (number >> 16 & 0x3fff) as usize == size_of::<T>(),
@@ -77,8 +99,8 @@ fn raw_ioctl<T: Wire>(fd: BorrowedFd<'_>, number: u32, argument: &mut T) -> io::
     );
     loop {
         // SAFETY: the number carries the size of what the driver reads and writes, and it is that of `T`, which `argument` borrows
-        // exclusively. Any bytes that come back are a valid `T`. The only argument with a pointer is `ProcessesRead`; `processes` fills it
-        // with the address and the length of a slice that it borrows exclusively, and `Process` takes any bytes.
+        // exclusively. Any bytes that come back are a valid `T`. Two arguments have pointers: `processes` and `firmware` fill them with the
+        // address and the length of what they borrow exclusively, and `Process` and bytes take any bytes.
         let result = unsafe {
             libc::ioctl(
                 fd.as_raw_fd(),

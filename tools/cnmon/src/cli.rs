@@ -22,6 +22,15 @@ pub(crate) struct Cli {
     /// Print everything as JSON, with a versioned schema
     #[arg(long, conflicts_with = "list")]
     pub(crate) json: bool,
+    /// One line a card with these fields, separated by commas; `--help-query` lists them
+    #[arg(long, value_name = "FIELDS", conflicts_with_all = ["list", "json"])]
+    pub(crate) query: Option<String>,
+    /// Form of the lines: csv, with noheader and nounits as wanted
+    #[arg(long, value_name = "FORMAT", requires = "query", default_value = "csv")]
+    pub(crate) format: String,
+    /// List the fields of --query
+    #[arg(long)]
+    pub(crate) help_query: bool,
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
 }
@@ -40,6 +49,149 @@ pub(crate) enum Command {
     /// Inject a fault, where the server of the cards allows it (root, or the user who runs the server)
     #[command(subcommand)]
     Inject(Inject),
+    /// Print or change the settings of the cards (changes: root, or the user who runs the server)
+    Set(SetOptions),
+    /// Print memory errors and retired pages, or turn ECC on or off from the next reset on
+    Ecc(EccOptions),
+    /// Begin anew with a card that nobody uses: what waits for a reset takes effect
+    Reset(ResetOptions),
+    /// Print what happened to the cards: xids, links
+    Events(EventsOptions),
+    /// Show the cards live: graphs, processes, links
+    Watch(WatchOptions),
+    /// Record what the cards do, one JSON object a line
+    Record(RecordOptions),
+    /// Show what was recorded
+    Replay(ReplayOptions),
+    /// Serve the cards to Prometheus, with the names and labels of the vendor's exporter
+    Exporter(ExporterOptions),
+    /// Print a specification of the cards for container runtimes (Container Device Interface)
+    Cdi,
+    /// Find out what keeps the cards from being used
+    Doctor,
+    /// Print completions for a shell
+    Completions(CompletionsOptions),
+    /// Print the manual page
+    Man,
+}
+
+/// Options of `cnmon set`. Without changes the settings are printed.
+#[derive(Debug, Default, Args)]
+pub(crate) struct SetOptions {
+    /// Only the card with this number
+    #[arg(short, long, value_name = "N")]
+    pub(crate) card: Option<u32>,
+    /// Power cap of the board, W; 0 for the product's
+    #[arg(long, value_name = "W")]
+    pub(crate) power_cap: Option<u64>,
+    /// Locks the clock, MHz; 0 unlocks it
+    #[arg(long, value_name = "MHZ")]
+    pub(crate) clock: Option<u64>,
+    /// Who may use the card
+    #[arg(long)]
+    pub(crate) compute_mode: Option<Mode>,
+}
+
+/// Who may use a card.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Mode {
+    /// Any number of processes
+    Default,
+    /// One process at a time
+    Exclusive,
+    /// Nobody
+    Prohibited,
+}
+
+/// Options of `cnmon ecc`.
+#[derive(Debug, Default, Args)]
+pub(crate) struct EccOptions {
+    /// Only the card with this number
+    #[arg(short, long, value_name = "N")]
+    pub(crate) card: Option<u32>,
+    /// Print; it is printed without this, too
+    #[arg(short, long)]
+    status: bool,
+    /// ECC on from the next reset on
+    #[arg(long, conflicts_with = "disable")]
+    pub(crate) enable: bool,
+    /// ECC off from the next reset on
+    #[arg(long)]
+    pub(crate) disable: bool,
+}
+
+/// Options of `cnmon reset`.
+#[derive(Debug, Args)]
+pub(crate) struct ResetOptions {
+    /// Card
+    #[arg(short, long, value_name = "N")]
+    pub(crate) card: u32,
+}
+
+/// Options of `cnmon events`.
+#[derive(Debug, Default, Args)]
+pub(crate) struct EventsOptions {
+    /// Only the card with this number
+    #[arg(short, long, value_name = "N")]
+    pub(crate) card: Option<u32>,
+    /// Go on with what happens from now on
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// One JSON object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Options of `cnmon watch`.
+#[derive(Debug, Args)]
+pub(crate) struct WatchOptions {
+    /// Time between two looks, ms
+    #[arg(short, long, value_name = "MS", default_value_t = 500, value_parser = clap::value_parser!(u64).range(50..=60_000))]
+    pub(crate) interval: u64,
+}
+
+/// Options of `cnmon record`.
+#[derive(Debug, Args)]
+pub(crate) struct RecordOptions {
+    /// File; standard output if it is -
+    pub(crate) file: std::path::PathBuf,
+    /// Time between two samples, ms
+    #[arg(short, long, value_name = "MS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(10..=3_600_000))]
+    pub(crate) interval: u64,
+    /// Samples; without end if this is not given
+    #[arg(short = 'n', long)]
+    pub(crate) count: Option<u64>,
+}
+
+/// Options of `cnmon replay`.
+#[derive(Debug, Args)]
+pub(crate) struct ReplayOptions {
+    /// File of `cnmon record`
+    pub(crate) file: std::path::PathBuf,
+    /// Times as fast as it was
+    #[arg(short, long, default_value_t = 1.0)]
+    pub(crate) speed: f64,
+    /// In the live view of `cnmon watch`
+    #[arg(short, long)]
+    pub(crate) watch: bool,
+}
+
+/// Options of `cnmon exporter`.
+#[derive(Debug, Args)]
+pub(crate) struct ExporterOptions {
+    /// Address and port to listen at
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:30108")]
+    pub(crate) listen: String,
+    /// Print the metrics and end
+    #[arg(long)]
+    pub(crate) once: bool,
+}
+
+/// Options of `cnmon completions`.
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsOptions {
+    /// Shell
+    pub(crate) shell: clap_complete::Shell,
 }
 
 /// Options of `cnmon topo`.
@@ -94,6 +246,68 @@ impl MlulinkOptions {
 pub(crate) enum Inject {
     /// Take an MLU-Link down or up, slow it down, or count errors of a port
     Link(LinkOptions),
+    /// Memory errors
+    Ecc(EccFault),
+    /// Heat, in degrees, on top of what the load makes
+    Heat(HeatFault),
+    /// Report an xid
+    Xid(XidFault),
+}
+
+/// Options of `cnmon inject ecc`.
+#[derive(Debug, Args)]
+pub(crate) struct EccFault {
+    /// Card
+    #[arg(short, long, value_name = "N")]
+    pub(crate) card: u32,
+    /// One that cannot be corrected, instead of some that can
+    #[arg(short, long)]
+    pub(crate) uncorrectable: bool,
+    /// How many
+    #[arg(
+        short = 'n',
+        long,
+        default_value_t = 1,
+        conflicts_with = "uncorrectable"
+    )]
+    pub(crate) count: u64,
+    /// Offset in device memory
+    #[arg(short, long, default_value_t = 0)]
+    pub(crate) offset: u64,
+}
+
+/// Options of `cnmon inject heat`.
+#[derive(Debug, Args)]
+pub(crate) struct HeatFault {
+    /// Card
+    #[arg(short, long, value_name = "N")]
+    pub(crate) card: u32,
+    /// Degrees Celsius; 0 takes them away
+    #[arg(allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(-200..=200))]
+    pub(crate) degrees: i64,
+}
+
+/// Options of `cnmon inject xid`.
+#[derive(Debug, Args)]
+pub(crate) struct XidFault {
+    /// Card
+    #[arg(short, long, value_name = "N")]
+    pub(crate) card: u32,
+    /// Number
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=10))]
+    pub(crate) xid: u64,
+}
+
+impl Inject {
+    /// The card that it hits.
+    pub(crate) fn card(&self) -> u32 {
+        match self {
+            Self::Link(options) => options.card,
+            Self::Ecc(options) => options.card,
+            Self::Heat(options) => options.card,
+            Self::Xid(options) => options.card,
+        }
+    }
 }
 
 /// Options of `cnmon inject link`.
@@ -164,6 +378,21 @@ pub(crate) struct InfoOptions {
     /// Power
     #[arg(short, long)]
     power: bool,
+    /// Health
+    #[arg(short = 's', long)]
+    health: bool,
+    /// Clocks
+    #[arg(short = 'f', long = "frequency")]
+    frequency: bool,
+    /// Memory errors and retired pages
+    #[arg(short = 'E', long)]
+    ecc: bool,
+    /// PCI
+    #[arg(short = 'b', long)]
+    pci: bool,
+    /// Processes
+    #[arg(short = 'P', long)]
+    processes: bool,
     /// Also write cnmon_info.json into the current folder
     #[arg(short = 'j', long = "json-file")]
     pub(crate) write_json: bool,
@@ -179,6 +408,12 @@ impl InfoOptions {
             (self.temperature, Section::Temperature),
             (self.memory, Section::Memory),
             (self.power, Section::Power),
+            (self.health, Section::Health),
+            (self.frequency, Section::Frequency),
+            (self.ecc, Section::Ecc),
+            (self.ecc, Section::Retired),
+            (self.pci, Section::Pci),
+            (self.processes, Section::Processes),
         ];
         let sections: Vec<_> = asked
             .iter()
@@ -229,6 +464,55 @@ impl Failure {
             help: format!(
                 "{cause}\n  The server must have been started with --inject (the embedded card with MLU_INJECT=1), and the caller be root or its user.\n  Ports that have a link: `cnmon mlulink -s`."
             ),
+        }
+    }
+
+    pub(crate) fn no_field(name: &str) -> Self {
+        Self {
+            line: format!("there is no field {name}"),
+            help: format!("--query was asked for {name}; `cnmon --help-query` lists the fields"),
+        }
+    }
+
+    pub(crate) fn no_format(word: &str) -> Self {
+        Self {
+            line: format!("there is no format {word}"),
+            help: format!("--format was asked for {word}; it takes csv, noheader and nounits, separated by commas"),
+        }
+    }
+
+    pub(crate) fn not_set(cause: &dyn std::fmt::Display) -> Self {
+        Self {
+            line: "the setting was not changed".into(),
+            help: format!("{cause}\n  It takes root, or the user who runs the server of the cards; `cnmon set` shows the ranges, and a card is reset only while nobody uses it."),
+        }
+    }
+
+    pub(crate) fn no_events(cause: &dyn std::fmt::Display) -> Self {
+        Self {
+            line: "the events are not available".into(),
+            help: format!("the logs of the cards cannot be read: {cause}"),
+        }
+    }
+
+    pub(crate) fn no_record(file: &str, cause: &str) -> Self {
+        Self {
+            line: format!("{file} is no recording"),
+            help: format!("{file} cannot be used: {cause}\n  `cnmon record FILE` makes one."),
+        }
+    }
+
+    pub(crate) fn no_terminal(cause: &dyn std::fmt::Display) -> Self {
+        Self {
+            line: "there is no terminal".into(),
+            help: format!("the live view needs one: {cause}"),
+        }
+    }
+
+    pub(crate) fn cannot_listen(address: &str, cause: &dyn std::fmt::Display) -> Self {
+        Self {
+            line: format!("cannot listen at {address}"),
+            help: format!("{address}: {cause}; choose another with --listen"),
         }
     }
 

@@ -18,6 +18,8 @@ pub(crate) enum Section {
     Temperature,
     Memory,
     Ecc,
+    Frequency,
+    Retired,
     Power,
     Pci,
     Processes,
@@ -25,7 +27,7 @@ pub(crate) enum Section {
 
 impl Section {
     /// All sections, as they are printed.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Product,
         Self::Uuid,
         Self::Driver,
@@ -34,7 +36,9 @@ impl Section {
         Self::Temperature,
         Self::Memory,
         Self::Ecc,
+        Self::Retired,
         Self::Power,
+        Self::Frequency,
         Self::Pci,
         Self::Processes,
     ];
@@ -101,6 +105,22 @@ impl Report {
                 self.head(1, "Power");
                 self.quantity(2, "Usage", live.map(|l| whole(l.power.board_w)), "W");
                 self.quantity(2, "Cap", live.map(|l| whole(l.power.cap_w)), "W");
+            }
+            Section::Frequency => {
+                self.head(1, "Frequency");
+                self.quantity(2, "MLU", live.map(|l| l.clocks.ipu_khz / 1000), "MHz");
+                self.quantity(2, "DDR", live.map(|l| l.clocks.memory_khz / 1000), "MHz");
+            }
+            Section::Retired => {
+                self.head(1, "Retired Pages");
+                let count = |of: fn(&Live) -> u64| or_unknown(live.map(of));
+                self.key(2, "Single Bit ECC", &count(|l| l.ecc.retired_corrected));
+                self.key(
+                    2,
+                    "Double Bit ECC",
+                    &count(|l| l.ecc.retired_pages.saturating_sub(l.ecc.retired_corrected)),
+                );
+                self.key(2, "Pending", &count(|l| l.ecc.retired_pending));
             }
             Section::Pci => self.pci(card),
             Section::Processes => self.processes(card),

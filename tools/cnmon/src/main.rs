@@ -2,29 +2,45 @@
 //!
 //! Scripts cut its output by field, so the views keep the vendor's layout column for column.
 
+mod cdi;
 mod cli;
+mod doctor;
+mod events;
+mod exporter;
 mod info;
 mod inject;
 mod json;
 mod list;
 mod mlulink;
+mod query;
+mod record;
+mod run;
+mod settings;
 mod table;
 #[cfg(test)]
 mod tests;
 mod text;
 mod topo;
+mod watch;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
 use vmlu::telemetry::{DeviceSnapshot, FabricChip, FabricSnapshot, Monitor};
-use vmlu::transport;
+use vmlu::transport::{self, Transport};
 
 use cli::{Cli, Command, Failure};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    // What goes on for a while, or needs no card, has its own way.
+    if let Some(done) = run::try_run(&cli) {
+        return match done {
+            Ok(code) => code,
+            Err(failure) => fail(&failure),
+        };
+    }
     let result = observe(&cli).and_then(|seen| show(&cli, &seen));
     let result = match result {
         // The version is worth knowing even where there is no card.
@@ -33,13 +49,15 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(text) => print(&text),
-        Err(failure) => {
-            // The line that scripts look for goes where they look; what people need to know goes to standard error.
-            let _ = print(&format!("{}\n", failure.line));
-            eprintln!("cnmon: {}", failure.help);
-            ExitCode::FAILURE
-        }
+        Err(failure) => fail(&failure),
     }
+}
+
+/// The line that scripts look for goes where they look; what people need to know goes to standard error.
+fn fail(failure: &Failure) -> ExitCode {
+    let _ = print(&format!("{}\n", failure.line));
+    eprintln!("cnmon: {}", failure.help);
+    ExitCode::FAILURE
 }
 
 /// What a monitor sees.
@@ -54,19 +72,19 @@ struct Seen {
 fn observe(cli: &Cli) -> Result<Seen, Failure> {
     let transport = transport::choose().map_err(|e| Failure::no_device(&e.to_string()))?;
     let monitor = Monitor::new(transport.clone());
-    let cards = monitor
-        .devices()
-        .map_err(|e| Failure::no_device(&e.to_string()))?;
-    if let Some(Command::Inject(wanted)) = &cli.command {
-        let cli::Inject::Link(options) = wanted;
-        if !cards.iter().any(|card| card.index == options.card) {
-            return Err(Failure::not_existed(options.card, &cards));
+    let look = || {
+        let cards = monitor.devices();
+        cards.map_err(|e| Failure::no_device(&e.to_string()))
+    };
+    let mut cards = look()?;
+    if let Some(command) = &cli.command {
+        if act(command, &*transport, &cards)? {
+            cards = look()?;
         }
-        inject::run(&*transport, wanted)?;
     }
     let wanted = matches!(
         cli.command,
-        Some(Command::Topo(_) | Command::Mlulink(_) | Command::Inject(_))
+        Some(Command::Topo(_) | Command::Mlulink(_) | Command::Inject(cli::Inject::Link(_)))
     );
     let fabric = wanted
         .then(|| monitor.fabric(&cards))
@@ -77,6 +95,41 @@ fn observe(cli: &Cli) -> Result<Seen, Failure> {
         cards,
         fabric,
     })
+}
+
+/// Does what a command changes; whether it did anything.
+fn act(
+    command: &Command,
+    transport: &dyn Transport,
+    cards: &[DeviceSnapshot],
+) -> Result<bool, Failure> {
+    let one = |number: u32| match cards.iter().find(|card| card.index == number) {
+        Some(_) => Ok(number),
+        None => Err(Failure::not_existed(number, cards)),
+    };
+    match command {
+        Command::Inject(wanted) => {
+            one(wanted.card())?;
+            inject::run(transport, wanted)?;
+        }
+        Command::Set(options) => settings::set(transport, options, &of(cards, options.card)?)?,
+        Command::Ecc(options) => settings::set_ecc(transport, options, &of(cards, options.card)?)?,
+        Command::Reset(options) => settings::reset(transport, one(options.card)?)?,
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// All of these cards, or the one with this number.
+fn of(cards: &[DeviceSnapshot], wanted: Option<u32>) -> Result<Vec<&DeviceSnapshot>, Failure> {
+    let chosen: Vec<_> = cards
+        .iter()
+        .filter(|card| wanted.is_none_or(|n| card.index == n))
+        .collect();
+    match wanted {
+        Some(n) if chosen.is_empty() => Err(Failure::not_existed(n, cards)),
+        _ => Ok(chosen),
+    }
 }
 
 /// The text that a command line asks for.
@@ -118,6 +171,28 @@ fn show(cli: &Cli, seen: &Seen) -> Result<String, Failure> {
                 .and_then(|chip| mlulink::one_port(chip, options.port));
             Ok(line.unwrap_or_default())
         }
+        Some(Command::Inject(inject)) => {
+            let card = inject.card();
+            Ok(format!("injected into Card {card}; see `cnmon events -c {card}` and `cnmon info -c {card}`\n"))
+        }
+        Some(Command::Set(options)) => Ok(settings::render(&choose(seen, options.card)?)),
+        Some(Command::Ecc(options)) => Ok(settings::render_ecc(&choose(seen, options.card)?)),
+        Some(Command::Reset(options)) => Ok(format!("Card {} was reset\n", options.card)),
+        Some(Command::Cdi) => Ok(cdi::render(&choose(seen, None)?)),
+        Some(
+            Command::Events(_)
+            | Command::Watch(_)
+            | Command::Record(_)
+            | Command::Replay(_)
+            | Command::Exporter(_)
+            | Command::Doctor
+            | Command::Completions(_)
+            | Command::Man,
+        ) => Ok(String::new()),
+        None if cli.query.is_some() => {
+            let fields = cli.query.as_deref().unwrap_or_default();
+            query::render(&choose(seen, cli.card)?, fields, &cli.format)
+        }
         None => {
             let cards = choose(seen, cli.card)?;
             Ok(match (cli.json, cli.list) {
@@ -143,15 +218,7 @@ fn ports_of(seen: &Seen, wanted: Option<u32>) -> Result<Vec<&FabricChip>, Failur
 
 /// All cards, or the one with this number.
 fn choose(seen: &Seen, wanted: Option<u32>) -> Result<Vec<&DeviceSnapshot>, Failure> {
-    let cards: Vec<_> = seen
-        .cards
-        .iter()
-        .filter(|card| wanted.is_none_or(|n| card.index == n))
-        .collect();
-    match wanted {
-        Some(n) if cards.is_empty() => Err(Failure::not_existed(n, &seen.cards)),
-        _ => Ok(cards),
-    }
+    of(&seen.cards, wanted)
 }
 
 /// The version that is shown as the monitor's and as the driver's: the two are one release.

@@ -2,7 +2,7 @@
 //!
 //! Scripts cut this table by field, so each row keeps the number of its fields whatever the values are.
 
-use vmlu::telemetry::{ComputeMode, DeviceSnapshot, ProcessUsage};
+use vmlu::telemetry::{DeviceSnapshot, ProcessUsage};
 
 use crate::text::{cut, cut_front, harmless, or_unknown, whole, UNKNOWN};
 
@@ -107,11 +107,7 @@ fn state(card: &DeviceSnapshot) -> [String; 3] {
         mib(live.map(|l| l.memory.used_mib())),
         mib(live.map(|l| l.memory.total_mib()))
     );
-    let mode = match card.compute_mode {
-        ComputeMode::Default => "Default",
-        ComputeMode::Exclusive => "Exclusive",
-        ComputeMode::Prohibited => "Prohibited",
-    };
+    let mode = crate::query::compute_mode(card.compute_mode);
     [
         between(&left, &power, COLUMNS[0]),
         between("", &memory, COLUMNS[1]),

@@ -16,8 +16,18 @@ fn an_xid_wakes_who_waits() {
         let set = set.addr();
         std::thread::spawn(move || {
             let mut event = cndevEventData_t::zeroed();
-            let code = events::cndevEventWait(std::ptr::without_provenance_mut(set), Out::to(&mut event), 20_000);
-            (code, event.device, event.eventData, event.eventType, event.timestamp)
+            let code = events::cndevEventWait(
+                std::ptr::without_provenance_mut(set),
+                Out::to(&mut event),
+                20_000,
+            );
+            (
+                code,
+                event.device,
+                event.eventData,
+                event.eventType,
+                event.timestamp,
+            )
         })
     };
     std::thread::sleep(Duration::from_millis(30));
@@ -36,8 +46,14 @@ fn memory_errors_count_and_make_a_device_sick() {
     let before = ask(memory::cndevGetMemEccCounter, 1);
     assert_eq!(inject::cndevInjectEccError(3, 0, 5 << 20, 1), 0);
     let now = ask(memory::cndevGetMemEccCounter, 1);
-    assert_eq!(now.volatileDramEccSbeCounter - before.volatileDramEccSbeCounter, 3);
-    assert_eq!(now.aggregateDramEccSbeCounter - before.aggregateDramEccSbeCounter, 3);
+    assert_eq!(
+        now.volatileDramEccSbeCounter - before.volatileDramEccSbeCounter,
+        3
+    );
+    assert_eq!(
+        now.aggregateDramEccSbeCounter - before.aggregateDramEccSbeCounter,
+        3
+    );
     let mut pages = new::<cndevRetiredPageInfo_t>(6);
     assert_eq!(memory::cndevGetRetiredPages(Out::to(&mut pages), 1), 0);
     assert_eq!((pages.pageCount, pages.pageAddress[0]), (1, 5 << 20));
@@ -46,19 +62,38 @@ fn memory_errors_count_and_make_a_device_sick() {
     assert_eq!(inject::cndevInjectEccError(1, 1, 9 << 20, 1), 0);
     assert_eq!(ask(health::cndevGetCardHealthState, 1).health, 0);
     let health = ask_plain(health::cndevGetCardHealthStateV2, 1);
-    assert_eq!((health.overallHealth, health.deviceState, health.driverState), (20, 0, 4));
-    let codes: Vec<_> = health.incidents[..health.incident_count as usize].iter().map(|i| i.error.code).collect();
-    assert!(codes.contains(&15) && codes.contains(&14) && codes.contains(&24), "{codes:?}");
+    assert_eq!(
+        (health.overallHealth, health.deviceState, health.driverState),
+        (20, 0, 4)
+    );
+    let codes: Vec<_> = health.incidents[..health.incident_count as usize]
+        .iter()
+        .map(|i| i.error.code)
+        .collect();
+    assert!(
+        codes.contains(&15) && codes.contains(&14) && codes.contains(&24),
+        "{codes:?}"
+    );
     assert_eq!(ask(memory::cndevGetECCInfo, 1).uncorrectedError, 1);
     // A restart heals the device; what was counted since the board was made stays.
     let restart = vmlu::abi::setting::Configure {
         setting: vmlu::abi::setting::Setting::Restart as u32,
         ..vmlu::abi::Wire::zeroed()
     };
-    library::library().unwrap().transport().configure(1, &restart).unwrap();
+    library::library()
+        .unwrap()
+        .transport()
+        .configure(1, &restart)
+        .unwrap();
     assert_eq!(ask(health::cndevGetCardHealthState, 1).health, 1);
     let after = ask(memory::cndevGetMemEccCounter, 1);
-    assert_eq!((after.volatileDramEccSbeCounter, after.aggregateDramEccDbeCounter), (0, 1 + before.aggregateDramEccDbeCounter));
+    assert_eq!(
+        (
+            after.volatileDramEccSbeCounter,
+            after.aggregateDramEccDbeCounter
+        ),
+        (0, 1 + before.aggregateDramEccDbeCounter)
+    );
     assert!(ask_plain(memory::cndevGetMemoryUsageV2, 1).physicalMemoryTotal < 23374);
 }
 
@@ -67,27 +102,40 @@ fn links_go_down_and_count() {
     let _library = in_use();
     assert_eq!(links::port_number(0), 8);
     let mut remote = new::<cndevMLULinkRemoteInfo_t>(6);
-    let up = (0..8).find(|port| links::cndevGetMLULinkRemoteInfo(Out::to(&mut remote), 0, *port) == 0);
+    let up =
+        (0..8).find(|port| links::cndevGetMLULinkRemoteInfo(Out::to(&mut remote), 0, *port) == 0);
     let port = up.expect("the chips of a board are linked");
     assert_eq!(remote.uuid, ask(identity::cndevGetUUID, 1).uuid);
     assert_eq!(remote.ncsUUID64, ask(identity::cndevGetUUID, 1).ncsUUID64);
     let status = |device, port| {
         let mut status = cndevMLULinkStatusV2_t::zeroed();
-        assert_eq!(links::cndevGetMLULinkStatusV2(Out::to(&mut status), device, port), 0);
+        assert_eq!(
+            links::cndevGetMLULinkStatusV2(Out::to(&mut status), device, port),
+            0
+        );
         (status.macState, status.presenceState)
     };
     assert_eq!(status(0, port), (1, 1));
     assert_eq!(links::cndevSetMLULinkState(0, 0, port), 0);
     assert_eq!(status(0, port), (0, 1));
-    assert_eq!(status(1, remote.portId as i32), (0, 1), "a link has two ends");
+    assert_eq!(
+        status(1, remote.portId as i32),
+        (0, 1),
+        "a link has two ends"
+    );
     let health = ask_plain(health::cndevGetCardHealthStateV2, 0);
-    let down = health.incidents[..health.incident_count as usize].iter().any(|i| i.error.code == 9);
+    let down = health.incidents[..health.incident_count as usize]
+        .iter()
+        .any(|i| i.error.code == 9);
     assert!(down && health.overallHealth == 10 && health.health == 1);
     assert_eq!(links::cndevSetMLULinkState(1, 0, port), 0);
     assert_eq!(status(0, port), (1, 1));
     assert_eq!(inject::cndevInjectMLULinkError(8, 5, 0, port), 0);
     let mut counter = new::<cndevMLULinkCounter_t>(6);
-    assert_eq!(links::cndevGetMLULinkCounter(Out::to(&mut counter), 0, port), 0);
+    assert_eq!(
+        links::cndevGetMLULinkCounter(Out::to(&mut counter), 0, port),
+        0
+    );
     assert!(counter.errCRC32 >= 5);
 }
 
@@ -99,7 +147,10 @@ fn heat_shows_and_slows() {
     until("the chip gets hot", || {
         ask(power::cndevGetTemperatureInfo, 0).chip > idle + 1
     });
-    assert_eq!(ask(power::cndevGetOverTemperatureInfo, 0).underClockTemp, 95);
+    assert_eq!(
+        ask(power::cndevGetOverTemperatureInfo, 0).underClockTemp,
+        95
+    );
     assert_eq!(inject::cndevInjectHeat(0, 0), 0);
     assert_eq!(ask(power::cndevGetFrequencyInfo, 0).boardDefaultFreq, 1000);
 }
@@ -113,13 +164,19 @@ fn fields_are_the_numbers_of_the_functions() {
         ..cndevFieldValue_t::zeroed()
     };
     let mut fields = [field(53), field(66), field(2), field(500), field(22)];
-    assert_eq!(fields::cndevDeviceGetFieldValues(0, 5, Out::to(&mut fields[0])), 0);
+    assert_eq!(
+        fields::cndevDeviceGetFieldValues(0, 5, Out::to(&mut fields[0])),
+        0
+    );
     let codes = fields.map(|field| field.ret);
     assert_eq!(codes, [0, 0, 10, 5, 0]);
     // SAFETY: the value is eight bytes, which programs read as a whole.
     let whole: i64 = unsafe { std::mem::transmute(fields[0].value) };
     assert_eq!(whole, 105);
-    assert_eq!(fields::cndevDeviceGetFieldValues(0, 0, Out::to(&mut fields[0])), 5);
+    assert_eq!(
+        fields::cndevDeviceGetFieldValues(0, 0, Out::to(&mut fields[0])),
+        5
+    );
 }
 
 #[test]
@@ -139,12 +196,19 @@ fn metrics_need_two_samples() {
     for (place, id) in request.metrics.iter_mut().zip([1, 3, 62]) {
         place.metricId = id;
     }
-    assert_eq!(metrics::cndevMpmMetricsGet(Out::to(&mut request)), 5, "nothing was sampled");
+    assert_eq!(
+        metrics::cndevMpmMetricsGet(Out::to(&mut request)),
+        5,
+        "nothing was sampled"
+    );
     assert_eq!(metrics::cndevMpmSampleGet(samples[0], 0), 0);
     std::thread::sleep(Duration::from_millis(5));
     assert_eq!(metrics::cndevMpmSampleGet(samples[1], 0), 0);
     assert_eq!(metrics::cndevMpmMetricsGet(Out::to(&mut request)), 0);
-    let codes: Vec<_> = request.metrics[..3].iter().map(|metric| metric.ret).collect();
+    let codes: Vec<_> = request.metrics[..3]
+        .iter()
+        .map(|metric| metric.ret)
+        .collect();
     assert_eq!(codes, [0, 10, 0]);
     for sample in samples {
         assert_eq!(metrics::cndevMpmSampleFree(sample), 0);

@@ -139,12 +139,19 @@ Card 0
             cmdline                : /torch/venv3/pytorch_infer/bin/python
             MLU Memory Usage       : 15829 MiB
 ";
-const BESIDES: [&str; 5] = [
+const BESIDES: [&str; 12] = [
     "DDR ECC Err Count",
     "Max Speed",
     "Max Width",
     "Current Speed",
     "Current Width",
+    "Retired Pages",
+    "Single Bit ECC",
+    "Double Bit ECC",
+    "Pending",
+    "Frequency",
+    "MLU   ",
+    "DDR   ",
 ];
 
 #[test]
@@ -182,6 +189,13 @@ fn the_report_is_the_vendors() {
         besides,
         [
             "    DDR ECC Err Count              : N/A",
+            "    Retired Pages                  :",
+            "        Single Bit ECC             : 0",
+            "        Double Bit ECC             : 0",
+            "        Pending                    : 0",
+            "    Frequency                      :",
+            "        MLU                        : 1000 MHz",
+            "        DDR                        : 3200 MHz",
             "        Max Speed                  : 16 GT/s",
             "        Max Width                  : x16",
             "        Current Speed              : 16 GT/s",

@@ -1,5 +1,6 @@
 //! Tests of the views on given cards.
 
+mod commands;
 mod fabric;
 mod layout;
 mod parsers;
@@ -132,7 +133,7 @@ fn idle_board() -> Seen {
 }
 
 /// The same board at work: card 0 with two processes, card 1 with one and with ECC on.
-fn busy_board() -> Seen {
+pub(crate) fn busy_board() -> Seen {
     let mut seen = idle_board();
     let live = seen.cards[0].live.as_mut().unwrap();
     live.utilisation_percent = 99.6;

@@ -1,0 +1,134 @@
+//! libcndev as others use it: by name, by layout, and from a program of a registry.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use vmlu::abi::model::MLU370_X8;
+use vmlu_device::local::{LocalServer, Options};
+use xtask::{cache, paths};
+
+use crate::prefix::{compile, prefix, source, FLAGS};
+
+/// What is installed from the Python package index, by the machine's own configuration of pip.
+const GPUSTACK: &str = "gpustack-runtime==0.2.6";
+
+fn of_crate(file: &str) -> PathBuf {
+    paths::project().join("runtime/cndev/tests").join(file)
+}
+
+/// A local server of two chips that take faults, and the value of MLU_TRANSPORT for it.
+fn server(name: &str) -> (LocalServer, String, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let server = LocalServer::start(&Options {
+        topology: None,
+        path: folder.path().join(name),
+        mode: 0o600,
+        chips: 2,
+        model: &MLU370_X8,
+        serials: vec![u64::from(MLU370_X8.board_id) << 56 | 0x42],
+        inject: true,
+    })
+    .unwrap();
+    let transport = format!("local:{}", server.path().display());
+    (server, transport, folder)
+}
+
+#[test]
+fn structures_and_numbers_are_those_of_programs_compiled_before() {
+    for (compiler, standard, language) in [("cc", "-std=c11", "c"), ("c++", "-std=c++17", "c++")] {
+        let output = Command::new(compiler)
+            .args([standard, "-fsyntax-only", "-x", language])
+            .args(FLAGS)
+            .arg("-I")
+            .arg(prefix().join("include"))
+            .arg(of_crate("layout.c"))
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{compiler}: {text}");
+    }
+}
+
+#[test]
+fn an_exporter_finds_all_functions_by_name() {
+    let program = compile("cc", "-std=c11", &source("exporter.c"), &["dl"]);
+    let library = prefix().join("lib64/libcndev.so");
+    let run = |transport: &str, more: &[&str]| {
+        let output = Command::new(&program)
+            .arg(&library)
+            .arg(of_crate("symbols.txt"))
+            .args(more)
+            .env("MLU_TRANSPORT", transport)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{transport}: {text}{errors}");
+    };
+    run("embedded", &[]);
+    let (_server, transport, _folder) = server("exporter");
+    run(&transport, &["fork"]);
+}
+
+/// The folder with the packages, made once.
+fn packages() -> PathBuf {
+    let python = Command::new("python3").arg("--version").output().unwrap();
+    let version = String::from_utf8_lossy(&python.stdout).into_owned();
+    let name = format!("python-{}", cache::key(&[GPUSTACK, version.trim()]));
+    let _lock = cache::lock().unwrap();
+    cache::entry(&name, |folder| {
+        let output = Command::new("python3")
+            .args(["-m", "pip", "install", "--quiet", "--target"])
+            .arg(folder)
+            .arg(GPUSTACK)
+            .output()?;
+        let text = String::from_utf8_lossy(&output.stderr);
+        anyhow::ensure!(output.status.success(), "pip install {GPUSTACK}: {text}");
+        Ok(())
+    })
+    .unwrap()
+}
+
+#[test]
+fn gpustack_detects_the_cards() {
+    let packages = packages();
+    let (server, transport, _folder) = server("gpustack");
+    // What it shows is caused: memory in use, and a chip that is sick.
+    let holder = vmlu::transport::local::Local::open(server.path()).unwrap();
+    let context = vmlu::Context::open_on(&*holder, 0).unwrap();
+    let _memory = context.alloc(64 << 20).unwrap();
+    let inject = vmlu::abi::rpc::Inject {
+        fault: vmlu::abi::rpc::Fault::EccUncorrected as u32,
+        count: 1,
+        ..vmlu::abi::Wire::zeroed()
+    };
+    vmlu::transport::Transport::inject(&*holder, 1, &inject).unwrap();
+    let output = Command::new("python3")
+        .arg(source("detect.py"))
+        .env("PYTHONPATH", packages)
+        .env("NEUWARE_HOME", prefix())
+        .env("MLU_TRANSPORT", transport)
+        .env("GPUSTACK_RUNTIME_DETECT", "cambricon")
+        .env("GPUSTACK_RUNTIME_DETECT_NO_PCI_CHECK", "1")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}{errors}");
+    let line = text.lines().last().unwrap_or_default();
+    let seen: serde_json::Value = serde_json::from_str(line).unwrap();
+    assert_eq!(seen.as_array().map(Vec::len), Some(2), "{seen}");
+    for (index, device) in seen.as_array().unwrap().iter().enumerate() {
+        assert_eq!(device["index"], index, "{device}");
+        assert_eq!(device["name"], "MLU370-X8");
+        assert_eq!(device["memory"], 23374);
+        assert!(
+            device["uuid"].as_str().unwrap().starts_with("MLU-54000000"),
+            "{device}"
+        );
+        assert!(device["temperature"].as_f64().unwrap() > 20.0, "{device}");
+        assert!(device["power_used"].as_f64().unwrap() > 50.0, "{device}");
+    }
+    assert_eq!(seen[0]["memory_used"], 64);
+    assert_ne!(seen[0]["memory_status"], seen[1]["memory_status"], "{seen}");
+}

@@ -1,0 +1,121 @@
+//! `cnmon events`: what happened to the cards, and with `-f` what happens.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use serde_json::json;
+use vmlu::abi::event::EventKind;
+use vmlu::abi::link::PortState;
+use vmlu::abi::setting::LogEntry;
+use vmlu::abi::status::Xid;
+use vmlu::abi::Status;
+use vmlu::telemetry::Monitor;
+
+use crate::cli::Failure;
+
+/// How often cards are looked at.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Reads the logs of cards, from where it stopped.
+pub(crate) struct Reader<'a> {
+    monitor: &'a Monitor,
+    seen: HashMap<u32, u64>,
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(monitor: &'a Monitor) -> Self {
+        Self {
+            monitor,
+            seen: HashMap::new(),
+        }
+    }
+
+    /// What is new of these cards, in the order of time.
+    pub(crate) fn read(&mut self, cards: &[u32]) -> Result<Vec<(u32, LogEntry)>, Failure> {
+        let mut all = Vec::new();
+        for card in cards {
+            let seen = self.seen.entry(*card).or_default();
+            let telemetry = self.monitor.telemetry(*card).ok().flatten();
+            if telemetry.is_some_and(|t| t.events == *seen) {
+                continue;
+            }
+            let (entries, _) = self
+                .monitor
+                .transport_handle()
+                .event_log(*card, *seen)
+                .map_err(|error| Failure::no_events(&error))?;
+            *seen = entries.last().map_or(*seen, |entry| entry.number);
+            all.extend(entries.into_iter().map(|entry| (*card, entry)));
+        }
+        all.sort_by_key(|(_, entry)| entry.time_us);
+        Ok(all)
+    }
+}
+
+/// Waits until it is worth looking again.
+pub(crate) fn pause() {
+    std::thread::sleep(LOOK);
+}
+
+/// Name of an xid.
+fn xid(entry: &LogEntry) -> &'static str {
+    match u32::try_from(entry.value).ok().and_then(Xid::from_raw) {
+        Some(Xid::Software) => "software notice",
+        Some(Xid::Mcu) => "board controller",
+        Some(Xid::Ecc) => "uncorrectable memory error",
+        Some(Xid::Rpc) => "RPC failure",
+        Some(Xid::IllegalAccess) => "illegal access",
+        Some(Xid::Crc) => "CRC error",
+        Some(Xid::MluLink) => "MLU-Link",
+        Some(Xid::Memory) => "memory",
+        Some(Xid::OverTemperature) => "over-temperature",
+        Some(Xid::Halt) => "halt",
+        None => "unknown",
+    }
+}
+
+/// What an entry says.
+fn text(entry: &LogEntry) -> String {
+    if entry.kind == EventKind::Link as u32 {
+        let state = match u32::try_from(entry.value)
+            .ok()
+            .and_then(PortState::from_raw)
+        {
+            Some(PortState::Up) => "up",
+            Some(PortState::Down) => "down",
+            Some(PortState::Degraded) => "degraded",
+            Some(PortState::Absent) | None => "absent",
+        };
+        return format!("MLU-Link port {} is {state}", entry.object);
+    }
+    let mut text = format!("XID {}: {}", entry.value, xid(entry));
+    if let Some(status) = Status::from_raw(entry.status).filter(|status| *status != Status::Ok) {
+        text += &format!(", {}", status.text());
+    }
+    if entry.pid != 0 {
+        text += &format!(", process {}", entry.pid);
+    }
+    text
+}
+
+/// A line for an entry: in words, or as JSON.
+pub(crate) fn line(card: u32, entry: &LogEntry, as_json: bool) -> String {
+    let seconds = entry.time_us as f64 / 1e6;
+    if !as_json {
+        return format!("{seconds:.6} Card {card} {}\n", text(entry));
+    }
+    let is_link = entry.kind == EventKind::Link as u32;
+    let line = json!({
+        "schema": "cnmon-event",
+        "schema_version": 1,
+        "card": card,
+        "number": entry.number,
+        "time_us": entry.time_us,
+        "kind": if is_link { "link" } else { "xid" },
+        "value": entry.value,
+        "port": is_link.then_some(entry.object),
+        "pid": (entry.pid != 0).then_some(entry.pid),
+        "text": text(entry),
+    });
+    format!("{line}\n")
+}
