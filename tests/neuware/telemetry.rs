@@ -110,6 +110,7 @@ fn gpustack_detects_the_cards() {
         .env("MLU_TRANSPORT", transport)
         .env("GPUSTACK_RUNTIME_DETECT", "cambricon")
         .env("GPUSTACK_RUNTIME_DETECT_NO_PCI_CHECK", "1")
+        .env("GPUSTACK_RUNTIME_DETECT_NO_HEALTH_CHECK", "0")
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
