@@ -92,3 +92,8 @@ fn programs_use_the_runtime_interface() {
 fn programs_use_the_driver_interface() {
     both_languages("driver.c");
 }
+
+#[test]
+fn programs_use_topologies_pools_and_casts() {
+    both_languages("topologies.c");
+}

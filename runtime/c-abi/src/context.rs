@@ -216,7 +216,9 @@ impl Context {
         drop(crate::notifier::forget(&live));
         drop(crate::queue::forget(&live));
         drop(defaults);
+        drop(crate::topo::forget(&live));
         drop(crate::memory::forget(&live));
+        crate::pool::forget(&live);
         drop(crate::virtual_memory::forget(&live));
         live.cache.clear();
     }

@@ -18,8 +18,10 @@ pub mod info;
 pub mod ipc;
 pub mod memory;
 pub mod notifier;
+pub mod pool;
 pub mod queue;
 pub mod table;
+pub mod topo;
 pub mod virtual_memory;
 
 pub use context::Context;

@@ -26,6 +26,8 @@ pub enum Kind {
     Imported,
     /// Device memory mapped at an address that the program has reserved.
     Virtual,
+    /// Device memory of a pool.
+    Pooled,
 }
 
 /// An allocation.
@@ -41,6 +43,8 @@ pub struct Block {
     memory: Memory,
     /// What is mapped here, if this is a mapping of other memory of the process.
     origin: Option<Buffer>,
+    /// The pool that it goes back to.
+    pub(crate) pool: std::sync::OnceLock<Arc<crate::pool::Pool>>,
     /// How other processes call it, once one was told.
     pub(crate) shared: std::sync::OnceLock<crate::ipc::Shared>,
     /// Mappings in other contexts of this process, by their numbers.
@@ -178,6 +182,7 @@ fn add_with(
         live: live.clone(),
         memory,
         origin,
+        pool: std::sync::OnceLock::new(),
         shared: std::sync::OnceLock::new(),
         mirrors: Mutex::default(),
     });
@@ -229,6 +234,25 @@ pub(crate) fn allocate(live: &Arc<Live>, length: u64) -> Result<Buffer> {
 pub fn enter(live: &Arc<Live>, buffer: Buffer, kind: Kind) -> u64 {
     let length = buffer.len();
     add(live, kind, Memory::Device(buffer), length)
+}
+
+/// Enters memory of a pool; its address.
+pub(crate) fn enter_pooled(
+    live: &Arc<Live>,
+    buffer: Buffer,
+    bytes: u64,
+    pool: &Arc<crate::pool::Pool>,
+) -> u64 {
+    let start = add(live, Kind::Pooled, Memory::Device(buffer), bytes);
+    if let Some(block) = find(start) {
+        let _ = block.pool.set(pool.clone());
+    }
+    start
+}
+
+/// Takes the mappings in other contexts away, for who takes the block from the table.
+pub(crate) fn unmirror(block: &Block) {
+    block.forget_mirrors();
 }
 
 /// Enters a mapping of other memory of the process at an address of its own.
@@ -295,6 +319,12 @@ pub fn free(address: u64, kinds: &[Kind]) -> Result<()> {
     block.forget_mirrors();
     if block.live.is_busy() {
         block.live.runtime.drain();
+    }
+    if let Some(pool) = block.pool.get() {
+        if let Ok(buffer) = block.buffer() {
+            pool.put(buffer.clone(), block.length, None);
+        }
+        return Ok(());
     }
     // Nobody else holds it now but calls that are under way: then it goes with them, and is not kept.
     if let Some(Block {

@@ -1,7 +1,7 @@
 //! Queues: those that programs make, one a thread, and one that threads share.
 
 use std::cell::RefCell;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::thread::ThreadId;
 
 use vmlu::abi::queue::PRIORITY_HIGH;
@@ -26,6 +26,10 @@ pub struct Queue {
     /// The context that it belongs to.
     pub live: Arc<Live>,
     pub(crate) runtime: vmlu::Queue,
+    /// The thread that began the capture that it is in, if another thread may not end it.
+    pub capturer: Mutex<Option<ThreadId>>,
+    /// Hints for the cache, which are kept for who asks: the bytes of the attribute.
+    pub attribute: Mutex<[u8; 64]>,
     /// Its priority, as C counts: from [`Queue::LEAST`], to [`Queue::GREATEST`].
     pub priority: i32,
 }
@@ -81,6 +85,8 @@ impl Queue {
         let queue = Arc::new(Self {
             live: live.clone(),
             runtime,
+            capturer: Mutex::default(),
+            attribute: Mutex::new([0; 64]),
             priority,
         });
         live.add(&queue);
@@ -130,7 +136,9 @@ impl Queue {
 
     /// Waits for its commands. The error stays with it.
     pub fn sync(&self) -> Result<()> {
-        Ok(self.runtime.sync()?)
+        self.runtime.sync()?;
+        crate::pool::settle();
+        Ok(())
     }
 
     /// Whether its commands have ended, without waiting.

@@ -460,6 +460,67 @@ typedef cnrtInvokeAttrID_t cnrtKernelNodeAttr_t;
 #define cnrtKernelNodeAttributeAccessPolicyWindow cnrtInvokeAttributeAccessPolicyWindow
 typedef cnrtInvokeAttrValue_t cnrtKernelNodeAttrValue_t;
 
+/* Pools of device memory that queues allocate and free in their order. */
+typedef struct CNmemoryPool_st *cnrtMemPool_t;
+typedef enum cnrtMemAllocationType {
+  cnrtMemAllocationTypeInvalid = 0x0,
+  cnrtMemAllocationTypeDefault = 0x1
+} cnrtMemAllocationType_t;
+typedef enum cnrtMemAllocationHandleType {
+  cnrtMemHandleTypeNone = 0x0,
+  cnrtMemHandleTypePosixFileDescriptor = 0x1
+} cnrtMemAllocationHandleType_t;
+typedef enum cnrtMemLocationType {
+  cnrtMemLocationTypeInvalid = 0x0,
+  cnrtMemLocationTypeDevice = 0x1
+} cnrtMemLocationType_t;
+typedef struct cnrtMemLocation {
+  cnrtMemLocationType_t type;
+  uint32_t id;
+} cnrtMemLocation_t;
+typedef struct cnrtMemPoolProps {
+  cnrtMemAllocationType_t type;
+  cnrtMemAllocationHandleType_t requestedHandleTypes;
+  cnrtMemLocation_t location;
+  size_t maxSize; /* 0: as much as the device has */
+  unsigned char reserved[64];
+} cnrtMemPoolProps_t;
+typedef enum cnrtMemoryAccessFlags {
+  cnrtMemAccessFlagsProtReadWrite = 0x0,
+  cnrtMemAccessFlagsProtReadOnly = 0x1
+} cnrtMemoryAccessFlags_t;
+/* The first three are int, the others uint64_t; high-water marks can only be set to 0. */
+typedef enum cnrtMemPoolAttr {
+  cnrtMemPoolAttrReuseFollowNotifierDependencies = 0x1,
+  cnrtMemPoolAttrReuseAllowOpportunistic,
+  cnrtMemPoolAttrReuseAllowInternalDependencies,
+  cnrtMemPoolAttrReleaseThreshold,
+  cnrtMemPoolAttrReservedMemCurrent,
+  cnMemPoolAttrReservedMemHigh,
+  cnrtMemPoolAttrUsedMemCurrent,
+  cnrtMemPoolAttrUsedMemHigh
+} cnrtMemPoolAttr_t;
+
+typedef struct CNtaskTopo_st *cnrtTaskTopo_t;
+typedef struct CNtaskTopoNode_st *cnrtTaskTopoNode_t;
+typedef struct CNtaskTopoEntity_st *cnrtTaskTopoEntity_t;
+
+typedef enum cnrtQueueCaptureStatus {
+  cnrtQueueCaptureStatusNone = 0,
+  cnrtQueueCaptureStatusActive = 1,
+  cnrtQueueCaptureStatusInvalidated = 2
+} cnrtQueueCaptureStatus_t;
+/* Who may end a capture: in the last mode any thread. The second is cnrtErrorNotSupport. */
+typedef enum cnrtQueueCaptureMode {
+  cnrtQueueCaptureModeGlobal = 0,
+  cnrtQueueCaptureModeThreadLocal = 1,
+  cnrtQueueCaptureModeRelaxed = 2
+} cnrtQueueCaptureMode_t;
+typedef enum cnrtUpdateQueueCaptureDependenciesFlags {
+  cnrtQueueAddCaptureDependencies = 0,
+  cnrtQueueSetCaptureDependencies = 1
+} cnrtUpdateQueueCaptureDependenciesFlags_t;
+
 /* A function of the program that a queue runs. It must not call this library. */
 typedef void (*cnrtHostFn_t)(void *userData);
 
@@ -540,6 +601,39 @@ cnrtRet_t cnrtMmapCached(void *ptr, void **pHostPtr, size_t size);
 cnrtRet_t cnrtMunmap(void *hostPtr, size_t size);
 cnrtRet_t cnrtMcacheOperation(void *ptr, void *hostPtr, size_t size, cnrtCacheOps_t ops);
 
+/* ---- Memory in the order of queues ---- */
+
+/* The address is there at once; the memory is used by what the queue has behind. Memory that was freed on a queue is given out again on it at
+ * once, elsewhere once the queue has passed the place. What a pool keeps above its threshold goes back when a thread waits for a queue. */
+cnrtRet_t cnrtMemAllocAsync(void **pPtr, size_t byteSize, cnrtQueue_t queue);
+cnrtRet_t cnrtMemAllocFromPoolAsync(void **pPtr, size_t byteSize, cnrtMemPool_t pool, cnrtQueue_t hqueue);
+cnrtRet_t cnrtMemFreeAsync(void *mluAddr, cnrtQueue_t hqueue);
+cnrtRet_t cnrtMemPoolCreate(cnrtMemPool_t *pool, const cnrtMemPoolProps_t *poolProps);
+/* The default pool of a device is not destroyed. */
+cnrtRet_t cnrtMemPoolDestroy(cnrtMemPool_t pool);
+cnrtRet_t cnrtMemPoolGetAccess(cnrtMemoryAccessFlags_t *flags, cnrtMemPool_t pool, cnrtMemLocation_t *location);
+cnrtRet_t cnrtMemPoolGetAttribute(cnrtMemPool_t pool, cnrtMemPoolAttr_t attr, void *value);
+cnrtRet_t cnrtMemPoolSetAttribute(cnrtMemPool_t pool, cnrtMemPoolAttr_t attr, void *value);
+cnrtRet_t cnrtMemPoolTrimTo(cnrtMemPool_t pool, size_t minByteToKeep);
+cnrtRet_t cnrtDeviceGetDefaultMemPool(cnrtMemPool_t *pool, int dev);
+cnrtRet_t cnrtDeviceGetMemPool(cnrtMemPool_t *pool, int dev);
+cnrtRet_t cnrtDeviceSetMemPool(int dev, cnrtMemPool_t pool);
+
+/* ---- Symbols of device code: there is none, cnrtErrorInvalidSymbol ---- */
+
+cnrtRet_t cnrtGetSymbolAddress(void **pPtr, const void *symbol);
+cnrtRet_t cnrtGetSymbolSize(size_t *size, const void *symbol);
+cnrtRet_t cnrtMemcpyFromSymbol(void *dst, const void *symbol, size_t bytes, size_t offset, cnrtMemTransDir_t dir);
+cnrtRet_t cnrtMemcpyToSymbol(const void *symbol, const void *src, size_t bytes, size_t offset, cnrtMemTransDir_t dir);
+cnrtRet_t cnrtMemcpyFromSymbolAsync(void *dst, const void *symbol, size_t bytes, size_t offset, cnrtMemTransDir_t dir,
+                                    cnrtQueue_t queue);
+cnrtRet_t cnrtMemcpyFromSymbolAsync_V2(void *dst, const void *symbol, size_t bytes, size_t offset,
+                                       cnrtMemTransDir_t dir, cnrtQueue_t queue);
+cnrtRet_t cnrtMemcpyToSymbolAsync(const void *symbol, const void *src, size_t bytes, size_t offset,
+                                  cnrtMemTransDir_t dir, cnrtQueue_t queue);
+cnrtRet_t cnrtMemcpyToSymbolAsync_V2(const void *symbol, const void *src, size_t bytes, size_t offset,
+                                     cnrtMemTransDir_t dir, cnrtQueue_t queue);
+
 /* ---- Queues ---- */
 
 cnrtRet_t cnrtQueueCreate(cnrtQueue_t *pQueue);
@@ -552,6 +646,26 @@ cnrtRet_t cnrtQueueSync(cnrtQueue_t queue);
 /* cnrtErrorNotReady while there is work. */
 cnrtRet_t cnrtQueueQuery(cnrtQueue_t queue);
 cnrtRet_t cnrtQueueGetPriority(cnrtQueue_t queue, int *priority);
+
+cnrtRet_t cnrtQueueSetAttribute(cnrtQueue_t queue, cnrtQueueAttrID_t attr_id, const cnrtQueueAttrValue_t *value);
+cnrtRet_t cnrtQueueGetAttribute(cnrtQueue_t queue, cnrtQueueAttrID_t attr_id, cnrtQueueAttrValue_t *value_out);
+cnrtRet_t cnrtQueueCopyAttributes(cnrtQueue_t dst, cnrtQueue_t src);
+
+/* ---- Captures ---- */
+
+/* What is queued while a queue is captured is not run: it becomes a task topology. Queues that wait for a notifier of the capture join it, and
+ * have to be joined back. Not NULL. Host functions, waits on the host and copies to pageable memory cannot be captured: they spoil it. */
+cnrtRet_t cnrtQueueBeginCapture(cnrtQueue_t queue, enum cnrtQueueCaptureMode mode);
+cnrtRet_t cnrtQueueEndCapture(cnrtQueue_t queue, cnrtTaskTopo_t *pTaskTopo);
+cnrtRet_t cnrtQueueIsCapturing(cnrtQueue_t queue, enum cnrtQueueCaptureStatus *pStatus);
+/* Gives status and number; the topology has no handle before the capture ends. */
+cnrtRet_t cnrtQueueGetCaptureInfo(cnrtQueue_t queue, enum cnrtQueueCaptureStatus *pStatus, uint64_t *idOut,
+                                  cnrtTaskTopo_t *pTaskTopo, const cnrtTaskTopoNode_t **pDependenciesOut,
+                                  size_t *pNumDependencies);
+/* Captured commands are in one order: cnrtErrorNotSupport. */
+cnrtRet_t cnrtQueueUpdateCaptureDependencies(cnrtQueue_t queue, cnrtTaskTopoNode_t *dependencies,
+                                             size_t numDependencies, unsigned int flags);
+cnrtRet_t cnrtThreadExchangeQueueCaptureMode(cnrtQueueCaptureMode_t *mode);
 
 /* ---- Notifiers ---- */
 
@@ -569,6 +683,131 @@ cnrtRet_t cnrtQueueWaitNotifier(cnrtNotifier_t notifier, cnrtQueue_t queue, unsi
 /* Wall time between two notifiers, ms; time for which the device ran commands between two notifiers of one queue, µs, by the card's clock. */
 cnrtRet_t cnrtNotifierElapsedTime(cnrtNotifier_t start, cnrtNotifier_t end, float *ms);
 cnrtRet_t cnrtNotifierDuration(cnrtNotifier_t start, cnrtNotifier_t end, float *us);
+
+/* ---- Task topologies ---- */
+
+/* Nodes and edges, captured or built. Lists give their length when there is no place for them, else as many as were asked for, NULL behind the
+ * last. Nodes cannot be added to what was captured. */
+typedef struct cnrtHostNodeParams_st {
+  cnrtHostFn_t fn;
+  void *userData;
+} cnrtHostNodeParams_t;
+typedef struct cnrtKernelNodeParams_st {
+  void *func;
+  cnrtDim3_t dim;
+  cnrtFunctionType_t type;
+  unsigned int reserve;
+  void **kernelParams;
+  void **extra;
+} cnrtKernelNodeParams_t;
+/* Of one row: `height` is 1. */
+typedef struct cnrtMemsetParams {
+  void *dst;
+  size_t pitch;
+  unsigned int value;
+  unsigned int elementSize; /* 1, 2 or 4 bytes */
+  size_t width;             /* elements */
+  size_t height;
+} cnrtMemsetParams_t;
+typedef enum cnrtTaskTopoNodeType {
+  cnrtTaskTopoNodeTypeEmpty = 0,
+  cnrtTaskTopoNodeTypeKernel = 1, /* a captured operator, too */
+  cnrtTaskTopoNodeTypeHost = 2,
+  cnrtTaskTopoNodeTypeMemcpy = 3,
+  cnrtTaskTopoNodeTypeMemset = 4,
+  cnrtTaskTopoNodeTypeTaskTopo = 5,
+  cnrtTaskTopoNodeTypeNotifierPlace = 6,
+  cnrtTaskTopoNodeTypeNotifierWait = 7
+} cnrtTaskTopoNodeType_t;
+typedef enum cnrtTaskTopoEntityUpdateResult {
+  cnrtTaskTopoEntityUpdateSuccess = 0x0,
+  cnrtTaskTopoEntityUpdateError = 0x1,
+  cnrtTaskTopoEntityUpdateErrorTopologyChanged = 0x2,
+  cnrtTaskTopoEntityUpdateErrorNodeTypeChanged = 0x3,
+  cnrtTaskTopoEntityUpdateErrorParametersChanged = 0x4,
+  cnrtTaskTopoEntityUpdateErrorNotSupported = 0x5,
+  cnrtTaskTopoEntityUpdateErrorUnsupportedFunctionChange = 0x6,
+  cnrtTaskTopoEntityUpdateErrorAttributesChanged = 0x7
+} cnrtTaskTopoEntityUpdateResult_t;
+typedef enum cnrtTaskTopoDebugDotFlags {
+  cnrtTaskTopoDebugDotFlagsVerbose = 1 << 0,
+  cnrtTaskTopoDebugDotFlagsRuntimeTypes = 1 << 1,
+  cnrtTaskTopoDebugDotFlagsHandles = 1 << 2,
+  cnrtTaskTopoDebugDotFlagsKernelNodeParams = 1 << 3,
+  cnrtTaskTopoDebugDotFlagsMemcpyNodeParams = 1 << 4,
+  cnrtTaskTopoDebugDotFlagsMemsetNodeParams = 1 << 5,
+  cnrtTaskTopoDebugDotFlagsHostNodeParams = 1 << 6,
+  cnrtTaskTopoDebugDotFlagsKernelNodeAttribute = 1 << 7,
+  cnrtTaskTopoDebugDotFlagsNotifierNodeParams = 1 << 8
+} cnrtTaskTopoDebugDotFlags_t;
+
+cnrtRet_t cnrtTaskTopoCreate(cnrtTaskTopo_t *pTaskTopo, unsigned int flags);
+cnrtRet_t cnrtTaskTopoDestroy(cnrtTaskTopo_t taskTopo);
+cnrtRet_t cnrtTaskTopoClone(cnrtTaskTopo_t *pTaskTopoClone, cnrtTaskTopo_t originalTaskTopo);
+cnrtRet_t cnrtTaskTopoGetNodes(cnrtTaskTopo_t taskTopo, cnrtTaskTopoNode_t *pNode, size_t *numNodes);
+cnrtRet_t cnrtTaskTopoGetRootNodes(cnrtTaskTopo_t taskTopo, cnrtTaskTopoNode_t *pRootNode, size_t *numRootNodes);
+cnrtRet_t cnrtTaskTopoGetEdges(cnrtTaskTopo_t taskTopo, cnrtTaskTopoNode_t *from, cnrtTaskTopoNode_t *to,
+                               size_t *numEdges);
+cnrtRet_t cnrtTaskTopoNodeGetDependencies(cnrtTaskTopoNode_t node, cnrtTaskTopoNode_t *pDependencies,
+                                          size_t *numDependencies);
+cnrtRet_t cnrtTaskTopoNodeGetDependentNodes(cnrtTaskTopoNode_t node, cnrtTaskTopoNode_t *pDependentNodes,
+                                            size_t *numDependentNodes);
+cnrtRet_t cnrtTaskTopoNodeGetType(cnrtTaskTopoNode_t node, cnrtTaskTopoNodeType_t *pType);
+cnrtRet_t cnrtTaskTopoAddDependencies(cnrtTaskTopo_t taskTopo, const cnrtTaskTopoNode_t *from,
+                                      const cnrtTaskTopoNode_t *to, size_t numDependencies);
+cnrtRet_t cnrtTaskTopoRemoveDependencies(cnrtTaskTopo_t taskTopo, const cnrtTaskTopoNode_t *from,
+                                         const cnrtTaskTopoNode_t *to, size_t numDependencies);
+cnrtRet_t cnrtTaskTopoAddEmptyNode(cnrtTaskTopoNode_t *pNode, cnrtTaskTopo_t taskTopo,
+                                   const cnrtTaskTopoNode_t *dependencies, size_t numDependencies);
+cnrtRet_t cnrtTaskTopoAddHostNode(cnrtTaskTopoNode_t *pNode, cnrtTaskTopo_t taskTopo,
+                                  const cnrtTaskTopoNode_t *dependencies, size_t numDependencies,
+                                  const cnrtHostNodeParams_t *nodeParams);
+/* cnrtErrorNoKernel, see cnrtInvokeKernel. */
+cnrtRet_t cnrtTaskTopoAddKernelNode(cnrtTaskTopoNode_t *pNode, cnrtTaskTopo_t taskTopo,
+                                    const cnrtTaskTopoNode_t *dependencies, size_t numDependencies,
+                                    const cnrtKernelNodeParams_t *nodeParams);
+/* Of one row: height and depth are 1. */
+cnrtRet_t cnrtTaskTopoAddMemcpyNode(cnrtTaskTopoNode_t *pNode, cnrtTaskTopo_t taskTopo,
+                                    const cnrtTaskTopoNode_t *dependencies, size_t numDependencies,
+                                    const cnrtMemcpy3dParam_t *copyParams);
+cnrtRet_t cnrtTaskTopoAddMemsetNode(cnrtTaskTopoNode_t *pNode, cnrtTaskTopo_t taskTopo,
+                                    const cnrtTaskTopoNode_t *dependencies, size_t numDependencies,
+                                    const cnrtMemsetParams_t *copyParams);
+cnrtRet_t cnrtTaskTopoAddChildTopoNode(cnrtTaskTopoNode_t *pNode, cnrtTaskTopo_t taskTopo,
+                                       const cnrtTaskTopoNode_t *dependencies, size_t numDependencies,
+                                       cnrtTaskTopo_t hChildTopo);
+cnrtRet_t cnrtTaskTopoAddNotifierPlaceNode(cnrtTaskTopoNode_t *pNode, cnrtTaskTopo_t taskTopo,
+                                           const cnrtTaskTopoNode_t *dependencies, size_t numDependencies,
+                                           cnrtNotifier_t hNotifier);
+cnrtRet_t cnrtTaskTopoAddNotifierWaitNode(cnrtTaskTopoNode_t *pNode, cnrtTaskTopo_t taskTopo,
+                                          const cnrtTaskTopoNode_t *dependencies, size_t numDependencies,
+                                          cnrtNotifier_t hNotifier);
+/* An entity of the current device; it lives on when the topology is destroyed. */
+cnrtRet_t cnrtTaskTopoInstantiate(cnrtTaskTopoEntity_t *entity, cnrtTaskTopo_t taskTopo,
+                                  cnrtTaskTopoNode_t *pErrorNode, char *logBuffer, size_t bufferSize);
+cnrtRet_t cnrtTaskTopoEntityInvoke(cnrtTaskTopoEntity_t entity, cnrtQueue_t queue);
+cnrtRet_t cnrtTaskTopoEntityDestroy(cnrtTaskTopoEntity_t entity);
+/* A topology of the same shape: as many nodes, of the same types. */
+cnrtRet_t cnrtTaskTopoEntityUpdate(cnrtTaskTopoEntity_t entity, cnrtTaskTopo_t topo, cnrtTaskTopoNode_t *pErrorNode_out,
+                                   cnrtTaskTopoEntityUpdateResult_t *updateResult_out);
+cnrtRet_t cnrtTaskTopoUpload(cnrtTaskTopoEntity_t entity, cnrtQueue_t queue);
+cnrtRet_t cnrtTaskTopoDebugDotPrint(cnrtTaskTopo_t taskTopo, const char *path, unsigned int flags);
+
+/* ---- Casts of host memory ---- */
+
+/* A quantised number is round(x * scale / 2^pos) + offset. Numbers that a type does not have become its nearest end. Without a mode, ties go
+ * up. NULL for no quantisation. */
+cnrtRet_t cnrtCreateQuantizedParam(cnrtQuantizedParam_t *param, int pos, float scale, int offset);
+cnrtRet_t cnrtCreateQuantizedParamByChannel(cnrtQuantizedParam_t *param, int *poses, float *scales, float *offsets,
+                                            int dimNum, int *dimValues, int channelDim);
+cnrtRet_t cnrtDestroyQuantizedParam(cnrtQuantizedParam_t param);
+cnrtRet_t cnrtCastDataType(void *src, cnrtDataType_t srcDataType, void *dst, cnrtDataType_t dstDataType, int count,
+                           cnrtQuantizedParam_t param);
+cnrtRet_t cnrtCastDataType_V2(const void *src, cnrtDataType_V2_t srcDataType, void *dst, cnrtDataType_V2_t dstDataType,
+                              int count, cnrtQuantizedParam_t param, cnrtRoundingMode_t roundingMode);
+/* Axis i of the result is axis dimOrder[i] of the source. */
+cnrtRet_t cnrtTransOrderAndCast(void *src, cnrtDataType_t srcDataType, void *dst, cnrtDataType_t dstDataType,
+                                cnrtQuantizedParam_t param, int dimNum, int dimValues[], int dimOrder[]);
 
 /* ---- Between processes ---- */
 
@@ -592,6 +831,24 @@ cnrtRet_t cnrtInit(unsigned int flags);
 cnrtRet_t cnrtGetLastErr(void);
 cnrtRet_t cnrtCreateStream(cnrtQueue_t *pQueue);
 cnrtRet_t cnrtGetMemInfo(size_t *free, size_t *total);
+/* Buffers of parameters for launches, which fail as cnrtInvokeKernel does. */
+typedef struct cnrtKernelParamsBuffer *cnrtKernelParamsBuffer_t;
+typedef struct cnrtKernelInitParam *cnrtKernelInitParam_t;
+cnrtRet_t cnrtGetKernelParamsBuffer(cnrtKernelParamsBuffer_t *params);
+cnrtRet_t cnrtKernelParamsBufferAddParam(cnrtKernelParamsBuffer_t params, void *data, size_t bytes);
+cnrtRet_t cnrtDestroyKernelParamsBuffer(cnrtKernelParamsBuffer_t params);
+cnrtRet_t cnrtCreateKernelInitParam(cnrtKernelInitParam_t *param);
+cnrtRet_t cnrtDestroyKernelInitParam(cnrtKernelInitParam_t param);
+cnrtRet_t cnrtInvokeKernel_V2(const void *function, cnrtDim3_t dim, cnrtKernelParamsBuffer_t params,
+                              cnrtFunctionType_t type, cnrtQueue_t queue);
+cnrtRet_t cnrtInvokeKernel_V3(const void *function, cnrtKernelInitParam_t init_param, cnrtDim3_t dim,
+                              cnrtKernelParamsBuffer_t params, cnrtFunctionType_t type, cnrtQueue_t queue, void *extra);
+/* Offline models: cnrtErrorNotSupport. */
+typedef struct cnrtModel *cnrtModel_t;
+typedef struct cnrtFunction *cnrtFunction_t;
+cnrtRet_t cnrtCopyFunction(cnrtFunction_t *dst, cnrtFunction_t src);
+cnrtRet_t cnrtQueryModelParallelism(cnrtModel_t model, int *modelParallelism);
+cnrtRet_t cnrtQueryModelStackSize(cnrtModel_t model, uint64_t *size);
 
 /* ---- What compiled programs call by themselves ---- */
 

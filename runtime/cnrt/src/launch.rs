@@ -27,7 +27,7 @@ fn registered() -> MutexGuard<'static, BTreeMap<usize, usize>> {
 }
 
 /// Refuses a launch, for the first reason that there is.
-fn launch(kernel: Ptr, dim: Dim3, kind: i32, queue: Ptr) -> Result<()> {
+pub(crate) fn launch(kernel: Ptr, dim: Dim3, kind: i32, queue: Ptr) -> Result<()> {
     let Dim3 { x, y, z } = dim;
     let most = 65_535;
     let known = [1, 2, 4, 8, 16, 32, 64].contains(&kind);

@@ -82,7 +82,7 @@ const _: () = assert!(
         && std::mem::offset_of!(PointerAttributes, device_base) == 40
 );
 
-const DEVICE: &[Kind] = &[Kind::Device, Kind::Constant];
+const DEVICE: &[Kind] = &[Kind::Device, Kind::Constant, Kind::Pooled];
 
 fn at(pointer: Ptr) -> u64 {
     pointer.addr() as u64

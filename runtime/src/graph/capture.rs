@@ -291,6 +291,13 @@ impl Queue {
         }
     }
 
+    /// A number that tells the capture that the queue is in from others of the process; `None` if it is in none.
+    pub fn capture_id(&self) -> Option<u64> {
+        let capture = self.inner.capture().get()?;
+        let under_way = !capture.state().ended;
+        under_way.then_some(u64::from(capture.id))
+    }
+
     pub(crate) fn is_capturing(&self) -> bool {
         self.inner.capture().active.load(Ordering::Relaxed)
     }
