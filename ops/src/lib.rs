@@ -34,6 +34,8 @@ pub mod matmul_int4;
 pub mod norm;
 pub mod norm_backward;
 pub mod pad;
+pub mod pool;
+pub mod pool_backward;
 pub mod put;
 pub mod quant;
 pub mod quantize;
@@ -51,6 +53,7 @@ pub mod take;
 pub mod tensor;
 pub mod ternary;
 pub mod unary;
+pub mod window;
 
 pub use self::cost::{Class, Cost};
 pub use self::rule::RuleError;

@@ -80,6 +80,8 @@ pub fn operator(number: u16) -> Option<(&'static str, &'static str)> {
         opcode::PUT => ("rounded at each step", "vector where the index is constant along the last axis; else scalar"),
         opcode::COMPACT | opcode::SORT => (EXACT, "scalar"),
         opcode::RANGE => ("rounded once", "scalar; triangles vector"),
+        opcode::POOL => ("max exact; averages 1 ε of the terms a tap", "vector; adaptive windows scalar along the last axis"),
+        opcode::POOL_BACKWARD => ("1 ε of the terms a window", "vector along channels; scalar along the last axis"),
         _ => return None,
     })
 }

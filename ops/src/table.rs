@@ -62,6 +62,10 @@ pub mod opcode {
     pub const SORT: u16 = 0x1530;
     /// [`crate::range`].
     pub const RANGE: u16 = 0x1540;
+    /// [`crate::pool`].
+    pub const POOL: u16 = 0x1600;
+    /// [`crate::pool_backward`].
+    pub const POOL_BACKWARD: u16 = 0x1601;
     /// [`crate::sgd`].
     pub const SGD: u16 = 0x1800;
     /// [`crate::combine`].
@@ -127,7 +131,7 @@ pub const ABSENT: &[(&str, &str)] = &[
     ("data movement", "searching in sorted arrays, histograms"),
     (
         "vision and losses",
-        "pooling, resize, grid sample, ROI align, NMS; BCE, MSE, smooth L1, CTC, KL",
+        "resize, grid sample, ROI align, NMS; BCE, MSE, smooth L1, CTC, KL",
     ),
     (
         "random",
@@ -172,6 +176,8 @@ pub static TABLE: &[Info] = &[
     info::<crate::compact::Compact>(),
     info::<crate::sort::Sort>(),
     info::<crate::range::Range>(),
+    info::<crate::pool::Pool>(),
+    info::<crate::pool_backward::PoolBackward>(),
     info::<crate::sgd::Sgd>(),
     info::<crate::combine::Combine>(),
 ];

@@ -37,6 +37,8 @@ mod number;
 mod pad;
 mod poly32;
 mod poly64;
+mod pool;
+mod pool_backward;
 mod put;
 mod quantize;
 mod range;
@@ -60,6 +62,7 @@ mod transpose;
 mod unary;
 mod view;
 mod walk;
+mod window;
 
 use vmlu_abi::Status;
 use vmlu_ops::table::Info;
@@ -133,6 +136,11 @@ pub static KERNELS: &[Kernel] = &[
     kernel(vmlu_ops::compact::Compact::INFO, compact::run),
     kernel(vmlu_ops::sort::Sort::INFO, sort::run),
     kernel(vmlu_ops::range::Range::INFO, range::run),
+    kernel(vmlu_ops::pool::Pool::INFO, pool::run),
+    kernel(
+        vmlu_ops::pool_backward::PoolBackward::INFO,
+        pool_backward::run,
+    ),
     kernel(vmlu_ops::sgd::Sgd::INFO, sgd::run),
     kernel(vmlu_ops::combine::Combine::INFO, combine::run),
 ];

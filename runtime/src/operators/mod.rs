@@ -1,6 +1,8 @@
 //! Operators, enqueued on a queue. Each call returns the command's timeline value; rules are checked before anything is submitted. See
 //! `docs/operators.md` for formulas, types and rules.
 
+mod vision;
+
 use vmlu_abi::tensor::TensorDesc;
 use vmlu_abi::Wire;
 use vmlu_ops::{
@@ -20,6 +22,7 @@ pub use vmlu_ops::cross_entropy_backward::Source;
 pub use vmlu_ops::matmul::Activation;
 pub use vmlu_ops::norm::Function as NormFunction;
 pub use vmlu_ops::pad::Function as PadFunction;
+pub use vmlu_ops::pool::Function as PoolFunction;
 pub use vmlu_ops::put::Function as PutFunction;
 pub use vmlu_ops::reduce::Function as ReduceFunction;
 pub use vmlu_ops::scan::Function as ScanFunction;

@@ -9,8 +9,8 @@ use vmlu_ops::tensor::{absent, contiguous, strided};
 use vmlu_ops::{
     affine, arg_reduce, attention, binary, cast, combine, compact, concat, conv,
     conv_backward_data, conv_backward_filter, cross_entropy, cross_entropy_backward, fill, matmul,
-    matmul_grouped, norm, norm_backward, pad, put, range, reduce, scan, sgd, softmax,
-    softmax_backward, sort, take, ternary, unary,
+    matmul_grouped, norm, norm_backward, pad, pool, pool_backward, put, range, reduce, scan, sgd,
+    softmax, softmax_backward, sort, take, ternary, unary,
 };
 
 use super::cases;
@@ -343,6 +343,32 @@ fn bodies(arena: &mut Arena) -> Vec<Vec<u8>> {
                 out: z,
                 x,
                 function: 3,
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            let op = pool::Pool {
+                x: image,
+                out: map,
+                indices: contiguous(I32, wide.address, &[1, 4, 4]),
+                taps: [3, 0, 0],
+                stride: [2, 0, 0],
+                dilation: [1, 0, 0],
+                padding: [1, 1, 0, 0, 0, 0],
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            let op = pool_backward::PoolBackward {
+                dy: map,
+                indices: contiguous(I32, wide.address, &[1, 4, 4]),
+                dx: image,
+                taps: [3, 0, 0],
+                stride: [2, 0, 0],
+                dilation: [1, 0, 0],
+                padding: [1, 1, 0, 0, 0, 0],
                 ..Wire::zeroed()
             };
             op.as_bytes().to_vec()

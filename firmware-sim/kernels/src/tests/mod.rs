@@ -15,6 +15,7 @@ mod moving;
 mod norms;
 mod ordering;
 mod pairs;
+mod pooling;
 mod product;
 mod quantised;
 mod reduction;
