@@ -19,4 +19,5 @@ pub mod run;
 pub mod setup;
 pub mod stage;
 pub mod toolbox;
+pub mod vectors;
 pub mod vm;

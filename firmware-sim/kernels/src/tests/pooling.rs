@@ -58,7 +58,8 @@ impl Shape {
             let room = size + before + after - reach;
             let mut windows = room / stride + 1;
             // Rounded up, where that window begins early enough.
-            if rng.below(2) == 0 && room % stride != 0 && windows * stride < size + before {
+            if rng.below(2) == 0 && !room.is_multiple_of(stride) && windows * stride < size + before
+            {
                 windows += 1;
             }
             shape.y.push(windows);

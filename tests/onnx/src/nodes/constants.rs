@@ -1,0 +1,110 @@
+//! Operators whose results follow from shapes and attributes.
+
+use vmlu::abi::Wire;
+use vmlu::ops::range::{Function as RangeFunction, Range};
+use vmlu::{DataType, Tensor};
+
+use super::{one, Found, Node};
+use crate::card::data_type;
+use crate::{unsupported, Result};
+
+pub(super) fn run(node: &Node<'_>) -> Found {
+    let card = node.card;
+    one(match &node.proto.op_type[..] {
+        "Constant" => constant(node)?,
+        "ConstantOfShape" => {
+            let dims = card.whole(node.input(0)?)?;
+            let dims: Vec<u64> = dims.iter().map(|d| *d as u64).collect();
+            let value = match node.tensor("value") {
+                Some(t) => card.from_proto(t)?,
+                None => card.scalar(DataType::F32, 0.0)?,
+            };
+            let value = card.reshape(&value, &[])?;
+            card.copy(&card.expand(&value, &dims)?)?
+        }
+        "Shape" => {
+            let dims: Vec<i64> = node.input(0)?.dims().iter().map(|d| *d as i64).collect();
+            let rank = dims.len() as i64;
+            let at = |name: &str, default: i64| {
+                let v = node.int(name, default);
+                (if v < 0 { v + rank } else { v }).clamp(0, rank) as usize
+            };
+            let (start, end) = (at("start", 0), at("end", rank));
+            card.integers(&dims[start..end.max(start)])?
+        }
+        "Size" => {
+            let elements = node.input(0)?.elements() as i64;
+            card.reshape(&card.integers(&[elements])?, &[])?
+        }
+        "Range" => {
+            let start = node.input(0)?;
+            let at = |i: usize| -> Result<f64> { Ok(card.numbers(node.input(i)?)?[0]) };
+            let (first, limit, step) = (at(0)?, at(1)?, at(2)?);
+            let count = ((limit - first) / step).ceil().max(0.0) as u64;
+            card.range(start.dtype(), first, step, count)?
+        }
+        "EyeLike" => {
+            let x = node.input(0)?;
+            let dtype = match node.attribute("dtype") {
+                Some(a) => data_type(a.i as i32)?,
+                None => x.dtype(),
+            };
+            let out = card.empty(dtype, x.dims())?;
+            card.queue.range(&Range {
+                out: *out.desc(),
+                alpha: node.int("k", 0) as f64,
+                function: RangeFunction::Eye.raw(),
+                ..Wire::zeroed()
+            })?;
+            out
+        }
+        "Trilu" => {
+            let x = node.input(0)?;
+            let k = match node.given(1) {
+                Some(t) => card.whole(t)?.first().copied().unwrap_or(0),
+                None => 0,
+            };
+            let upper = node.int("upper", 1) != 0;
+            let function = if upper {
+                RangeFunction::Triu
+            } else {
+                RangeFunction::Tril
+            };
+            let out = card.empty(x.dtype(), x.dims())?;
+            card.queue.range(&Range {
+                out: *out.desc(),
+                x: *x.desc(),
+                alpha: k as f64,
+                function: function.raw(),
+                ..Wire::zeroed()
+            })?;
+            out
+        }
+        _ => return Ok(None),
+    })
+}
+
+fn constant(node: &Node<'_>) -> Result<Tensor> {
+    let card = node.card;
+    let Some(attribute) = node.proto.attribute.first() else {
+        return unsupported("a constant of nothing");
+    };
+    match &attribute.name[..] {
+        "value" => match &attribute.t {
+            Some(t) => card.from_proto(t),
+            None => unsupported("a constant without a tensor"),
+        },
+        "value_int" => card.reshape(&card.integers(&[attribute.i])?, &[]),
+        "value_ints" => card.integers(&attribute.ints),
+        "value_float" => card.from_bytes(DataType::F32, &[], &attribute.f.to_le_bytes()),
+        "value_floats" => {
+            let bytes: Vec<u8> = attribute
+                .floats
+                .iter()
+                .flat_map(|v| v.to_le_bytes())
+                .collect();
+            card.from_bytes(DataType::F32, &[attribute.floats.len() as u64], &bytes)
+        }
+        other => unsupported(format!("constants by {other}")),
+    }
+}
