@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use vmlu_bench::row::Row;
-use vmlu_bench::{compute, floors, idle, link, model, queues};
+use vmlu_bench::{abi, compute, floors, idle, link, model, queues};
 
 #[derive(Parser)]
 #[command(about = "Measures the virtual MLU; `cargo xtask bench` runs it on every transport")]
@@ -23,6 +23,8 @@ enum Bench {
     Queues,
     /// Copies between chips, collectives
     Link,
+    /// Calls of the C interfaces with the vendor's names
+    Abi,
     /// Commands in the steady state, for who counts traps and system calls
     Steady {
         /// How often a million
@@ -106,6 +108,7 @@ fn measure(options: Options) -> vmlu::Result<Vec<Row>> {
     match options.bench {
         Bench::Queues => queues::run(transport, device),
         Bench::Link => link::run(transport),
+        Bench::Abi => abi::run(transport),
         Bench::Steady { rounds } => queues::steady::run(transport, device, rounds).map(nothing),
         Bench::Hold => queues::hold(transport, device).map(nothing),
         Bench::Compute { cores, only, peers } => {

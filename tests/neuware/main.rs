@@ -2,6 +2,7 @@
 
 mod build;
 mod prefix;
+mod processes;
 mod telemetry;
 
 use std::process::Command;

@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use vmlu::abi::ioctl::DeviceInfo;
 use vmlu::abi::model::{self, CardModel};
-use vmlu::transport::{self, Transport};
+use vmlu::abi::telemetry::Telemetry;
+use vmlu::transport::{self, TelemetryPage, Transport};
 
 use crate::call::watch_forks;
 use crate::context::Context;
@@ -23,12 +24,24 @@ pub struct Device {
     /// The way to it.
     pub transport: Arc<dyn Transport>,
     context: Arc<Context>,
+    page: OnceLock<Option<TelemetryPage>>,
 }
 
 impl Device {
     /// The context that all of the process share, in use or not.
     pub fn context(&self) -> &Arc<Context> {
         &self.context
+    }
+
+    /// What the card says of itself now: from the page that it keeps, or else by asking it.
+    pub fn telemetry(&self) -> Result<Telemetry> {
+        let page = self
+            .page
+            .get_or_init(|| self.transport.telemetry_page(self.number));
+        match page.as_ref().and_then(TelemetryPage::read) {
+            Some(telemetry) => Ok(telemetry),
+            None => Ok(self.transport.telemetry(self.number)?),
+        }
     }
 
     /// UUID, as 8-4-4-4-12 hexadecimal digits.
@@ -91,6 +104,7 @@ pub fn all() -> Result<&'static [Device]> {
                 info,
                 transport: transport.clone(),
                 context: Context::shared(ordinal)?,
+                page: OnceLock::new(),
             });
         }
         let _ = DEVICES.set(devices);

@@ -358,8 +358,7 @@ pub(crate) fn forget(live: &Arc<Live>) -> Vec<Arc<Block>> {
 
 /// Free and total bytes of a context's device. What the process keeps of freed memory counts as free.
 pub fn info(live: &Arc<Live>) -> Result<(u64, u64)> {
-    let device = &crate::device::all()?[live.ordinal];
-    let telemetry = device.transport.telemetry(device.number)?;
+    let telemetry = crate::device::all()?[live.ordinal].telemetry()?;
     let here = |l: &&Arc<Live>| l.ordinal == live.ordinal;
     let lives = crate::context::lives();
     let kept: u64 = lives.iter().filter(here).map(|l| l.cache.bytes()).sum();

@@ -54,6 +54,8 @@ enum Bench {
     Model,
     /// Copies between chips and collectives, embedded and over a local server
     Link,
+    /// Calls of the C interfaces with the vendor's names, in the measuring process
+    Abi,
 }
 
 /// Ways to reach the card.
@@ -84,6 +86,11 @@ pub fn run(args: Args) -> Result<i32> {
     if args.bench == Bench::Model {
         let built = cargo::build()?;
         let rows = measure(built.program("mlu-bench")?, "embedded", &["model"])?;
+        return finish(&args, rows);
+    }
+    if args.bench == Bench::Abi {
+        let built = cargo::build()?;
+        let rows = measure(built.program("mlu-bench")?, "embedded", &["abi"])?;
         return finish(&args, rows);
     }
     let chosen = match args.transport.as_slice() {
