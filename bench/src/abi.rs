@@ -1,5 +1,7 @@
 //! Calls of the C interfaces, beside what they stand on. The functions are called as C does, but for the one jump from `libcnrt.so` to them.
 
+pub mod cndev;
+
 use std::time::Instant;
 
 use vmlu::abi::packet::{op, Fill};
@@ -46,8 +48,14 @@ fn median(values: &mut [f64]) -> f64 {
     values[values.len() / 2]
 }
 
-/// Measures calls of libcnrt.
+/// Measures calls of libcnrt and libcndev.
 pub fn run(transport: &dyn Transport) -> Result<Vec<Row>> {
+    let mut rows = runtime(transport)?;
+    rows.extend(cndev::run(transport.name()));
+    Ok(rows)
+}
+
+fn runtime(transport: &dyn Transport) -> Result<Vec<Row>> {
     let mut queue = Ptr::NULL;
     let mut memory = Ptr::NULL;
     check(vmlu_cnrt::cnrtQueueCreate(place(&mut queue)))?;

@@ -219,7 +219,7 @@ impl Core {
     /// Begins anew as after a reset, if nobody has a context: what waited for a reset takes effect.
     pub fn restart(&self) -> bool {
         let contexts = self.contexts.write().unwrap_or_else(|e| e.into_inner());
-        if contexts.len() > 0 {
+        if !contexts.is_empty() {
             return false;
         }
         self.release_quarantine();

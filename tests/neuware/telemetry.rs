@@ -5,9 +5,10 @@ use std::process::Command;
 
 use vmlu::abi::model::MLU370_X8;
 use vmlu_device::local::{LocalServer, Options};
+use xtask::toolbox::Toolbox;
 use xtask::{cache, paths};
 
-use crate::prefix::{compile, prefix, source, FLAGS};
+use crate::prefix::{compile, prefix, scratch, source, FLAGS};
 
 /// What is installed from the Python package index, by the machine's own configuration of pip.
 const GPUSTACK: &str = "gpustack-runtime==0.2.6";
@@ -68,6 +69,45 @@ fn an_exporter_finds_all_functions_by_name() {
     run("embedded", &[]);
     let (_server, transport, _folder) = server("exporter");
     run(&transport, &["fork"]);
+}
+
+#[test]
+fn bindgen_reads_the_headers() {
+    let toolbox = Toolbox::find()
+        .unwrap()
+        .expect("the toolbox is there: cargo xtask doctor");
+    let include = prefix().join("include");
+    for entry in std::fs::read_dir(&include).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let script = format!("bindgen --rust-target 1.82 /mnt/{name} -- -I/mnt");
+        let output = toolbox
+            .script(&[(&include, "/mnt")], &script)
+            .output()
+            .unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{name}: {errors}");
+        // It proves the layouts that it found.
+        let file = scratch(&format!("{}.rs", name.replace('.', "_")));
+        std::fs::write(&file, &output.stdout).unwrap();
+        let compiled = Command::new("rustc")
+            .args([
+                "--edition",
+                "2021",
+                "--crate-type",
+                "lib",
+                "--emit",
+                "metadata",
+                "-A",
+                "warnings",
+                "-o",
+            ])
+            .arg(file.with_extension("rmeta"))
+            .arg(&file)
+            .output()
+            .unwrap();
+        let errors = String::from_utf8_lossy(&compiled.stderr);
+        assert!(compiled.status.success(), "{name}: {errors}");
+    }
 }
 
 /// The folder with the packages, made once.

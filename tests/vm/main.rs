@@ -18,6 +18,7 @@ mod digits;
 mod driver;
 mod fabric;
 mod lab;
+mod monitor;
 mod setup;
 mod stress;
 mod uapi;
@@ -31,6 +32,7 @@ const FILES: &[(&str, &[Case])] = &[
     ("digits", digits::CASES),
     ("driver", driver::CASES),
     ("fabric", fabric::CASES),
+    ("monitor", monitor::CASES),
     ("setup", setup::CASES),
     ("stress", stress::CASES),
 ];

@@ -127,7 +127,7 @@ fn read(library: &Library, card: &Card, field: i32, scope: u32, t: &Telemetry) -
         // Microseconds.
         72 => Large(t.power_capped_ns / 1000),
         73 => Large(t.heat_slowed_ns / 1000),
-        0..FIELDS => return Err(Code::NotSupported),
+        _ if (0..FIELDS).contains(&field) => return Err(Code::NotSupported),
         _ => return Err(Code::InvalidArgument),
     })
 }

@@ -1,9 +1,10 @@
 //! The library while it is in use: the cards, and what is known of them.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use vmlu::abi::ioctl::DeviceInfo;
@@ -66,10 +67,15 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The locks of this file.
+type Locks = (
+    MutexGuard<'static, ()>,
+    RwLockWriteGuard<'static, Option<Arc<Library>>>,
+);
+
 thread_local! {
     /// The locks that the forking thread holds over a fork, so that no other thread of the parent holds them in the child.
-    static HELD: std::cell::RefCell<Option<(MutexGuard<'static, ()>, std::sync::RwLockWriteGuard<'static, Option<Arc<Library>>>)>> =
-        const { std::cell::RefCell::new(None) };
+    static HELD: RefCell<Option<Locks>> = const { RefCell::new(None) };
 }
 
 extern "C" fn before_fork() {
@@ -84,10 +90,11 @@ extern "C" fn after_fork() {
 
 /// From here on a fork happens while nobody changes the library.
 fn watch_forks() {
-    // SAFETY: the handlers take and release locks of this process's own.
     FORKS.call_once(|| {
-        let _ =
+        // SAFETY: the handlers take and release locks of this process's own.
+        let failed =
             unsafe { libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(after_fork)) };
+        debug_assert_eq!(failed, 0, "there is no memory for a handler");
     });
 }
 

@@ -110,16 +110,17 @@ pub(crate) fn cards(
                 }
             }
         }
-        if let (Some(current), Some(max)) = (card.pcie_link.current, card.pcie_link.max) {
-            if current != max {
-                findings.add(
-                    Mark::Warning,
-                    format!(
-                        "{name}: PCIe runs at generation {} x{}, not {} x{}",
-                        current.generation, current.lanes, max.generation, max.lanes
-                    ),
-                );
-            }
+        let link = card.pcie_link;
+        if let Some((current, max)) = link.current.zip(link.max)
+            && current != max
+        {
+            findings.add(
+                Mark::Warning,
+                format!(
+                    "{name}: PCIe runs at generation {} x{}, not {} x{}",
+                    current.generation, current.lanes, max.generation, max.lanes
+                ),
+            );
         }
     }
     let links = fabric

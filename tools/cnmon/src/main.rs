@@ -77,10 +77,10 @@ fn observe(cli: &Cli) -> Result<Seen, Failure> {
         cards.map_err(|e| Failure::no_device(&e.to_string()))
     };
     let mut cards = look()?;
-    if let Some(command) = &cli.command {
-        if act(command, &*transport, &cards)? {
-            cards = look()?;
-        }
+    if let Some(command) = &cli.command
+        && act(command, &*transport, &cards)?
+    {
+        cards = look()?;
     }
     let wanted = matches!(
         cli.command,

@@ -69,7 +69,10 @@ pub(crate) fn reset(transport: &dyn Transport, card: u32) -> Result<(), Failure>
     configure(transport, card, Setting::Restart, 0)
 }
 
-fn lines(out: &mut String, card: &DeviceSnapshot, lines: &[(&str, fn(&Live) -> String)]) {
+/// A line: its key, and what stands behind the colon.
+type KeyValue<'a> = (&'a str, fn(&Live) -> String);
+
+fn lines(out: &mut String, card: &DeviceSnapshot, lines: &[KeyValue<'_>]) {
     *out += &format!("Card {}\n", card.index);
     for (key, value) in lines {
         let value = card.live.as_ref().map_or(UNKNOWN.to_owned(), value);

@@ -54,7 +54,7 @@ enum Bench {
     Model,
     /// Copies between chips and collectives, embedded and over a local server
     Link,
-    /// Calls of the C interfaces with the vendor's names, in the measuring process
+    /// Calls of the C interfaces with the vendor's names, in the measuring process, with sixteen chips
     Abi,
 }
 
@@ -90,8 +90,10 @@ pub fn run(args: Args) -> Result<i32> {
     }
     if args.bench == Bench::Abi {
         let built = cargo::build()?;
-        let rows = measure(built.program("mlu-bench")?, "embedded", &["abi"])?;
-        return finish(&args, rows);
+        let mut command = Command::new(built.program("mlu-bench")?);
+        command.arg("abi").env("MLU_TRANSPORT", "embedded");
+        command.env("MLU_CHIPS", MANY_CHIPS.to_string());
+        return finish(&args, output(command, "embedded")?);
     }
     let chosen = match args.transport.as_slice() {
         [] => vec![Transport::Embedded, Transport::Local, Transport::Kernel],
