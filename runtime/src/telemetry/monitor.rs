@@ -25,6 +25,8 @@ pub struct Monitor {
     transport: Arc<dyn Transport>,
     /// The telemetry pages that were asked for.
     pages: Mutex<HashMap<u32, Arc<TelemetryPage>>>,
+    /// What the chips are that have said so: a chip whose page is fresh is not asked again.
+    infos: Mutex<HashMap<u32, DeviceInfo>>,
 }
 
 /// Where sysfs has the PCI functions.
@@ -45,6 +47,7 @@ impl Monitor {
         Self {
             transport,
             pages: Mutex::default(),
+            infos: Mutex::default(),
         }
     }
 
@@ -115,6 +118,19 @@ impl Monitor {
         self.transport.name()
     }
 
+    /// What a chip is.
+    fn info(&self, index: u32) -> Result<DeviceInfo> {
+        let page = lock(&self.pages).get(&index).cloned();
+        let written = page.and_then(|page| page.read()).map(|t| t.updated_ns);
+        let fresh = written.is_some_and(|at| monotonic_ns().saturating_sub(at) < FRESH_NS);
+        if let (true, Some(known)) = (fresh, lock(&self.infos).get(&index)) {
+            return Ok(*known);
+        }
+        let info = self.transport.info(index)?;
+        lock(&self.infos).insert(index, info);
+        Ok(info)
+    }
+
     /// The processes that have contexts on a chip, in order of their ids.
     ///
     /// # Errors
@@ -177,7 +193,7 @@ impl Monitor {
 
     /// `None` if the chip was unplugged since it was counted.
     fn device(&self, index: u32) -> Result<Option<DeviceSnapshot>> {
-        let info = match self.transport.info(index) {
+        let info = match self.info(index) {
             Ok(info) => info,
             Err(e) if matches!(e.status(), Status::DeviceLost | Status::BadHandle) => {
                 return Ok(None)
