@@ -11,6 +11,7 @@ use crate::cache;
 use crate::problem::problem;
 use crate::progress::Step;
 use crate::run;
+use crate::toolbox::{make, packages, Toolbox};
 
 /// Version of the package.
 pub const VERSION: &str = "1.22.0";
@@ -53,7 +54,8 @@ pub fn ensure() -> Result<PathBuf> {
 fn make(folder: &Path) -> Result<()> {
     let step = Step::start("conformance vectors");
     let fetched = folder.join("wheel");
-    let mut command = Command::new("python3");
+    let python = Python::find(folder, &step)?;
+    let mut command = python.command();
     command.args(["-m", "pip", "download", "--no-deps", "--only-binary=:all:"]);
     command.args(WHEEL).arg("--dest").arg(&fetched);
     command.arg(format!("onnx=={VERSION}"));
@@ -71,7 +73,7 @@ fn make(folder: &Path) -> Result<()> {
             "check the package index that pip is configured for",
         ));
     }
-    let mut command = Command::new("python3");
+    let mut command = python.command();
     let script = "import sys, zipfile\n\
         wheel = zipfile.ZipFile(sys.argv[1])\n\
         wheel.extractall(sys.argv[2], [n for n in wheel.namelist() if n.startswith(sys.argv[3])])";
@@ -82,8 +84,35 @@ fn make(folder: &Path) -> Result<()> {
         .arg(format!("{INSIDE}/"));
     run::logged(command, "unpack the conformance vectors", "vectors", &step)?;
     fs::remove_dir_all(&fetched)?;
+    cache::remove(&folder.join("root"))?;
     step.done();
     Ok(())
+}
+
+/// A Python with pip: the machine's, or that of the toolbox with Debian's pip beside it.
+enum Python {
+    Machine,
+    Toolbox(Toolbox, PathBuf),
+}
+
+impl Python {
+    fn find(folder: &Path, step: &Step) -> Result<Self> {
+        let mut command = Command::new("python3");
+        command.args(["-m", "pip", "--version"]);
+        if run::output(command).is_ok() {
+            return Ok(Self::Machine);
+        }
+        let toolbox = make::ensure()?;
+        packages::unpack(&toolbox, folder, &["python3-pip"], "fetch pip", step)?;
+        Ok(Self::Toolbox(toolbox, folder.to_owned()))
+    }
+
+    fn command(&self) -> Command {
+        match self {
+            Self::Machine => Command::new("python3"),
+            Self::Toolbox(toolbox, folder) => packages::python(toolbox, folder),
+        }
+    }
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -140,7 +140,7 @@ impl<'q> Card<'q> {
     }
 
     /// A tensor with these bytes.
-    pub fn from_bytes(&self, dtype: DataType, dims: &[u64], bytes: &[u8]) -> Result<Tensor> {
+    pub fn tensor_of(&self, dtype: DataType, dims: &[u64], bytes: &[u8]) -> Result<Tensor> {
         let tensor = self.empty(dtype, dims)?;
         if bytes.len() as u64 != tensor.elements() * dtype.size() as u64 {
             return wrong(format!("{} bytes for {dtype:?} {dims:?}", bytes.len()));
@@ -152,20 +152,20 @@ impl<'q> Card<'q> {
     }
 
     /// A tensor of a model or of its data.
-    pub fn from_proto(&self, tensor: &TensorProto) -> Result<Tensor> {
+    pub fn constant(&self, tensor: &TensorProto) -> Result<Tensor> {
         let dims: Vec<u64> = tensor.dims.iter().map(|d| *d as u64).collect();
-        self.from_bytes(data_type(tensor.data_type)?, &dims, &bytes_of(tensor)?)
+        self.tensor_of(data_type(tensor.data_type)?, &dims, &bytes_of(tensor)?)
     }
 
     /// Whole numbers as a vector.
     pub fn integers(&self, values: &[i64]) -> Result<Tensor> {
         let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        self.from_bytes(DataType::I64, &[values.len() as u64], &bytes)
+        self.tensor_of(DataType::I64, &[values.len() as u64], &bytes)
     }
 
     /// A scalar of a type.
     pub fn scalar(&self, dtype: DataType, value: f64) -> Result<Tensor> {
-        let wide = self.from_bytes(DataType::F64, &[], &value.to_le_bytes())?;
+        let wide = self.tensor_of(DataType::F64, &[], &value.to_le_bytes())?;
         self.cast(&wide, dtype)
     }
 

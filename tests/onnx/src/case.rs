@@ -46,7 +46,7 @@ pub fn run(queue: &Queue, folder: &Path) -> Result<()> {
         let mut inputs = Vec::new();
         for (i, value) in graph.input.iter().enumerate() {
             let tensor = tensor(&data.join(format!("input_{i}.pb")))?;
-            inputs.push((value.name.clone(), card.from_proto(&tensor)?));
+            inputs.push((value.name.clone(), card.constant(&tensor)?));
         }
         let outputs = graph::run(&card, &graph, inputs)?;
         for (i, output) in outputs.iter().enumerate() {

@@ -27,7 +27,7 @@ pub fn run_within(
 ) -> Result<Vec<Tensor>> {
     let mut values = outer.clone();
     for constant in &graph.initializer {
-        values.insert(constant.name.clone(), card.from_proto(constant)?);
+        values.insert(constant.name.clone(), card.constant(constant)?);
     }
     values.extend(inputs);
     for node in &graph.node {

@@ -13,6 +13,7 @@ use crate::problem::problem;
 
 pub mod make;
 pub mod mirror;
+pub mod packages;
 pub mod recipe;
 
 /// Folders of the project that show up in the toolbox: (on the machine, in the toolbox).

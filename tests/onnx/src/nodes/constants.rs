@@ -16,7 +16,7 @@ pub(super) fn run(node: &Node<'_>) -> Found {
             let dims = card.whole(node.input(0)?)?;
             let dims: Vec<u64> = dims.iter().map(|d| *d as u64).collect();
             let value = match node.tensor("value") {
-                Some(t) => card.from_proto(t)?,
+                Some(t) => card.constant(t)?,
                 None => card.scalar(DataType::F32, 0.0)?,
             };
             let value = card.reshape(&value, &[])?;
@@ -91,19 +91,19 @@ fn constant(node: &Node<'_>) -> Result<Tensor> {
     };
     match &attribute.name[..] {
         "value" => match &attribute.t {
-            Some(t) => card.from_proto(t),
+            Some(t) => card.constant(t),
             None => unsupported("a constant without a tensor"),
         },
         "value_int" => card.reshape(&card.integers(&[attribute.i])?, &[]),
         "value_ints" => card.integers(&attribute.ints),
-        "value_float" => card.from_bytes(DataType::F32, &[], &attribute.f.to_le_bytes()),
+        "value_float" => card.tensor_of(DataType::F32, &[], &attribute.f.to_le_bytes()),
         "value_floats" => {
             let bytes: Vec<u8> = attribute
                 .floats
                 .iter()
                 .flat_map(|v| v.to_le_bytes())
                 .collect();
-            card.from_bytes(DataType::F32, &[attribute.floats.len() as u64], &bytes)
+            card.tensor_of(DataType::F32, &[attribute.floats.len() as u64], &bytes)
         }
         other => unsupported(format!("constants by {other}")),
     }

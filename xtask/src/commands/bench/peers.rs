@@ -11,7 +11,7 @@ use anyhow::Result;
 use serde_json::{json, Value};
 
 use crate::progress::Step;
-use crate::toolbox::{make, mirror, Toolbox};
+use crate::toolbox::{make, packages, Toolbox};
 use crate::{cache, paths, run};
 
 /// Debian packages that the toolbox lacks, their dependencies aside.
@@ -85,35 +85,7 @@ fn python(toolbox: &Toolbox, folder: &Path) -> Value {
 fn fetch(toolbox: &Toolbox, folder: &Path) -> Result<()> {
     cache::need_space("fetch oneDNN and onnxruntime", SPACE)?;
     let step = Step::start("oneDNN and onnxruntime, to compare with");
-    // apt in the toolbox with lists, archives and settings of its own, so that the toolbox stays as it is.
-    let mut options: Vec<String> = [
-        "Dir::State::lists \"/build/lists\"",
-        "Dir::Cache \"/build\"",
-        "APT::Install-Recommends \"false\"",
-        "APT::Sandbox::User \"root\"",
-        "Acquire::Retries \"3\"",
-    ]
-    .map(String::from)
-    .to_vec();
-    options.extend(mirror::apt_options());
-    let conf: String = options.iter().map(|line| format!("{line};\n")).collect();
-    fs::write(folder.join("apt.conf"), conf)?;
-    for part in ["lists/partial", "archives/partial", "root"] {
-        fs::create_dir_all(folder.join(part))?;
-    }
-    let script = format!(
-        "export APT_CONFIG=/build/apt.conf DEBIAN_FRONTEND=noninteractive; apt-get update; \
-         apt-get install -y --download-only {}; \
-         for file in /build/archives/*.deb; do dpkg-deb -x $file /build/root; done; \
-         rm -r /build/archives /build/lists",
-        PACKAGES.join(" ")
-    );
-    run::logged(
-        toolbox.script(&[(folder, "/build")], &script),
-        "fetch oneDNN",
-        "peers-debian",
-        &step,
-    )?;
+    packages::unpack(toolbox, folder, PACKAGES, "fetch oneDNN", &step)?;
     step.tick("onnxruntime");
     // Outside the toolbox, so that the machine's settings of pip hold.
     let mut command = loader(toolbox, folder);
