@@ -69,7 +69,7 @@ pub fn operator(number: u16) -> Option<(&'static str, &'static str)> {
         opcode::FILL => (EXACT, "vector"),
         opcode::QUANTIZE => ("rounded at each step", "vector"),
         opcode::REDUCE => ("0.51 ε; logsumexp 4 ε", "vector; norm_p, and logsumexp of neighbouring outputs, scalar"),
-        opcode::ARG_REDUCE => (EXACT, "scalar"),
+        opcode::ARG_REDUCE => (EXACT, "vector along an axis whose elements lie together; else scalar"),
         opcode::SCAN => ("0.51 ε an element; logcumsumexp 4 ε", "vector across rows that lie side by side; along a row scalar; cummax, cummin, logcumsumexp scalar"),
         opcode::SOFTMAX => ("4 ε of 1", "vector; f64 scalar"),
         opcode::SOFTMAX_BACKWARD => ("4 ε of the terms", "vector; f64 log_softmax scalar"),

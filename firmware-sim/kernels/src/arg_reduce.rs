@@ -6,6 +6,7 @@ use vmlu_ops::arg_reduce::{ArgReduce, Checked, Function};
 use super::cross_entropy::rows_per_task;
 use super::env::{Access, Env, Fault, Work};
 use super::number::{with_storage, Number, Storage, TILE};
+use super::simd::multiversion;
 use super::view::View;
 use super::walk::{split, Pace, Walk};
 
@@ -14,8 +15,8 @@ pub(super) fn run(body: &[u8], env: &dyn Env) -> Result<Work, Fault> {
     let x = View::open(env, 0, &op.x, Access::Read)?;
     let out = View::open(env, 1, &op.out, Access::Write)?;
     with_storage!(op.x.dtype, S => match op.function {
-        Function::Max => compute::<S>(&op, env, &x, &out, |v, best| v > best)?,
-        Function::Min => compute::<S>(&op, env, &x, &out, |v, best| v < best)?,
+        Function::Max => compute::<S>(&op, env, &x, &out, largest, |v, best| v > best)?,
+        Function::Min => compute::<S>(&op, env, &x, &out, smallest, |v, best| v < best)?,
     });
     Ok(op.cost().into())
 }
@@ -25,6 +26,7 @@ fn compute<S: Storage>(
     env: &dyn Env,
     x: &View<'_>,
     out: &View<'_>,
+    extreme: impl Fn(&[S::Compute], &mut S::Compute, &mut bool) + Sync,
     better: impl Fn(S::Compute, S::Compute) -> bool + Sync,
 ) -> Result<(), Fault> {
     if op.out.elements == 0 {
@@ -44,14 +46,19 @@ fn compute<S: Storage>(
             while start < count {
                 let tile = &mut tile[..(count - start).min(TILE)];
                 S::load(x, at[0] + start as isize * stride, stride, tile);
-                for (i, &v) in tile.iter().enumerate() {
-                    let wins = match best {
-                        None => true,
-                        Some((b, _)) => !b.is_nan() && (v.is_nan() || better(v, b)),
+                let (mut value, mut nan) = (tile[0], false);
+                extreme(tile, &mut value, &mut nan);
+                let wins = |best| nan || better(value, best);
+                if best.is_none_or(|(b, _)| wins(b)) {
+                    // The first of equals; both zeroes are.
+                    let at = match nan {
+                        true => tile.iter().position(|v| v.is_nan()),
+                        false => tile.iter().position(|v| *v == value),
                     };
-                    if wins {
-                        best = Some((v, start + i));
-                    }
+                    best = Some((value, start + at.unwrap_or(0)));
+                }
+                if nan {
+                    break;
                 }
                 start += tile.len();
                 pace.did(tile.len())?;
@@ -65,4 +72,39 @@ fn compute<S: Storage>(
             Ok(())
         })
     })
+}
+
+/// Extremes that are kept side by side.
+const LANES: usize = 32;
+
+/// The extreme of some values, and whether one is no number (then the extreme means nothing).
+#[inline(always)]
+fn extreme<T: Number>(values: &[T], value: &mut T, nan: &mut bool, better: impl Fn(T, T) -> bool) {
+    let mut lanes = [*value; LANES];
+    let mut strange = [false; LANES];
+    let (whole, rest) = values.as_chunks::<LANES>();
+    for chunk in whole {
+        for ((lane, strange), v) in lanes.iter_mut().zip(&mut strange).zip(chunk) {
+            *lane = if better(*v, *lane) { *v } else { *lane };
+            *strange |= v.is_nan();
+        }
+    }
+    for v in rest {
+        lanes[0] = if better(*v, lanes[0]) { *v } else { lanes[0] };
+        strange[0] |= v.is_nan();
+    }
+    *nan = strange.contains(&true);
+    for lane in lanes {
+        *value = if better(lane, *value) { lane } else { *value };
+    }
+}
+
+multiversion! {
+    fn largest<T: Number>(values: &[T], value: &mut T, nan: &mut bool) {
+        extreme(values, value, nan, |v, best| v > best);
+    }
+
+    fn smallest<T: Number>(values: &[T], value: &mut T, nan: &mut bool) {
+        extreme(values, value, nan, |v, best| v < best);
+    }
 }

@@ -35,6 +35,12 @@ impl<T> Grid<T> {
 /// Bytes of an output from which on stores past the caches pay: more than the caches hold.
 const STREAM_FROM: u64 = 16 << 20;
 
+/// Bytes of an operand from which on what follows a row is fetched ahead: more than second-level caches hold. The processor's own fetching
+/// ends at each page.
+const FETCH_FROM: usize = 4 << 20;
+/// Least bytes of a row for that.
+const FETCH_LEAST: usize = 1024;
+
 impl<'a> View<'a> {
     /// Finds the memory of operand `index`.
     pub fn open(
@@ -146,6 +152,11 @@ impl<'a> View<'a> {
         unsafe {
             let from = bytes.as_ptr().add(first).cast::<T>();
             match stride {
+                1 if bytes.len() >= FETCH_FROM && size_of_val(to) >= FETCH_LEAST => fetch(
+                    from.cast::<u8>(),
+                    to.as_mut_ptr().cast::<u8>(),
+                    size_of_val(to),
+                ),
                 1 => std::ptr::copy_nonoverlapping(
                     from.cast::<u8>(),
                     to.as_mut_ptr().cast::<u8>(),
@@ -191,6 +202,27 @@ impl<'a> View<'a> {
                 }
             }
         }
+    }
+}
+
+/// Copies, and fetches as many bytes behind those ahead.
+///
+/// # Safety
+///
+/// `to` is valid for writes and `from` for reads of `count` bytes, and they do not overlap.
+#[inline]
+unsafe fn fetch(from: *const u8, to: *mut u8, count: usize) {
+    const PIECE: usize = 512;
+    for at in (0..count).step_by(PIECE) {
+        let piece = PIECE.min(count - at);
+        #[cfg(target_arch = "x86_64")]
+        for line in (at..at + piece).step_by(64) {
+            use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
+            // SAFETY: a hint, for which any address will do; SSE is part of x86-64.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(count + line).cast()) };
+        }
+        // SAFETY: `at + piece` is at most `count`.
+        unsafe { std::ptr::copy_nonoverlapping(from.add(at), to.add(at), piece) };
     }
 }
 
