@@ -3,14 +3,15 @@
 use std::sync::atomic::Ordering;
 
 use proptest::prelude::*;
-use vmlu_abi::tensor::DataType::{F32, I32};
+use vmlu_abi::tensor::DataType::{F32, I32, I8};
+use vmlu_abi::tensor::{reserved_type, TensorDesc};
 use vmlu_abi::{Status, Wire};
 use vmlu_ops::tensor::{absent, contiguous, strided};
 use vmlu_ops::{
     affine, arg_reduce, attention, binary, cast, combine, compact, concat, conv,
     conv_backward_data, conv_backward_filter, cross_entropy, cross_entropy_backward, fill, matmul,
-    matmul_grouped, norm, norm_backward, pad, pool, pool_backward, put, range, reduce, scan, sgd,
-    softmax, softmax_backward, sort, take, ternary, unary,
+    matmul_grouped, matmul_int4, norm, norm_backward, pad, pool, pool_backward, put, quantize,
+    range, reduce, scan, sgd, softmax, softmax_backward, sort, take, ternary, unary,
 };
 
 use super::cases;
@@ -57,6 +58,20 @@ fn bodies(arena: &mut Arena) -> Vec<Vec<u8>> {
                 ends: contiguous(I32, ends, &[2]),
                 out: contiguous(F32, wide.address, &[6, 3]),
                 bias: contiguous(F32, z.address, &[2, 3]),
+                alpha: 1.0,
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            let op = matmul_int4::MatmulInt4 {
+                a: x,
+                w: TensorDesc {
+                    dtype: reserved_type::I4,
+                    ..contiguous(I8, y.address, &[5, 6])
+                },
+                scales: contiguous(F32, row.address, &[1, 6]),
+                out: wide,
                 alpha: 1.0,
                 ..Wire::zeroed()
             };
@@ -164,6 +179,16 @@ fn bodies(arena: &mut Arena) -> Vec<Vec<u8>> {
                 out: z,
                 function: ternary::Function::Fma.raw(),
                 ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            let op = quantize::Quantize {
+                x,
+                out: TensorDesc {
+                    scale: 0.5,
+                    ..contiguous(I8, y.address, &[6, 5])
+                },
             };
             op.as_bytes().to_vec()
         },
