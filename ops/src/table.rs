@@ -48,6 +48,16 @@ pub mod opcode {
     pub const CROSS_ENTROPY: u16 = 0x1400;
     /// [`crate::cross_entropy_backward`].
     pub const CROSS_ENTROPY_BACKWARD: u16 = 0x1401;
+    /// [`crate::loss`].
+    pub const LOSS: u16 = 0x1402;
+    /// [`crate::loss_backward`].
+    pub const LOSS_BACKWARD: u16 = 0x1403;
+    /// [`crate::nll`].
+    pub const NLL: u16 = 0x1404;
+    /// [`crate::ctc`].
+    pub const CTC: u16 = 0x1405;
+    /// [`crate::ctc_backward`].
+    pub const CTC_BACKWARD: u16 = 0x1406;
     /// [`crate::concat`].
     pub const CONCAT: u16 = 0x1500;
     /// [`crate::pad`].
@@ -66,8 +76,24 @@ pub mod opcode {
     pub const POOL: u16 = 0x1600;
     /// [`crate::pool_backward`].
     pub const POOL_BACKWARD: u16 = 0x1601;
+    /// [`mod@crate::random`].
+    pub const RANDOM: u16 = 0x1700;
+    /// [`crate::permutation`].
+    pub const PERMUTATION: u16 = 0x1701;
+    /// [`crate::dropout`].
+    pub const DROPOUT: u16 = 0x1702;
     /// [`crate::sgd`].
     pub const SGD: u16 = 0x1800;
+    /// [`crate::fused_sgd`].
+    pub const FUSED_SGD: u16 = 0x1801;
+    /// [`crate::adam`].
+    pub const ADAM: u16 = 0x1802;
+    /// [`crate::lamb`].
+    pub const LAMB: u16 = 0x1803;
+    /// [`crate::adagrad`].
+    pub const ADAGRAD: u16 = 0x1804;
+    /// [`crate::rmsprop`].
+    pub const RMSPROP: u16 = 0x1805;
     /// [`crate::combine`].
     pub const COMBINE: u16 = 0x4000;
 }
@@ -129,18 +155,7 @@ pub const ABSENT: &[(&str, &str)] = &[
         "polygamma, incomplete gamma functions, other Bessel functions, complex numbers",
     ),
     ("data movement", "searching in sorted arrays, histograms"),
-    (
-        "vision and losses",
-        "resize, grid sample, ROI align, NMS; BCE, MSE, smooth L1, CTC, KL",
-    ),
-    (
-        "random",
-        "Philox: uniform, normal, Bernoulli, permutations, dropout",
-    ),
-    (
-        "optimisers",
-        "Adam, AdamW, LAMB; several tensors in one command",
-    ),
+    ("vision and losses", "resize, grid sample, ROI align, NMS"),
     ("types", "complex, 8-bit floats"),
 ];
 
@@ -169,6 +184,11 @@ pub static TABLE: &[Info] = &[
     info::<crate::norm_backward::NormBackward>(),
     info::<crate::cross_entropy::CrossEntropy>(),
     info::<crate::cross_entropy_backward::CrossEntropyBackward>(),
+    info::<crate::loss::Loss>(),
+    info::<crate::loss_backward::LossBackward>(),
+    info::<crate::nll::Nll>(),
+    info::<crate::ctc::Ctc>(),
+    info::<crate::ctc_backward::CtcBackward>(),
     info::<crate::concat::Concat>(),
     info::<crate::pad::Pad>(),
     info::<crate::take::Take>(),
@@ -178,7 +198,15 @@ pub static TABLE: &[Info] = &[
     info::<crate::range::Range>(),
     info::<crate::pool::Pool>(),
     info::<crate::pool_backward::PoolBackward>(),
+    info::<crate::random::Random>(),
+    info::<crate::permutation::Permutation>(),
+    info::<crate::dropout::Dropout>(),
     info::<crate::sgd::Sgd>(),
+    info::<crate::fused_sgd::FusedSgd>(),
+    info::<crate::adam::Adam>(),
+    info::<crate::lamb::Lamb>(),
+    info::<crate::adagrad::Adagrad>(),
+    info::<crate::rmsprop::Rmsprop>(),
     info::<crate::combine::Combine>(),
 ];
 

@@ -452,7 +452,7 @@ fn loss_and_optimiser_rules() {
     refused(
         &cross_entropy::CrossEntropy { labels, ..loss },
         1,
-        "cross_entropy: labels.dims[0] is 5, but the rows of logits are [4]",
+        "cross_entropy: labels.dims[0] is 5, but the rows are [4]",
     );
     let labels = contiguous(U8, 0x2000, &[4]);
     refused(

@@ -7,6 +7,8 @@ pub mod bytes;
 pub mod env;
 
 mod activation;
+mod adagrad;
+mod adam;
 mod affine;
 mod arg_reduce;
 mod attention;
@@ -21,29 +23,44 @@ mod conv_backward_filter;
 mod conv_sides;
 mod cross_entropy;
 mod cross_entropy_backward;
+mod ctc;
+mod ctc_backward;
+mod dropout;
 mod epilogue;
 mod fill;
+mod floats;
 mod fold;
 mod folding;
+mod fused_sgd;
 mod gemm;
 mod half_convert;
+mod labels;
+mod lamb;
+mod loss;
+mod loss_backward;
 mod math;
 mod matmul;
 mod matmul_grouped;
 mod matmul_int4;
+mod nll;
 mod norm;
 mod norm_backward;
 mod number;
 mod pad;
+mod parameters;
+mod permutation;
+mod philox;
 mod poly32;
 mod poly64;
 mod pool;
 mod pool_backward;
 mod put;
 mod quantize;
+mod random;
 mod range;
 mod reduce;
 mod reducers;
+mod rmsprop;
 mod scan;
 mod sgd;
 mod simd;
@@ -129,6 +146,14 @@ pub static KERNELS: &[Kernel] = &[
         vmlu_ops::cross_entropy_backward::CrossEntropyBackward::INFO,
         cross_entropy_backward::run,
     ),
+    kernel(vmlu_ops::loss::Loss::INFO, loss::run),
+    kernel(
+        vmlu_ops::loss_backward::LossBackward::INFO,
+        loss_backward::run,
+    ),
+    kernel(vmlu_ops::nll::Nll::INFO, nll::run),
+    kernel(vmlu_ops::ctc::Ctc::INFO, ctc::run),
+    kernel(vmlu_ops::ctc_backward::CtcBackward::INFO, ctc_backward::run),
     kernel(vmlu_ops::concat::Concat::INFO, concat::run),
     kernel(vmlu_ops::pad::Pad::INFO, pad::run),
     kernel(vmlu_ops::take::Take::INFO, take::run),
@@ -141,7 +166,15 @@ pub static KERNELS: &[Kernel] = &[
         vmlu_ops::pool_backward::PoolBackward::INFO,
         pool_backward::run,
     ),
+    kernel(vmlu_ops::random::Random::INFO, random::run),
+    kernel(vmlu_ops::permutation::Permutation::INFO, permutation::run),
+    kernel(vmlu_ops::dropout::Dropout::INFO, dropout::run),
     kernel(vmlu_ops::sgd::Sgd::INFO, sgd::run),
+    kernel(vmlu_ops::fused_sgd::FusedSgd::INFO, fused_sgd::run),
+    kernel(vmlu_ops::adam::Adam::INFO, adam::run),
+    kernel(vmlu_ops::lamb::Lamb::INFO, lamb::run),
+    kernel(vmlu_ops::adagrad::Adagrad::INFO, adagrad::run),
+    kernel(vmlu_ops::rmsprop::Rmsprop::INFO, rmsprop::run),
     kernel(vmlu_ops::combine::Combine::INFO, combine::run),
 ];
 

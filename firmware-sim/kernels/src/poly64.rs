@@ -172,6 +172,21 @@ pub fn cos(x: f64) -> f64 {
     }
 }
 
+/// Sine and cosine; |x| at most [`REDUCED`].
+#[inline(always)]
+pub fn sin_cos(x: f64) -> (f64, f64) {
+    let (s, c, n) = quarter(x);
+    let odd = n & 1 != 0;
+    let (sin, cos) = if odd { (c, s) } else { (s, c) };
+    let sin = if n & 2 == 0 { sin } else { -sin };
+    let cos = if n.wrapping_add(1) & 2 == 0 {
+        cos
+    } else {
+        -cos
+    };
+    (sin, cos)
+}
+
 /// Tangent; |x| at most [`REDUCED`].
 #[inline(always)]
 pub fn tan(x: f64) -> f64 {

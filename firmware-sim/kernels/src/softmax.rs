@@ -272,7 +272,7 @@ pub(super) struct Norm<T> {
 
 impl Row<'_, '_> {
     /// Calls `f(start, values)` for the row's tiles.
-    fn tiles<S: Storage>(
+    pub(super) fn tiles<S: Storage>(
         &self,
         pace: &mut Pace<'_>,
         mut f: impl FnMut(usize, &mut [S::Compute]),

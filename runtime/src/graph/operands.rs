@@ -5,7 +5,7 @@ use std::mem::offset_of;
 use vmlu_abi::packet::{op, range, Copy, CopyStrided, Fill, WriteInline};
 use vmlu_abi::tensor::TensorDesc;
 use vmlu_ops::combine::{Combine, MAX_PARTS};
-use vmlu_ops::{table, Descriptor};
+use vmlu_ops::{parameters, table, Descriptor};
 
 /// Offsets of the address fields in the body of an opcode; `None` if the opcode cannot be part of a graph, or nothing is known of its body.
 pub(super) fn address_fields(opcode: u16) -> Option<Vec<usize>> {
@@ -34,12 +34,21 @@ fn operator_fields(info: &table::Info) -> Vec<usize> {
             fields.push(tensor + offset_of!(TensorDesc, address));
             fields.push(tensor + offset_of!(TensorDesc, scales));
         }
+        if field.kind == PARTS {
+            for part in 0..parameters::MAX_PARTS {
+                let part = field.offset + part * size_of::<parameters::Part>();
+                fields.extend(parameters::ADDRESSES.map(|a| part + a));
+            }
+        }
         if field.kind == "u64" && (field.name == "workspace" || field.name.ends_with("address")) {
             fields.push(field.offset);
         }
     }
     fields
 }
+
+/// The type of a field that holds an optimiser's parameters.
+const PARTS: &str = "[Part; 64]";
 
 /// How many tensors a field of this type holds.
 fn tensors(kind: &str) -> usize {
@@ -63,6 +72,9 @@ mod tests {
         assert_eq!(address_fields(op::WAIT), None);
         assert_eq!(address_fields(0x3fff), None);
         assert_eq!(tensors("[TensorDesc; 16]"), 16);
+        let adam = address_fields(vmlu_ops::adam::Adam::OPCODE).unwrap();
+        assert_eq!(adam.len(), 64 * 6 + 2);
+        assert_eq!(adam[..7], [0, 8, 16, 24, 32, 40, 56]);
     }
 
     #[test]

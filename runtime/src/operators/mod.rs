@@ -1,6 +1,9 @@
 //! Operators, enqueued on a queue. Each call returns the command's timeline value; rules are checked before anything is submitted. See
 //! `docs/operators.md` for formulas, types and rules.
 
+mod losses;
+mod optimisers;
+mod random;
 mod vision;
 
 use vmlu_abi::tensor::TensorDesc;
@@ -15,6 +18,11 @@ use crate::error::Result;
 use crate::queue::Queue;
 use crate::tensor::Tensor;
 
+pub use self::losses::{ClassOptions, CtcExamples, LossFunction, LossOptions, Reduction};
+pub use self::optimisers::{
+    AdagradOptions, AdamOptions, Common, FusedSgdOptions, Parameter, RmspropOptions,
+};
+pub use self::random::{Distribution, Draw, Generator};
 pub use vmlu_ops::arg_reduce::Function as ArgFunction;
 pub use vmlu_ops::binary::Function as BinaryFunction;
 pub use vmlu_ops::cast::Rounding;

@@ -12,6 +12,7 @@ mod peers;
 mod queues;
 mod telemetry;
 mod timelines;
+mod training;
 mod vision;
 
 use std::error::Error;
@@ -49,6 +50,7 @@ cases! {
         destroyed_under_a_waiter, full_ring, batches, batch_in_a_full_ring, batches_from_threads;
     operators: matmul_against_float64, broadcast_and_views, training_step, early_refusals, late_refusals, types, quantised_products;
     vision: pooling_and_its_gradient;
+    training: random_numbers, dropout, optimisers, losses, ctc;
     packets: unknown_opcode, wrong_version_and_flags, truncated_body, dirty_padding, operand_outside, operand_across_allocations,
         overlapping_strides, overflowing_dimensions, overlapping_copy, indirect_body, foreign_queue, own_future, doorbell_beyond_the_ring,
         packet_beyond_the_doorbell, foreign_address, stale_address;

@@ -8,14 +8,14 @@ use vmlu::{DataType, Status, Tensor};
 
 use super::{refused, rejected, Bench, Check};
 
-fn numbers(count: usize, seed: u32) -> Vec<f32> {
+pub(super) fn numbers(count: usize, seed: u32) -> Vec<f32> {
     super::pattern(count * 2, seed)
         .chunks(2)
         .map(|b| (f32::from(b[0]) - 128.0) / 64.0 + f32::from(b[1]) / 4096.0)
         .collect()
 }
 
-fn close(found: &[f32], expected: &[f64], tolerance: f64) {
+pub(super) fn close(found: &[f32], expected: &[f64], tolerance: f64) {
     assert_eq!(found.len(), expected.len());
     let scale = expected.iter().fold(1e-30, |m: f64, e| m.max(e.abs()));
     for (i, (f, e)) in found.iter().zip(expected).enumerate() {

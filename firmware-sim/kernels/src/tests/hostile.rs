@@ -3,15 +3,17 @@
 use std::sync::atomic::Ordering;
 
 use proptest::prelude::*;
-use vmlu_abi::tensor::DataType::{F32, I32, I8};
+use vmlu_abi::tensor::DataType::{Bool, F32, F64, I32, I8, U64};
 use vmlu_abi::tensor::{reserved_type, TensorDesc};
 use vmlu_abi::{Status, Wire};
 use vmlu_ops::tensor::{absent, contiguous, strided};
 use vmlu_ops::{
-    affine, arg_reduce, attention, binary, cast, combine, compact, concat, conv,
-    conv_backward_data, conv_backward_filter, cross_entropy, cross_entropy_backward, fill, matmul,
-    matmul_grouped, matmul_int4, norm, norm_backward, pad, pool, pool_backward, put, quantize,
-    range, reduce, scan, sgd, softmax, softmax_backward, sort, take, ternary, unary,
+    adagrad, adam, affine, arg_reduce, attention, binary, cast, combine, compact, concat, conv,
+    conv_backward_data, conv_backward_filter, cross_entropy, cross_entropy_backward, ctc,
+    ctc_backward, dropout, fill, fused_sgd, lamb, loss, loss_backward, matmul, matmul_grouped,
+    matmul_int4, nll, norm, norm_backward, pad, parameters, permutation, pool, pool_backward, put,
+    quantize, random, range, reduce, rmsprop, scan, sgd, softmax, softmax_backward, sort, take,
+    ternary, unary,
 };
 
 use super::cases;
@@ -36,9 +38,30 @@ fn bodies(arena: &mut Arena) -> Vec<Vec<u8>> {
         tensor(&[1, 2, 3, 4]),
     );
     let pages = contiguous(I32, arena.put(&[2i32, 0, 1]), &[1, 3]);
-    let ends = arena.put(&[2i32, 6]);
+    let row_ends = arena.put(&[2i32, 6]);
     let labels = contiguous(I32, arena.put(&[0i32, 1, 2, 3, 4, 0]), &[6]);
     let indices = contiguous(I32, out.address, &[6]);
+    let (spelled, ends) = (arena.put(&[1i32, 2, 3, 3]), arena.put(&[2i32, 1]));
+    let lattice = contiguous(F64, arena.reserve(8 * 2 * 3 * 5), &[2, 3, 5]);
+    let state = contiguous(U64, arena.put(&[1u64, 2]), &[2]);
+    // Two parameters: x with its gradient in y, and a row of both.
+    let parts = |states: usize| {
+        let part = |at: u64, count| parameters::Part {
+            weight: x.address + at,
+            gradient: y.address + at,
+            states: std::array::from_fn(|k| {
+                let state = z.address + at + 40 * k as u64;
+                if k < states {
+                    state
+                } else {
+                    0
+                }
+            }),
+            copy: 0,
+            count,
+        };
+        [part(0, 3), part(16, 5)]
+    };
     let bytes: &[&dyn Fn() -> Vec<u8>] = &[
         &|| {
             let op = matmul::Matmul {
@@ -55,7 +78,7 @@ fn bodies(arena: &mut Arena) -> Vec<Vec<u8>> {
             let op = matmul_grouped::MatmulGrouped {
                 a: x,
                 b: contiguous(F32, y.address, &[2, 5, 3]),
-                ends: contiguous(I32, ends, &[2]),
+                ends: contiguous(I32, row_ends, &[2]),
                 out: contiguous(F32, wide.address, &[6, 3]),
                 bias: contiguous(F32, z.address, &[2, 3]),
                 alpha: 1.0,
@@ -287,6 +310,67 @@ fn bodies(arena: &mut Arena) -> Vec<Vec<u8>> {
             op.as_bytes().to_vec()
         },
         &|| {
+            let op = loss::Loss {
+                x,
+                target: y,
+                weight: bias,
+                positive: z,
+                out: contiguous(F32, out.address, &[]),
+                function: 5,
+                reduction: 1,
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            let op = loss_backward::LossBackward {
+                x,
+                target: y,
+                upstream: bias,
+                dx: z,
+                function: 5,
+                reduction: 1,
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            let op = nll::Nll {
+                x,
+                target: labels,
+                weight: bias,
+                loss: out,
+                function: 1,
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            let op = ctc::Ctc {
+                x: contiguous(F32, x.address, &[3, 2, 5]),
+                targets: contiguous(I32, spelled, &[2, 2]),
+                input_lengths: contiguous(I32, ends, &[2]),
+                target_lengths: contiguous(I32, ends, &[2]),
+                loss: contiguous(F32, out.address, &[2]),
+                alpha: lattice,
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            let op = ctc_backward::CtcBackward {
+                x: contiguous(F32, x.address, &[3, 2, 5]),
+                targets: contiguous(I32, spelled, &[2, 2]),
+                input_lengths: contiguous(I32, ends, &[2]),
+                target_lengths: contiguous(I32, ends, &[2]),
+                upstream: contiguous(F32, out.address, &[2]),
+                alpha: lattice,
+                dx: contiguous(F32, z.address, &[3, 2, 5]),
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
             let op = concat::Concat {
                 whole: z,
                 parts: {
@@ -386,6 +470,16 @@ fn bodies(arena: &mut Arena) -> Vec<Vec<u8>> {
             op.as_bytes().to_vec()
         },
         &|| {
+            let op = random::Random {
+                out: z,
+                probability: bias,
+                state,
+                function: 2,
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
             let op = pool_backward::PoolBackward {
                 dy: map,
                 indices: contiguous(I32, wide.address, &[1, 4, 4]),
@@ -399,12 +493,88 @@ fn bodies(arena: &mut Arena) -> Vec<Vec<u8>> {
             op.as_bytes().to_vec()
         },
         &|| {
+            let op = permutation::Permutation {
+                out: indices,
+                seed: 5,
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            let op = dropout::Dropout {
+                x,
+                mask: contiguous(Bool, wide.address, &[6, 5]),
+                out: z,
+                state,
+                p: 0.5,
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
             let op = sgd::Sgd {
                 weight: x,
                 gradient: y,
                 velocity: z,
                 ..Wire::zeroed()
             };
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            let mut op = fused_sgd::FusedSgd {
+                count: 2,
+                dtype: F32 as u32,
+                gradient_type: F32 as u32,
+                momentum: 0.5,
+                ..Wire::zeroed()
+            };
+            op.parts[..2].copy_from_slice(&parts(1));
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            let mut op = adam::Adam {
+                count: 2,
+                dtype: F32 as u32,
+                gradient_type: F32 as u32,
+                flags: adam::FLAG_AMSGRAD,
+                step: 2,
+                ..Wire::zeroed()
+            };
+            op.parts[..2].copy_from_slice(&parts(3));
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            let mut op = lamb::Lamb {
+                count: 2,
+                dtype: F32 as u32,
+                gradient_type: F32 as u32,
+                step: 2,
+                ..Wire::zeroed()
+            };
+            op.parts[..2].copy_from_slice(&parts(2));
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            let mut op = adagrad::Adagrad {
+                count: 2,
+                dtype: F32 as u32,
+                gradient_type: F32 as u32,
+                step: 2,
+                ..Wire::zeroed()
+            };
+            op.parts[..2].copy_from_slice(&parts(1));
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            let mut op = rmsprop::Rmsprop {
+                count: 2,
+                dtype: F32 as u32,
+                gradient_type: F32 as u32,
+                flags: rmsprop::FLAG_CENTRED,
+                momentum: 0.5,
+                ..Wire::zeroed()
+            };
+            op.parts[..2].copy_from_slice(&parts(3));
             op.as_bytes().to_vec()
         },
         &|| {
