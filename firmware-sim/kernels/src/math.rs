@@ -267,8 +267,8 @@ macro_rules! library {
 impl Real for f64 {
     common!(f64);
     library!(
-        exp, exp2, expm1, log, log2, log10, log1p, tanh, sinh, cosh, asinh, acosh, atanh, asin,
-        acos, atan, erf, erfc, lgamma,
+        exp, exp2, expm1, log, log2, log10, log1p, tanh, sinh, cosh, asinh, atanh, asin, acos,
+        atan, erf, erfc, lgamma,
     );
     fn exp_all(x: &mut [Self]) {
         x.iter_mut().for_each(|v| *v = libm::exp(*v));
@@ -286,6 +286,13 @@ impl Real for f64 {
         for (x, y) in x.iter_mut().zip(y) {
             *x = libm::fmod(*x, *y);
         }
+    }
+    fn acosh(self) -> Self {
+        // The library takes numbers of -2 and less for others.
+        if self < 1.0 {
+            return f64::NAN;
+        }
+        libm::acosh(self)
     }
     fn erfinv(self) -> Self {
         special::erfinv(self)
@@ -400,6 +407,15 @@ fn periodic(x: &mut [f32], all: fn(&mut [f32]), one: fn(f32) -> f32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn acosh_of_less_than_1_is_not_a_number() {
+        for x in [-1e300, -18227.2, -2.0, -1.0, 0.0, 0.999] {
+            assert!(Real::acosh(x).is_nan(), "{x}");
+            assert!(Real::acosh(x as f32).is_nan(), "{x}");
+        }
+        assert_eq!(Real::acosh(1.0f64), 0.0);
+    }
 
     #[test]
     fn vectors_and_single_values_give_the_same_bits() {

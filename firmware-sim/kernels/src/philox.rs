@@ -84,10 +84,11 @@ multiversion! {
     fn blocks(key: [u32; 2], stream: [u32; 2], first: u64, to: &mut [u32]) {
         for (group, to) in to.chunks_mut(4 * LANES).enumerate() {
             let mut c = [[0; LANES], [0; LANES], [stream[0]; LANES], [stream[1]; LANES]];
-            for l in 0..LANES {
+            let [low, high, ..] = &mut c;
+            for (l, (low, high)) in low.iter_mut().zip(high).enumerate() {
                 let block = first.wrapping_add((group * LANES + l) as u64);
-                c[0][l] = block as u32;
-                c[1][l] = (block >> 32) as u32;
+                *low = block as u32;
+                *high = (block >> 32) as u32;
             }
             let mut key = key;
             for _ in 0..ROUNDS {

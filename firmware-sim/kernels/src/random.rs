@@ -67,7 +67,7 @@ fn compute<S: Storage>(
     Walk::new(op.out.dims(), [op.out.strides(), &numbers[..]], 0).each(env, |at, step, count| {
         let mut values = [S::Compute::default(); TILE];
         let values = &mut values[..count];
-        each_run(at[1], step[1], values, &generate);
+        each_run(at[1], step[1], values, generate);
         S::store(out, at[0], step[0], values);
     })
 }
@@ -182,7 +182,8 @@ fn whole<S: Storage>(op: &Checked, words: Words, start: usize, values: &mut [S::
         let number = if bits {
             drawn as i64
         } else {
-            op.low.wrapping_add((u128::from(drawn) * span >> 64) as i64)
+            op.low
+                .wrapping_add(((u128::from(drawn) * span) >> 64) as i64)
         };
         *v = if float {
             S::Compute::from_scalar(number as f64)

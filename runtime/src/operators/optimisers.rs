@@ -233,7 +233,7 @@ impl Queue {
         options: &FusedSgdOptions<'_>,
     ) -> Result<u64> {
         let nesterov = u32::from(options.nesterov) * fused_sgd::FLAG_NESTEROV;
-        let flags = nesterov | u32::from(options.first) * fused_sgd::FLAG_FIRST;
+        let flags = nesterov | (u32::from(options.first) * fused_sgd::FLAG_FIRST);
         self.optimise(parameters, |group| {
             describe!(fused_sgd::FusedSgd, group, options.common, flags, {
                 momentum: options.momentum,
@@ -245,7 +245,7 @@ impl Queue {
     /// A step of Adam or AdamW.
     pub fn adam(&self, parameters: &[Parameter<'_>], options: &AdamOptions<'_>) -> Result<u64> {
         let decoupled = u32::from(options.decoupled) * adam::FLAG_DECOUPLED;
-        let flags = decoupled | u32::from(options.amsgrad) * adam::FLAG_AMSGRAD;
+        let flags = decoupled | (u32::from(options.amsgrad) * adam::FLAG_AMSGRAD);
         self.optimise(parameters, |group| {
             describe!(adam::Adam, group, options.common, flags, {
                 beta1: options.betas[0],

@@ -117,7 +117,7 @@ pub(super) fn optimisers(bench: &Bench) -> Check {
         .map(|i| Parameter::new(&weights[i], &gradients[i], &[]))
         .collect();
     queue.fused_sgd(&plain, &sgd)?;
-    for i in 0..count {
+    for (i, weight) in weights.iter().enumerate() {
         let size = i % 5 * 7 + 1;
         let old = numbers(size, 1 + i as u32);
         let slopes = numbers(size, 1001 + i as u32);
@@ -128,7 +128,7 @@ pub(super) fn optimisers(bench: &Bench) -> Check {
                 w * (1.0 - 0.001) - 0.01 * g / (g.abs() + 1e-8) - 0.5 * g
             })
             .collect();
-        close(&weights[i].to_vec(&queue)?, &want, 1e-6);
+        close(&weight.to_vec(&queue)?, &want, 1e-6);
     }
     let column = weights[1].with_layout(&[4], &[2]);
     let bad = [Parameter::new(&column, &gradients[1], &[])];

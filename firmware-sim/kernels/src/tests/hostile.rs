@@ -470,16 +470,6 @@ fn bodies(arena: &mut Arena) -> Vec<Vec<u8>> {
             op.as_bytes().to_vec()
         },
         &|| {
-            let op = random::Random {
-                out: z,
-                probability: bias,
-                state,
-                function: 2,
-                ..Wire::zeroed()
-            };
-            op.as_bytes().to_vec()
-        },
-        &|| {
             let op = pool_backward::PoolBackward {
                 dy: map,
                 indices: contiguous(I32, wide.address, &[1, 4, 4]),
@@ -488,6 +478,16 @@ fn bodies(arena: &mut Arena) -> Vec<Vec<u8>> {
                 stride: [2, 0, 0],
                 dilation: [1, 0, 0],
                 padding: [1, 1, 0, 0, 0, 0],
+                ..Wire::zeroed()
+            };
+            op.as_bytes().to_vec()
+        },
+        &|| {
+            let op = random::Random {
+                out: z,
+                probability: bias,
+                state,
+                function: 2,
                 ..Wire::zeroed()
             };
             op.as_bytes().to_vec()

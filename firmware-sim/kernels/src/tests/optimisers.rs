@@ -87,7 +87,7 @@ impl Model {
             } else {
                 arena.put(&[0f32])
             },
-            flags: flags | rng.below(2) as u32 * FLAG_MAXIMIZE,
+            flags: flags | (rng.below(2) as u32 * FLAG_MAXIMIZE),
         }
     }
 

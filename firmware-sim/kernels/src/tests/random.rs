@@ -140,7 +140,7 @@ proptest! {
                 let drawn = u128::from(words(2 * i)) | u128::from(words(2 * i + 1)) << 32;
                 let size = 8 * dtype.size() as u32;
                 let span = (i128::from(desc.high) - i128::from(desc.low)) as u128;
-                let whole = i128::from(desc.low) + (drawn * span >> 64) as i128;
+                let whole = i128::from(desc.low) + ((drawn * span) >> 64) as i128;
                 if is_float(dtype) {
                     prop_assert_eq!(out.get(&arena, index), whole as f64);
                 } else {

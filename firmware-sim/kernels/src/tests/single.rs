@@ -20,9 +20,9 @@ fn erfc_far(x: f64) -> f64 {
     (-x * x).exp() / std::f64::consts::PI.sqrt() / tail
 }
 
-/// The error function by its Maclaurin series, good to 1e-14 for |x| ≤ 2, and by its complement beyond.
+/// The error function by its Maclaurin series, whose terms cancel little for |x| ≤ 1, and by its complement beyond.
 pub(super) fn erf(x: f64) -> f64 {
-    if x.abs() > 2.0 {
+    if x.abs() > 1.0 {
         return (1.0 - erfc_far(x.abs())).copysign(x);
     }
     let (mut term, mut sum) = (x, x);
