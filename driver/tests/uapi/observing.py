@@ -3,6 +3,7 @@
 
 import glob
 import os
+import shutil
 import struct
 import subprocess
 import time
@@ -199,3 +200,4 @@ def udev_links():
         process.terminate()
         process.wait(10)
         os.remove("/run/udev/rules.d/70-mlu.rules")
+        shutil.rmtree("/dev/mlu", ignore_errors=True)
