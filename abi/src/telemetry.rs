@@ -216,13 +216,13 @@ fn remaining(elapsed_ns: u64, tau_ms: u32) -> u32 {
     // Few enough bits that a time constant with the fraction behind it fits.
     let spare = (u64::BITS - tau_ns.leading_zeros()).saturating_sub(u64::BITS - 1 - FRACTION);
     let part = ((elapsed_ns % tau_ns) >> spare << FRACTION) / (tau_ns >> spare);
-    let halvings = (((elapsed_ns / tau_ns) << FRACTION) + part) * LOG2_E >> 28;
+    let halvings = ((((elapsed_ns / tau_ns) << FRACTION) + part) * LOG2_E) >> 28;
     let (whole, f) = (halvings >> FRACTION, halvings & (ONE - 1));
     // f (a - f (b - f (c - …))).
     let sum = POWERS
         .iter()
         .rev()
-        .fold(0, |sum, power| f * (power - sum) >> FRACTION);
+        .fold(0, |sum, power| (f * (power - sum)) >> FRACTION);
     ((ONE - sum) >> whole) as u32
 }
 

@@ -127,9 +127,13 @@ fn device_seconds(
     submit: impl Fn() -> Result<u64>,
 ) -> Result<f64> {
     let (start, end) = (context.notifier()?, context.notifier()?);
+    // The queue is held until all of it is there: one that runs dry between two packets idles, and idle time is the host's.
+    let gate = context.host_timeline()?;
+    queue.wait_for_timeline(&gate, 1)?;
     start.place(queue)?;
     submit()?;
     end.place(queue)?;
+    gate.signal(1)?;
     end.wait()?;
     Ok(f64::from(start.device_elapsed_ms(&end)?) / 1e3)
 }

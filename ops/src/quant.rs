@@ -10,6 +10,10 @@ pub const TYPES: [DataType; 3] = [DataType::I8, DataType::U8, DataType::I16];
 
 /// What a quantised tensor's integers stand for.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one a command, on the stack: a checked descriptor is `Copy` and allocates nothing"
+)]
 pub enum Quant {
     /// One scale and offset for all.
     Tensor {

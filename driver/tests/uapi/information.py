@@ -39,7 +39,7 @@ def info():
 def telemetry():
     device, _, data = control(TELEMETRY, "II384s", CHIP, 0, b"")
     version, size = struct.unpack_from("<II", data, 8)
-    assert (version, size) == (1, 384)
+    assert (version, size) == (2, 384)
     with Context() as context:
         context.mem_alloc(VA, 1 << 20)
         data = ioctl(context.fd, TELEMETRY, "II384s", 0, 0, b"")[2]

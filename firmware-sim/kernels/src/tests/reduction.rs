@@ -186,6 +186,31 @@ proptest! {
     }
 }
 
+/// A product is rounded to f16 once, at its end: beyond the largest number it is infinite, and a detour beyond does no harm.
+#[test]
+fn products_overflow_as_the_type_rounds() {
+    use half::f16;
+    let mut arena = Arena::new(1 << 12);
+    for (factors, want) in [
+        ([-256.0, 256.0, 1.0], f32::NEG_INFINITY),
+        ([-256.0, 256.0, 0.5], -32768.0),
+        ([255.875, 256.0, 1.0], 65504.0),
+        ([4096.0, 16.0, 1.0], f32::INFINITY),
+    ] {
+        let x = arena.put(&factors.map(|f: f32| f16::from_f32(f).to_bits()));
+        let out = arena.reserve(2);
+        let desc = reduce::Reduce {
+            x: contiguous(DataType::F16, x, &[3]),
+            out: contiguous(DataType::F16, out, &[]),
+            function: reduce::Function::Prod.raw(),
+            axes: 1,
+            ..vmlu_abi::Wire::zeroed()
+        };
+        arena.run(&desc).unwrap();
+        assert_eq!(f16::from_bits(arena.get(out, 1)[0]).to_f32(), want);
+    }
+}
+
 /// Long reductions, which are cut into blocks, down columns and along rows.
 #[test]
 fn long_sums_are_exact_where_f64_is() {

@@ -215,6 +215,16 @@ impl Tensor {
         }
     }
 
+    /// The least magnitude that rounds to infinity.
+    pub fn overflow(&self) -> f64 {
+        match self.dtype {
+            DataType::F32 => 2f64.powi(128) * (1.0 - 2f64.powi(-25)),
+            DataType::F16 => 65520.0,
+            DataType::Bf16 => 2f64.powi(128) * (1.0 - 2f64.powi(-9)),
+            _ => f64::INFINITY,
+        }
+    }
+
     /// Fails unless an element is `want` within `tolerance` (plus the type's rounding); NaN and infinities must be the same.
     #[track_caller]
     pub fn expect(&self, arena: &Arena, index: &[u64], want: f64, tolerance: f64) {
@@ -225,8 +235,11 @@ impl Tensor {
             0.0
         };
         let close = (got - want).abs() <= tolerance + denormal + want.abs() * self.epsilon();
+        // What rounds to beyond the type's largest number is infinite.
+        let beyond = want.abs() + tolerance >= self.overflow();
+        let infinite = got.is_infinite() && beyond && got.signum() == want.signum();
         assert!(
-            close || got == want || (got.is_nan() && want.is_nan()),
+            close || infinite || got == want || (got.is_nan() && want.is_nan()),
             "{index:?} of {:?}: got {got}, want {want} ± {tolerance}",
             self.dims
         );

@@ -119,7 +119,8 @@ impl Slide {
         let reach = (self.taps[i] - 1) * self.dilation[i] + 1;
         let room = (input + self.before[i] + self.after[i]).saturating_sub(reach);
         let down = room / self.stride[i] + 1;
-        let next = room % self.stride[i] != 0 && down * self.stride[i] < input + self.before[i];
+        let next =
+            !room.is_multiple_of(self.stride[i]) && down * self.stride[i] < input + self.before[i];
         down + u64::from(up && next)
     }
 

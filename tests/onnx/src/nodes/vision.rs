@@ -127,8 +127,8 @@ fn unpool(node: &Node<'_>) -> Result<Tensor> {
         .collect();
     let slide = Slide::of(node, &x.dims()[2..], &taps)?;
     let mut pooled = x.dims()[..2].to_vec();
-    for i in 0..taps.len() {
-        let full = (x.dims()[2 + i] - 1) * slide.stride[i] + taps[i];
+    for (i, taps) in taps.iter().enumerate() {
+        let full = (x.dims()[2 + i] - 1) * slide.stride[i] + taps;
         pooled.push(full - slide.before[i] - slide.after[i]);
     }
     let flat = card.full(x.dtype(), &[pooled.iter().product()], 0.0)?;
