@@ -1,12 +1,18 @@
 //! One rank's part of a collective: what it wants, and where its memory is.
 
+use std::sync::Arc;
+
 use vmlu_abi::tensor::DataType;
 use vmlu_ops::combine::Function;
 
+use crate::context::ContextInner;
+use crate::error::Result as Called;
 use crate::memory::Buffer;
+use crate::peer::MemoryHandle;
 
 /// What a call does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub(super) enum Kind {
     AllReduce,
     Reduce,
@@ -39,31 +45,87 @@ impl Kind {
         }
     }
 
+    /// The kind with a number, as processes name it to each other.
+    pub(super) fn from_raw(raw: u8) -> Option<Self> {
+        const ALL: [Kind; 11] = [
+            Kind::AllReduce,
+            Kind::Reduce,
+            Kind::Broadcast,
+            Kind::AllGather,
+            Kind::ReduceScatter,
+            Kind::AllToAll,
+            Kind::Gather,
+            Kind::Scatter,
+            Kind::Barrier,
+            Kind::Send,
+            Kind::Receive,
+        ];
+        ALL.into_iter().find(|kind| *kind as u8 == raw)
+    }
+
     /// Whether it is between two ranks.
     pub(super) fn is_pair(self) -> bool {
         matches!(self, Self::Send | Self::Receive)
     }
 }
 
+/// Memory of a rank of this process, or of another one.
+#[derive(Clone)]
+pub(super) enum Held {
+    Here(Buffer),
+    There(MemoryHandle),
+}
+
+impl Held {
+    fn len(&self) -> u64 {
+        match self {
+            Self::Here(buffer) => buffer.len(),
+            Self::There(handle) => handle.length(),
+        }
+    }
+
+    /// Whether both are the same allocation.
+    fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Here(a), Self::Here(b)) => a.is_same(b),
+            (Self::There(a), Self::There(b)) => a == b,
+            _ => false,
+        }
+    }
+
+    /// What others map it by.
+    pub(super) fn handle(&self) -> Called<MemoryHandle> {
+        match self {
+            Self::Here(buffer) => buffer.export(),
+            Self::There(handle) => Ok(*handle),
+        }
+    }
+}
+
 /// A range of a rank's memory.
 #[derive(Clone)]
 pub(super) struct Part {
-    pub(super) buffer: Buffer,
+    pub(super) memory: Held,
     pub(super) offset: u64,
     pub(super) bytes: u64,
 }
 
 impl Part {
+    /// Whether it is memory of a context of this process.
+    pub(super) fn is_of(&self, context: &Arc<ContextInner>) -> bool {
+        matches!(&self.memory, Held::Here(buffer) if Arc::ptr_eq(buffer.context(), context))
+    }
+
     /// Whether the range lies within its allocation.
     pub(super) fn fits(&self) -> bool {
         self.offset
             .checked_add(self.bytes)
-            .is_some_and(|end| end <= self.buffer.len())
+            .is_some_and(|end| end <= self.memory.len())
     }
 
     /// Whether both are of one allocation.
     pub(super) fn is_beside(&self, other: &Self) -> bool {
-        self.buffer.is_same(&other.buffer)
+        self.memory.is_same(&other.memory)
     }
 
     /// Whether they share bytes.

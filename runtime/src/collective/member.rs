@@ -8,7 +8,7 @@ use vmlu_abi::{Status, Wire};
 use vmlu_ops::combine::{Combine, MAX_PARTS};
 use vmlu_ops::Descriptor;
 
-use super::call::{Call, Part};
+use super::call::{Call, Held, Part};
 use super::plan::{Area, Place, Step};
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -90,10 +90,12 @@ impl Member {
 
     /// A part's first address, as this rank's chip sees it.
     fn address(&self, part: &Part) -> Result<u64> {
-        if Arc::ptr_eq(part.buffer.context(), &self.context.inner) {
-            return Ok(part.buffer.address() + part.offset);
+        if let Held::Here(buffer) = &part.memory
+            && Arc::ptr_eq(buffer.context(), &self.context.inner)
+        {
+            return Ok(buffer.address() + part.offset);
         }
-        let handle = part.buffer.export()?;
+        let handle = part.memory.handle()?;
         let mut memory = lock(&self.memory);
         if let Some(mapped) = memory.by_handle.get(&handle) {
             return Ok(mapped.address() + part.offset);

@@ -16,12 +16,18 @@
 //!   communicator is broken after that ([`Communicator::async_error`]), and a new one is made.
 //! - A queue that is being captured takes no collectives (`Status::CaptureUnsupported`).
 
+mod board;
 mod call;
 mod clique;
 mod group;
+mod hub;
 mod id;
+mod line;
+mod meet;
 mod member;
+mod mesh;
 mod plan;
+mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,8 +36,9 @@ use vmlu_abi::tensor::DataType;
 use vmlu_abi::Status;
 use vmlu_ops::combine::MAX_PARTS;
 
-use call::{Call, Kind, Part};
-use clique::{Clique, Ticket, Waiting};
+use board::{Key, Ticket};
+use call::{Call, Held, Kind, Part};
+use clique::Clique;
 use group::Grouped;
 use member::Member;
 
@@ -46,6 +53,8 @@ pub use vmlu_ops::combine::Function;
 
 /// Most ranks of a communicator.
 pub const MAX_RANKS: u32 = MAX_PARTS as u32;
+
+const JOIN: &str = "join a clique";
 
 /// How long ranks wait for each other, where nothing else is said: `MLU_COLLECTIVE_TIMEOUT` seconds, or 30.
 pub fn default_timeout() -> Duration {
@@ -139,7 +148,7 @@ impl Communicator {
     ) -> Result<Self> {
         check_size(rank, size)?;
         let member = Arc::new(Member::new(context, rank, size));
-        let clique = id::join(id, &member, timeout)?;
+        let clique = meet::join(id, &member, timeout)?;
         let inner = Arc::new(Inner { member, clique });
         Ok(Self { inner })
     }
@@ -156,7 +165,7 @@ impl Communicator {
             .zip(contexts)
             .map(|(rank, context)| Arc::new(Member::new(context, rank, size)))
             .collect();
-        let clique = Arc::new(Clique::new(size, id::topology(&members)?, timeout));
+        let clique = Clique::of_members(&members, timeout)?;
         let inners = members.into_iter().map(|member| Inner {
             member,
             clique: clique.clone(),
@@ -179,7 +188,7 @@ impl Communicator {
             .inner
             .clique
             .split(&self.inner.member, color, key)?
-            .map_err(|(status, text)| Error::new("split a communicator", status, text))?;
+            .map_err(|r| Error::new("split a communicator", r.status(), r.text))?;
         Ok(part.map(|(member, clique)| Self {
             inner: Arc::new(Inner { member, clique }),
         }))
@@ -214,8 +223,8 @@ impl Communicator {
 
     /// Why the communicator is of no use any more, if that is so.
     pub fn async_error(&self) -> Option<Error> {
-        let (status, text) = self.inner.clique.broken()?;
-        Some(Error::new("collective", status, text))
+        let refusal = self.inner.clique.broken()?;
+        Some(Error::new("collective", refusal.status(), refusal.text))
     }
 
     /// `receive` at every rank = the reduction of all ranks' `send`.
@@ -337,7 +346,7 @@ impl Communicator {
         let mut call = self.call(Kind::AllToAll, 0, DataType::U8);
         let parts = |pieces: &[Piece]| {
             let parts = pieces.iter().map(|p| Part {
-                buffer: p.memory.buffer.clone(),
+                memory: Held::Here(p.memory.buffer.clone()),
                 offset: p.memory.offset,
                 bytes: p.count.saturating_mul(p.dtype.size() as u64),
             });
@@ -446,7 +455,7 @@ impl Communicator {
 
     fn scratch(&self, bytes: u64) -> Result<Part> {
         Ok(Part {
-            buffer: self.inner.member.scratch(bytes)?,
+            memory: Held::Here(self.inner.member.scratch(bytes)?),
             offset: 0,
             bytes,
         })
@@ -458,7 +467,7 @@ impl Communicator {
         let refuse = |status, text: String| Err(Error::new(name, status, text));
         let context = &self.context().inner;
         let mut parts = call.sends.iter().chain(&call.receives);
-        let own = parts.all(|part| Arc::ptr_eq(part.buffer.context(), context));
+        let own = parts.all(|part| part.is_of(context));
         if !own || !Arc::ptr_eq(queue.inner.context(), context) {
             let text = "the memory or the queue is of another context than the rank";
             return refuse(Status::BadHandle, text.to_owned());
@@ -488,14 +497,15 @@ impl Communicator {
 /// A call that was posted.
 struct Posted {
     communicator: Communicator,
-    waiting: Waiting,
+    kind: Kind,
+    key: Key,
     ticket: Ticket,
 }
 
 impl Posted {
     fn finish(self) -> Result<u64> {
-        let Inner { member, clique } = &*self.communicator.inner;
-        clique.finish(member, &self.waiting, &self.ticket)
+        let clique = &self.communicator.inner.clique;
+        clique.finish(self.kind, self.key, &self.ticket)
     }
 }
 
@@ -505,15 +515,13 @@ fn post(grouped: Grouped) -> Result<Posted> {
         call,
         queue,
     } = grouped;
-    let waiting = Waiting {
-        kind: call.kind,
-        peer: call.root,
-    };
+    let kind = call.kind;
     let Inner { member, clique } = &*communicator.inner;
-    let ticket = clique.post(member, call, &queue)?;
+    let (key, ticket) = clique.post(member, call, &queue)?;
     Ok(Posted {
         communicator,
-        waiting,
+        kind,
+        key,
         ticket,
     })
 }
@@ -533,7 +541,7 @@ fn make(calls: Vec<Grouped>) -> Result<()> {
 fn part(memory: impl Into<Memory>, bytes: u64) -> Vec<Part> {
     let Memory { buffer, offset } = memory.into();
     vec![Part {
-        buffer,
+        memory: Held::Here(buffer),
         offset,
         bytes,
     }]
@@ -542,11 +550,11 @@ fn part(memory: impl Into<Memory>, bytes: u64) -> Vec<Part> {
 fn check_size(rank: u32, size: u32) -> Result<()> {
     if size == 0 || rank >= size {
         let text = format!("there is no rank {rank} of {size}");
-        return Err(Error::new("join a clique", Status::InvalidArgument, text));
+        return Err(Error::new(JOIN, Status::InvalidArgument, text));
     }
     if size > MAX_RANKS {
         let text = format!("{size} ranks, at most {MAX_RANKS}");
-        return Err(Error::new("join a clique", Status::NotSupported, text));
+        return Err(Error::new(JOIN, Status::NotSupported, text));
     }
     Ok(())
 }

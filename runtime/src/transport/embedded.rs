@@ -558,6 +558,10 @@ impl Channel for EmbeddedChannel {
         &self.info
     }
 
+    fn is_private(&self) -> bool {
+        true
+    }
+
     fn context(&self) -> Option<u64> {
         Some(self.context)
     }

@@ -171,6 +171,11 @@ pub trait Channel: Send + Sync {
         ))
     }
 
+    /// Whether the chip is this process's own, so that no other process has anything to do with it.
+    fn is_private(&self) -> bool {
+        false
+    }
+
     /// Tells the card to look at this context's doorbells.
     fn kick(&self);
 
