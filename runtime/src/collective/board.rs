@@ -177,8 +177,7 @@ impl Operation {
             turns.collect::<Result<Vec<Vec<Ready>>>>()
         };
         let ready = plan.iter().map(phase).collect::<Result<Vec<_>>>();
-        let ready =
-            ready.map_err(|e| Progress::Failed(Refusal::new(e.status(), e.to_string())))?;
+        let ready = ready.map_err(|e| Progress::Failed(Refusal::new(e.status(), e.to_string())))?;
         let begins: Vec<u64> = posts.iter().map(|p| p.begin).collect();
         for (place, begin) in begins.into_iter().enumerate() {
             if let Some(end) = self.end(0, place) {
@@ -235,7 +234,11 @@ impl Operation {
                 tell.push((phase as u32, ends.collect()));
             } else {
                 for (place, end) in &after {
-                    if let Some(Some(here)) = self.posts.get(*place).map(|p| p.as_ref().and_then(|p| p.here.as_ref())) {
+                    if let Some(Some(here)) = self
+                        .posts
+                        .get(*place)
+                        .map(|p| p.as_ref().and_then(|p| p.here.as_ref()))
+                    {
                         here.member.submitted(&here.queue, *end);
                         *lock(&here.done) = Some(Ok(*end));
                     }
@@ -362,7 +365,9 @@ impl Board {
             Kind::Receive => matches!(key, Key::Pair { to, .. } if to == rank),
             _ => matches!(key, Key::All(_)),
         };
-        let place = operation.place(rank).filter(|p| side && operation.posts[*p].is_none());
+        let place = operation
+            .place(rank)
+            .filter(|p| side && operation.posts[*p].is_none());
         let Some(place) = place else {
             return false;
         };

@@ -350,7 +350,12 @@ impl Clique {
             key,
         };
         self.tell(&self.all(), &message);
-        self.wish(&mut board, turn, rank, (color, key, Some(member.context.clone())));
+        self.wish(
+            &mut board,
+            turn,
+            rank,
+            (color, key, Some(member.context.clone())),
+        );
         loop {
             if let Some(part) = lock(&self.parts)[rank as usize].take() {
                 return Ok(part);

@@ -103,9 +103,8 @@ impl Joining {
                 Ok(News::Joined(rows)) => break rows,
                 Ok(News::Refused(refusal)) => return Err(refused(refusal)),
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                    let missing: Vec<u32> = (0..member.size)
-                        .filter(|r| present >> r & 1 == 0)
-                        .collect();
+                    let missing: Vec<u32> =
+                        (0..member.size).filter(|r| present >> r & 1 == 0).collect();
                     let text = format!(
                         "ranks {missing:?} of {} have not come within {timeout:?}",
                         member.size

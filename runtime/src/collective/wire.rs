@@ -175,7 +175,8 @@ impl CallBody {
 
     /// The call; `None` if it is none.
     pub(super) fn call(&self) -> Option<Call> {
-        let parts = |parts: &[PartBody]| parts.iter().map(PartBody::part).collect::<Option<Vec<_>>>();
+        let parts =
+            |parts: &[PartBody]| parts.iter().map(PartBody::part).collect::<Option<Vec<_>>>();
         Some(Call {
             kind: Kind::from_raw(self.kind)?,
             function: Function::from_raw(self.function)?,
