@@ -16,9 +16,12 @@ struct Served {
     card: Arc<Local>,
 }
 
+/// Chips of a server, on two boards.
+const CHIPS: u32 = 4;
+
 fn serve() -> Result<Served, Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
-    let server = LocalServer::start(&server::options(&folder.path().join("mlu"), 1))?;
+    let server = LocalServer::start(&server::options(&folder.path().join("mlu"), CHIPS))?;
     let card = Local::open(server.path())?;
     Ok(Served {
         _folder: folder,

@@ -2,6 +2,7 @@
 //! over a local server (`cargo test --test suite`) and, one by one, as `mlu-suite NAME` in a virtual machine (`tests/vm/main.rs`). [`processes`] are the cases of
 //! several processes, [`stress`] is the test of many queues, owners and ends.
 
+pub mod cliques;
 pub mod processes;
 pub mod stress;
 pub mod suite;

@@ -13,6 +13,8 @@ use vmlu::abi::Wire;
 use vmlu::transport::Transport;
 use vmlu::{Context, Status};
 
+use crate::cliques;
+
 /// How a case ends.
 pub type Check = Result<(), Box<dyn std::error::Error>>;
 
@@ -30,6 +32,10 @@ pub const CASES: &[Case] = &[
     ("contexts_are_apart", contexts_are_apart),
     ("killed_with_a_hang", killed_with_a_hang),
     ("killed_idle", killed_idle),
+    ("collectives", cliques::operations),
+    ("collectives_many_calls", cliques::many_calls),
+    ("collectives_killed_rank", cliques::killed_rank),
+    ("collectives_missing_rank", cliques::missing_rank),
 ];
 
 /// A card, and how other processes get at it.

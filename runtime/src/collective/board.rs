@@ -278,6 +278,8 @@ fn waits(
             continue;
         }
         let token = match (&post.here, post.timeline) {
+            // What stands before it in one queue is over.
+            (Some(peer), _) if Arc::ptr_eq(&peer.queue.inner, &here.queue.inner) => continue,
             // Often nothing of what was before the collective is left.
             (Some(peer), _) if first && peer.queue.inner.is_over(value) => continue,
             (Some(peer), None) => peer.queue.token()?,
@@ -360,25 +362,25 @@ impl Board {
         let size = self.size;
         let operations = self.operations.entry(key);
         let operation = operations.or_insert_with(|| Operation::new(key, size));
-        let side = match post.call.kind {
-            Kind::Send => matches!(key, Key::Pair { from, .. } if from == rank),
-            Kind::Receive => matches!(key, Key::Pair { to, .. } if to == rank),
-            _ => matches!(key, Key::All(_)),
+        let place = match (key, post.call.kind) {
+            (Key::Pair { from, .. }, Kind::Send) if from == rank => 0,
+            (Key::Pair { to, .. }, Kind::Receive) if to == rank => 1,
+            (Key::All(_), kind) if !kind.is_pair() => rank as usize,
+            _ => return false,
         };
-        let place = operation
-            .place(rank)
-            .filter(|p| side && operation.posts[*p].is_none());
-        let Some(place) = place else {
-            return false;
-        };
-        operation.posts[place] = Some(post);
-        true
+        match operation.posts.get_mut(place) {
+            Some(slot @ None) => {
+                *slot = Some(post);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Takes in what a rank of another process has reached.
     pub(super) fn reached(&mut self, key: Key, phase: u32, ends: &[(u32, u64)]) -> bool {
         let Some(operation) = self.operations.get_mut(&key) else {
-            // It was given up here.
+            // Who goes on has all calls, those of this process among them: it was given up here, or did not need this.
             return true;
         };
         ends.iter().all(|(rank, value)| {

@@ -397,8 +397,9 @@ impl Clique {
             .flatten()
             .flatten()
             .collect();
+        let made = self.split_by(turn, &wishes);
         let mut parts = lock(&self.parts);
-        for (rank, part) in self.split_by(turn, &wishes).into_iter().enumerate() {
+        for (rank, part) in made.into_iter().enumerate() {
             if self.places.of[rank] == self.places.me {
                 parts[rank] = Some(part);
             }

@@ -62,6 +62,11 @@ pub fn group<T>(calls: impl FnOnce() -> Result<T>) -> Result<T> {
     ended.map(|()| made)
 }
 
+/// Whether this thread has begun a group.
+pub(super) fn is_begun() -> bool {
+    GROUP.with_borrow(|group| group.depth > 0)
+}
+
 /// Puts a call into this thread's group, if it has begun one; gives it back otherwise.
 pub(super) fn put_off(call: Grouped) -> Option<Grouped> {
     GROUP.with_borrow_mut(|group| {

@@ -100,7 +100,16 @@ impl Hub {
             Arrival::Joined(_) => return false,
         };
         self.tell(&News::Refused(refused));
+        self.begin_again();
         false
+    }
+
+    /// Nobody is there any more: all were told why, and may come again.
+    fn begin_again(&mut self) {
+        self.complete = false;
+        for guest in &mut self.guests {
+            (guest.hello, guest.joined) = (None, None);
+        }
     }
 
     /// Why one cannot come in.

@@ -1,11 +1,12 @@
 //! Connections between processes of a clique: frames over Unix sockets on one machine, over TCP between several.
 
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener, UnixStream};
-use std::sync::Mutex;
+use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
@@ -40,7 +41,16 @@ pub(super) enum Listener {
 /// A connection. Frames are sent whole by any thread, and received by one.
 pub(super) struct Line {
     fd: OwnedFd,
-    sending: Mutex<()>,
+    outbox: Mutex<Outbox>,
+    changed: Condvar,
+}
+
+/// What the other side has not taken yet.
+#[derive(Default)]
+struct Outbox {
+    bytes: VecDeque<u8>,
+    /// Nothing more comes.
+    ended: bool,
 }
 
 fn name_of(name: &[u8; 16]) -> io::Result<UnixAddr> {
@@ -92,8 +102,11 @@ impl AsFd for Line {
 
 impl Line {
     fn new(fd: OwnedFd) -> Self {
-        let sending = Mutex::default();
-        Self { fd, sending }
+        Self {
+            fd,
+            outbox: Mutex::default(),
+            changed: Condvar::new(),
+        }
     }
 
     fn net(stream: TcpStream) -> io::Result<Self> {
@@ -128,30 +141,78 @@ impl Line {
         Some(address.ip())
     }
 
-    /// Sends a frame.
+    /// Sends a frame, and waits until the other side has room for it.
     pub(super) fn send<T: Serialize>(&self, value: &T) -> io::Result<()> {
-        let mut frame = vec![0; 4];
-        frame = postcard::to_extend(value, frame).map_err(io::Error::other)?;
+        self.post(value)?;
+        let mut outbox = lock(&self.outbox);
+        while !self.push(&mut outbox)? {
+            ready(
+                self.fd.as_fd(),
+                PollFlags::OUT,
+                Some(Instant::now() + STUCK),
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Sends a frame without waiting: what the other side has no room for is left to [`Line::carry`].
+    pub(super) fn post<T: Serialize>(&self, value: &T) -> io::Result<()> {
+        let frame = postcard::to_extend(value, vec![0; 4]).map_err(io::Error::other)?;
         let length = frame.len() - 4;
         if length > MAX_FRAME {
             return Err(io::Error::other(format!("a frame of {length} bytes")));
         }
-        frame[..4].copy_from_slice(&(length as u32).to_le_bytes());
-        let _turn = lock(&self.sending);
-        let deadline = Instant::now() + STUCK;
-        let mut rest = &frame[..];
-        while !rest.is_empty() {
-            match send(&self.fd, rest, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
-                Ok(sent) => rest = &rest[sent..],
+        let mut outbox = lock(&self.outbox);
+        let first = outbox.bytes.is_empty();
+        outbox.bytes.extend((length as u32).to_le_bytes());
+        outbox.bytes.extend(&frame[4..]);
+        if first && !self.push(&mut outbox)? {
+            self.changed.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Sends what there is room for; whether that was all.
+    fn push(&self, outbox: &mut Outbox) -> io::Result<bool> {
+        while !outbox.bytes.is_empty() {
+            let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+            match send(&self.fd, outbox.bytes.as_slices().0, flags) {
+                Ok(sent) => drop(outbox.bytes.drain(..sent)),
                 Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::AGAIN) => {
-                    let waited = ready(self.fd.as_fd(), PollFlags::OUT, Some(deadline));
-                    waited.inspect_err(|_| self.shut())?;
-                }
+                Err(rustix::io::Errno::AGAIN) => return Ok(false),
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// Sends what was left, until the connection ends.
+    pub(super) fn carry(&self) {
+        let mut outbox = lock(&self.outbox);
+        loop {
+            if outbox.bytes.is_empty() {
+                if outbox.ended {
+                    break;
+                }
+                outbox = self.changed.wait(outbox).unwrap_or_else(|e| e.into_inner());
+                continue;
+            }
+            drop(outbox);
+            let deadline = Some(Instant::now() + STUCK);
+            let waited = ready(self.fd.as_fd(), PollFlags::OUT, deadline);
+            outbox = lock(&self.outbox);
+            if waited.and_then(|()| self.push(&mut outbox)).is_err() {
+                break;
+            }
+        }
+        drop(outbox);
+        self.shut();
+    }
+
+    /// Ends the connection when [`Line::carry`] has sent everything.
+    pub(super) fn end(&self) {
+        lock(&self.outbox).ended = true;
+        self.changed.notify_one();
     }
 
     /// Receives a frame; `UnexpectedEof` if the other side has ended, `TimedOut` after the deadline.
@@ -188,6 +249,7 @@ impl Line {
 
     /// Ends the connection, for both sides and whoever receives from it.
     pub(super) fn shut(&self) {
+        self.end();
         let _ = rustix::net::shutdown(&self.fd, Shutdown::Both);
     }
 }

@@ -109,7 +109,10 @@ impl Joining {
                         "ranks {missing:?} of {} have not come within {timeout:?}",
                         member.size
                     );
-                    return Err(Error::new(JOIN, Status::Timeout, text));
+                    // The others do not wait for this one any longer either.
+                    let refusal = Refusal::new(Status::Timeout, text);
+                    let _ = line.send(&Arrival::Refused(refusal.clone()));
+                    return Err(refused(refusal));
                 }
                 Err(error) => return Err(broken(error)),
             }

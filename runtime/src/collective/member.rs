@@ -194,6 +194,13 @@ impl Member {
         Ok(())
     }
 
+    /// What failed of the last collective, or of what stood before it on its queue.
+    pub(super) fn failed(&self) -> Option<Error> {
+        let last = lock(&self.last).clone();
+        let (queue, value) = last?;
+        queue.upgrade()?.outcome(value).err()
+    }
+
     /// A collective was submitted up to here: what this keeps is kept until then.
     pub(super) fn submitted(self: &Arc<Self>, queue: &Queue, value: u64) {
         *lock(&self.last) = Some((Arc::downgrade(&queue.inner), value));

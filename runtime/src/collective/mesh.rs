@@ -67,9 +67,11 @@ impl Mesh {
         });
         for (process, line) in mesh.lines.iter().enumerate() {
             if let Some(line) = line {
+                let thread = || std::thread::Builder::new().name("mlu-peer".into());
+                let out = line.clone();
+                thread().spawn(move || out.carry())?;
                 let (mesh, line) = (Arc::downgrade(&mesh), line.clone());
-                let thread = std::thread::Builder::new().name("mlu-peer".into());
-                thread.spawn(move || hear(&mesh, process, &line))?;
+                thread().spawn(move || hear(&mesh, process, &line))?;
             }
         }
         Ok(mesh)
@@ -82,7 +84,7 @@ impl Mesh {
             message: message.clone(),
         };
         if let Some(Some(line)) = self.lines.get(process)
-            && let Err(error) = line.send(&envelope)
+            && let Err(error) = line.post(&envelope)
         {
             tracing::debug!("process {process} of a clique takes no message: {error}");
             line.shut();
@@ -133,7 +135,7 @@ impl Mesh {
 
 impl Drop for Mesh {
     fn drop(&mut self) {
-        self.lines.iter().flatten().for_each(|line| line.shut());
+        self.lines.iter().flatten().for_each(|line| line.end());
     }
 }
 

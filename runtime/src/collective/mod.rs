@@ -221,10 +221,12 @@ impl Communicator {
         self.inner.clique.fail(Status::Cancelled, &text);
     }
 
-    /// Why the communicator is of no use any more, if that is so.
+    /// Why the communicator is of no use any more, or what failed of the rank's last collective on its queue.
     pub fn async_error(&self) -> Option<Error> {
-        let refusal = self.inner.clique.broken()?;
-        Some(Error::new("collective", refusal.status(), refusal.text))
+        let Inner { member, clique } = &*self.inner;
+        let broken = clique.broken();
+        let broken = broken.map(|r| Error::new("collective", r.status(), r.text));
+        broken.or_else(|| member.failed())
     }
 
     /// `receive` at every rank = the reduction of all ranks' `send`.
@@ -476,8 +478,9 @@ impl Communicator {
             let text = "collectives are not captured";
             return refuse(Status::CaptureUnsupported, text.to_owned());
         }
-        if call.kind.is_pair() && call.root == self.rank() {
-            return refuse(Status::InvalidArgument, "the peer is the rank".to_owned());
+        if call.kind.is_pair() && call.root == self.rank() && !group::is_begun() {
+            let text = "a rank sends to itself only in a group, in which it receives too";
+            return refuse(Status::InvalidArgument, text.to_owned());
         }
         if let Err(text) = call.check(self.rank(), self.size()) {
             return refuse(Status::InvalidArgument, text);
@@ -528,6 +531,7 @@ fn post(grouped: Grouped) -> Result<Posted> {
 
 /// Makes the calls of a group.
 fn make(calls: Vec<Grouped>) -> Result<()> {
+    check_own(&calls)?;
     let posted = calls.into_iter().map(post).collect::<Result<Vec<_>>>()?;
     let mut failed = None;
     for call in posted {
@@ -536,6 +540,30 @@ fn make(calls: Vec<Grouped>) -> Result<()> {
         }
     }
     failed.map_or(Ok(()), Err)
+}
+
+/// What ranks send to themselves they receive in the same group, or nobody would.
+fn check_own(calls: &[Grouped]) -> Result<()> {
+    let own = |grouped: &&Grouped| {
+        grouped.call.kind.is_pair() && grouped.call.root == grouped.communicator.rank()
+    };
+    let mut open: Vec<(*const Inner, i64)> = Vec::new();
+    for Grouped {
+        communicator, call, ..
+    } in calls.iter().filter(own)
+    {
+        let rank = Arc::as_ptr(&communicator.inner);
+        let step = if call.kind == Kind::Send { 1 } else { -1 };
+        match open.iter_mut().find(|(known, _)| *known == rank) {
+            Some((_, count)) => *count += step,
+            None => open.push((rank, step)),
+        }
+    }
+    if open.iter().all(|(_, count)| *count == 0) {
+        return Ok(());
+    }
+    let text = "a rank sends to itself what it does not receive in the same group";
+    Err(Error::new("end a group", Status::InvalidArgument, text))
 }
 
 fn part(memory: impl Into<Memory>, bytes: u64) -> Vec<Part> {

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use vmlu_tests::cliques;
 use vmlu_tests::processes::{self, Check, Rig, CASES};
 
 fn main() -> ExitCode {
@@ -23,6 +24,10 @@ fn run(name: &str) -> Check {
     let card = vmlu::transport::choose()?;
     if name == "holder" {
         return processes::holder(&*card);
+    }
+    if name == "ranks" {
+        let arguments: Vec<String> = std::env::args().skip(2).collect();
+        return cliques::ranks(&*card, &arguments);
     }
     let case = CASES.iter().find(|(known, _)| *known == name);
     let (_, case) = case.ok_or("there is no such case; `mlu-processes --list` lists them")?;
