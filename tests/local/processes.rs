@@ -41,7 +41,8 @@ pub fn run(case: fn(&Rig) -> Check) -> Check {
     })
 }
 
-/// The example program ends with the same weights over this transport as on the embedded card.
+/// The example program ends with the same weights over this transport as on the embedded card; on one chip, and on several, where here each
+/// has a process of its own and there a thread.
 pub fn same_weights() -> Check {
     let served = serve()?;
     let program = std::env::current_exe()?
@@ -53,9 +54,11 @@ pub fn same_weights() -> Check {
         let build = "cargo build --release -p vmlu --example digits";
         return Err(format!("{} is not there: {build}", program.display()).into());
     }
-    let train = |transport: &str| {
+    let train = |transport: &str, arguments: &[&str]| {
         let output = Command::new(&program)
+            .args(arguments)
             .env("MLU_TRANSPORT", transport)
+            .env("MLU_CHIPS", CHIPS.to_string())
             .output()?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let weights = text.lines().find(|line| line.starts_with("weights: "));
@@ -65,7 +68,12 @@ pub fn same_weights() -> Check {
         }
         Ok::<_, Box<dyn std::error::Error>>(weights.ok_or_else(said)?.to_owned())
     };
-    let local = train(&format!("local:{}", served.server.path().display()))?;
-    assert_eq!(local, train("embedded")?);
+    let local = format!("local:{}", served.server.path().display());
+    let alone = train(&local, &[])?;
+    assert_eq!(alone, train("embedded", &[])?);
+    let chips = CHIPS.to_string();
+    let several = ["--chips", &chips, "--epochs", "8"];
+    let processes = [&several[..], &["--processes"]].concat();
+    assert_eq!(train(&local, &processes)?, train("embedded", &several)?);
     Ok(())
 }

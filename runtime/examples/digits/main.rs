@@ -2,18 +2,22 @@
 //!
 //! `cargo run --release --example digits` needs no card, no virtual machine and no root: it runs on the embedded card. In a virtual
 //! machine with the driver the same program runs on `/dev/mlu0`, and ends with the same weights to the last bit.
+//!
+//! `--chips N` trains on several chips, which share every batch and sum their gradients: by a thread each or, with `--processes`, by a
+//! process each, with the same weights to the last bit. (The embedded card has two chips, or what `MLU_CHIPS` says, for one process.)
 
 mod data;
 mod network;
+mod ranks;
 mod reference;
 
 use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Parser;
-use vmlu::Context;
 
-use network::{Loaded, Network, Weights};
+use network::{Chip, Loaded, Network, Weights, BATCH};
+use ranks::Trained;
 use reference::Reference;
 
 /// Steps that are checked against the reference.
@@ -27,6 +31,15 @@ struct Options {
     /// Number of the chip.
     #[arg(long, default_value_t = 0)]
     device: u32,
+    /// Train on so many chips, from chip 0 on: a power of two, at most 32.
+    #[arg(long, default_value_t = 1, conflicts_with = "device", value_parser = chips)]
+    chips: u32,
+    /// With `--chips`, a process for each.
+    #[arg(long)]
+    processes: bool,
+    /// The process of this rank, which `--processes` starts.
+    #[arg(long, hide = true)]
+    rank: Option<u32>,
     /// How often the images are gone through.
     #[arg(long, default_value_t = 25)]
     epochs: usize,
@@ -35,28 +48,59 @@ struct Options {
     weights: Option<PathBuf>,
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn chips(text: &str) -> Result<u32, String> {
+    let chips = text.parse::<u32>().map_err(|e| e.to_string())?;
+    if chips == 0 || !BATCH.is_multiple_of(chips as usize) {
+        return Err(format!(
+            "a batch of {BATCH} images is not shared by {chips}"
+        ));
+    }
+    Ok(chips)
+}
+
+fn main() -> Trained {
     let options = Options::parse();
+    match (options.rank, options.chips) {
+        (Some(rank), size) => train(&ranks::join(&ranks::passed_on()?, rank, size)?, &options),
+        (None, 1) => train(&ranks::alone(options.device)?, &options),
+        (None, size) if options.processes => ranks::processes(size),
+        (None, size) => ranks::threads(size, &|chip| train(chip, &options)),
+    }
+}
+
+/// Trains on a chip; the first of several speaks for all.
+fn train(chip: &Chip, options: &Options) -> Trained {
+    let (rank, size) = chip.place();
+    let say = |text: String| {
+        if rank == 0 {
+            println!("{text}");
+        }
+    };
     let (train, held_out) = data::split();
-    let context = Context::open(options.device)?;
-    let queue = context.queue()?;
-    let name = String::from_utf8_lossy(&context.info().info.name)
-        .trim_end_matches('\0')
-        .to_owned();
-    println!(
-        "{name}, chip {}: {} images to train on, {} held out",
-        options.device,
+    let queue = &chip.queue;
+    let context = queue.context();
+    let info = context.info();
+    say(format!(
+        "{}, {}: {} images to train on, {} held out",
+        String::from_utf8_lossy(&info.info.name).trim_end_matches('\0'),
+        match size {
+            1 => format!("chip {}", info.device),
+            _ => format!("{size} chips"),
+        },
         train.len(),
         held_out.len()
-    );
+    ));
 
     let start = Weights::new(7);
-    let on_card = Loaded::new(&queue, &train)?;
+    let on_card = Loaded::new(queue, &train)?;
     let batches = on_card.batches();
-    check_first_steps(&queue, &start, &train, &on_card)?;
+    check_first_steps(chip, &start, &train, &on_card)?;
+    say(format!(
+        "first {CHECKED_STEPS} steps agree with the float64 reference"
+    ));
 
-    let network = Network::new(&queue, &start, batches)?;
-    let held_out_on_card = Loaded::new(&queue, &held_out)?;
+    let network = Network::new(chip, &start, batches)?;
+    let held_out_on_card = Loaded::new(queue, &held_out)?;
     let began = Instant::now();
     for epoch in 1..=options.epochs {
         for batch in 0..batches {
@@ -66,22 +110,35 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             continue;
         }
         let loss = network.mean_loss()?;
-        let accuracy = accuracy(&network.classify(&held_out_on_card)?, &held_out.labels);
-        println!("epoch {epoch:3}  loss {loss:.4}  accuracy {accuracy:.1} %");
+        if rank == 0 {
+            let accuracy = accuracy(&network.classify(&held_out_on_card)?, &held_out.labels);
+            say(format!(
+                "epoch {epoch:3}  loss {loss:.4}  accuracy {accuracy:.1} %"
+            ));
+        }
     }
     let seconds = began.elapsed().as_secs_f64();
-    println!("{} commands in {seconds:.2} s", queue.submitted());
+    say(format!("{} commands in {seconds:.2} s", queue.submitted()));
 
     let weights = network.weights()?;
-    println!("weights: {:016x}", weights.digest());
-    if let Some(path) = options.weights {
+    if !chip.agree(weights.digest())? {
+        return Err("the chips have different weights".into());
+    }
+    if size > 1 {
+        say(format!("all {size} chips have the same weights"));
+    }
+    say(format!("weights: {:016x}", weights.digest()));
+    if rank > 0 {
+        return Ok(());
+    }
+    if let Some(path) = &options.weights {
         let bytes: Vec<u8> = weights
             .0
             .iter()
             .flatten()
             .flat_map(|w| w.to_le_bytes())
             .collect();
-        std::fs::write(&path, bytes).map_err(|e| format!("write {}: {e}", path.display()))?;
+        std::fs::write(path, bytes).map_err(|e| format!("write {}: {e}", path.display()))?;
     }
     let accuracy = accuracy(&network.classify(&held_out_on_card)?, &held_out.labels);
     println!("test accuracy: {accuracy:.1} %");
@@ -98,12 +155,12 @@ fn accuracy(found: &[i32], labels: &[i32]) -> f64 {
 
 /// Trains a few steps on the card and in float64 on the host, and compares.
 fn check_first_steps(
-    queue: &vmlu::Queue,
+    chip: &Chip,
     start: &Weights,
     set: &data::Set,
     on_card: &Loaded,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    let network = Network::new(queue, start, on_card.batches())?;
+    let network = Network::new(chip, start, on_card.batches())?;
     let mut reference = Reference::new(start);
     for step in 0..CHECKED_STEPS {
         network.step(on_card, step)?;
@@ -116,6 +173,5 @@ fn check_first_steps(
             return Err(format!("step {step} is {apart:.1e} from the float64 reference, at most {TOLERANCE:.0e} is allowed").into());
         }
     }
-    println!("first {CHECKED_STEPS} steps agree with the float64 reference");
     Ok(())
 }

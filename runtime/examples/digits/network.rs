@@ -1,5 +1,9 @@
 //! The network on the card: two layers, softmax cross-entropy, SGD with momentum. Every number of it is computed there.
+//!
+//! On several chips each has the whole network and takes its share of every batch; the gradients are summed over the chips before the
+//! update, so that all keep the same weights.
 
+use vmlu::collective::{Communicator, Function};
 use vmlu::operators::{
     Activation, ArgFunction, BinaryFunction, MatmulOptions, ReduceFunction, SgdOptions, Source,
 };
@@ -9,7 +13,7 @@ use crate::data::{Random, Set, CLASSES, PIXELS};
 
 /// Hidden units.
 pub const HIDDEN: usize = 128;
-/// Images of a step.
+/// Images of a step, on all chips together.
 pub const BATCH: usize = 32;
 /// How SGD updates.
 pub const SGD: SgdOptions = SgdOptions {
@@ -77,10 +81,62 @@ impl Loaded {
     }
 }
 
+/// What a chip has for training: its queue and, if it is one of several, its rank among them.
+#[derive(Clone)]
+pub struct Chip {
+    /// Where everything is submitted.
+    pub queue: Queue,
+    /// None if it is alone.
+    pub ranks: Option<Communicator>,
+}
+
+impl Chip {
+    /// Its rank, and how many there are.
+    pub fn place(&self) -> (u32, u32) {
+        let ranks = self.ranks.as_ref();
+        ranks.map_or((0, 1), |ranks| (ranks.rank(), ranks.size()))
+    }
+
+    /// Images of a batch that are this chip's: the first, and how many.
+    fn share(&self) -> (usize, usize) {
+        let (rank, size) = self.place();
+        let share = BATCH / size as usize;
+        (rank as usize * share, share)
+    }
+
+    /// The tensor becomes its sum or mean over all chips.
+    fn combine(&self, tensor: &Tensor, function: Function) -> Result<()> {
+        let Some(ranks) = &self.ranks else {
+            return Ok(());
+        };
+        let buffer = tensor.buffer();
+        let place = (buffer, tensor.desc().address - buffer.address());
+        let (count, dtype) = (tensor.elements(), tensor.dtype());
+        ranks.all_reduce(place, place, count, dtype, function, &self.queue)?;
+        Ok(())
+    }
+
+    /// Whether all chips say the same number.
+    pub fn agree(&self, number: u64) -> Result<bool> {
+        let Some(ranks) = &self.ranks else {
+            return Ok(true);
+        };
+        let size = ranks.size() as usize;
+        let own = Tensor::from_slice(&self.queue, &[number], &[1])?;
+        let all = Tensor::zeros(&self.queue, DataType::U64, &[size as u64])?;
+        ranks.all_gather(own.buffer(), all.buffer(), 1, DataType::U64, &self.queue)?;
+        let all = all.to_vec::<u64>(&self.queue)?;
+        Ok(all.iter().all(|other| *other == number))
+    }
+}
+
 /// The network and all that a step needs.
 pub struct Network {
+    chip: Chip,
     queue: Queue,
     weights: [Tensor; 4],
+    /// One after another in one buffer, so that one all-reduce does for them.
+    all_gradients: Tensor,
     gradients: [Tensor; 4],
     velocities: [Tensor; 4],
     hidden: Tensor,
@@ -94,7 +150,9 @@ pub struct Network {
 
 impl Network {
     /// A network with these weights, for epochs of this many batches.
-    pub fn new(queue: &Queue, weights: &Weights, batches: usize) -> Result<Self> {
+    pub fn new(chip: &Chip, weights: &Weights, batches: usize) -> Result<Self> {
+        let queue = &chip.queue;
+        let (_, share) = chip.share();
         let shape = |i: usize| SHAPES[i].map(|d| d as u64);
         let each = |make: &dyn Fn(usize) -> Result<Tensor>| -> Result<[Tensor; 4]> {
             Ok([make(0)?, make(1)?, make(2)?, make(3)?])
@@ -106,16 +164,25 @@ impl Network {
                 &dims.iter().map(|d| *d as u64).collect::<Vec<_>>(),
             )
         };
+        let sizes = SHAPES.map(|[rows, columns]| rows * columns);
+        let all_gradients = floats(&[sizes.iter().sum()])?;
+        let gradient = |i: usize| {
+            let first = sizes[..i].iter().sum::<usize>() as u64;
+            let flat = all_gradients.narrow(0, first, sizes[i] as u64)?;
+            Ok(flat.with_layout(&shape(i), &[SHAPES[i][1] as i64, 1]))
+        };
         Ok(Self {
+            chip: chip.clone(),
             queue: queue.clone(),
             weights: each(&|i| Tensor::from_slice(queue, &weights.0[i], &shape(i)))?,
-            gradients: each(&|i| Tensor::zeros(queue, DataType::F32, &shape(i)))?,
+            gradients: each(&gradient)?,
+            all_gradients,
             velocities: each(&|i| Tensor::zeros(queue, DataType::F32, &shape(i)))?,
-            hidden: floats(&[BATCH, HIDDEN])?,
-            hidden_gradient: floats(&[BATCH, HIDDEN])?,
-            logits: floats(&[BATCH, CLASSES])?,
-            logits_gradient: floats(&[BATCH, CLASSES])?,
-            losses: floats(&[BATCH])?,
+            hidden: floats(&[share, HIDDEN])?,
+            hidden_gradient: floats(&[share, HIDDEN])?,
+            logits: floats(&[share, CLASSES])?,
+            logits_gradient: floats(&[share, CLASSES])?,
+            losses: floats(&[share])?,
             history: floats(&[batches])?,
         })
     }
@@ -137,12 +204,10 @@ impl Network {
     /// Enqueues one step on a batch.
     pub fn step(&self, data: &Loaded, batch: usize) -> Result<()> {
         let queue = &self.queue;
-        let images = data
-            .images
-            .narrow(0, (batch * BATCH) as u64, BATCH as u64)?;
-        let labels = data
-            .labels
-            .narrow(0, (batch * BATCH) as u64, BATCH as u64)?;
+        let (first, share) = self.chip.share();
+        let first = (batch * BATCH + first) as u64;
+        let images = data.images.narrow(0, first, share as u64)?;
+        let labels = data.labels.narrow(0, first, share as u64)?;
         let [_, _, w2, _] = &self.weights;
         let [g1, gb1, g2, gb2] = &self.gradients;
         let plain = MatmulOptions::default();
@@ -185,6 +250,7 @@ impl Network {
         queue.matmul(&images.transpose(0, 1)?, &self.hidden_gradient, g1, &plain)?;
         queue.reduce(ReduceFunction::Sum, &self.hidden_gradient, 1, gb1)?;
 
+        self.chip.combine(&self.all_gradients, Function::Sum)?;
         for i in 0..4 {
             queue.sgd(
                 &self.weights[i],
@@ -196,20 +262,20 @@ impl Network {
         Ok(())
     }
 
-    /// Mean loss of the last epoch.
+    /// Mean loss of the last epoch, over the shares of all chips.
     pub fn mean_loss(&self) -> Result<f32> {
+        self.chip.combine(&self.history, Function::Average)?;
         let mean = Tensor::zeros(&self.queue, DataType::F32, &[1])?;
         self.queue
             .reduce(ReduceFunction::Mean, &self.history, 1, &mean)?;
         Ok(mean.to_vec::<f32>(&self.queue)?[0])
     }
 
-    /// Loss of a batch of the last epoch.
+    /// Loss of a batch of the last epoch, over the shares of all chips.
     pub fn batch_loss(&self, batch: usize) -> Result<f32> {
-        Ok(self
-            .history
-            .narrow(0, batch as u64, 1)?
-            .to_vec::<f32>(&self.queue)?[0])
+        let loss = self.history.narrow(0, batch as u64, 1)?;
+        self.chip.combine(&loss, Function::Average)?;
+        Ok(loss.to_vec::<f32>(&self.queue)?[0])
     }
 
     /// The weights, copied from the card.

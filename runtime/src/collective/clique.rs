@@ -134,6 +134,13 @@ impl Clique {
         self.changed.notify_all();
     }
 
+    /// Waits until other processes have been sent what they were told.
+    pub(super) fn flush(&self) {
+        if let Some(mesh) = &self.places.mesh {
+            mesh.flush();
+        }
+    }
+
     /// Another process has ended, or is not reached any more.
     pub(super) fn gone(&self, process: usize) {
         let mut board = lock(&self.board);

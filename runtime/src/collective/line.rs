@@ -19,7 +19,7 @@ use super::member::lock;
 /// Most bytes of a frame.
 const MAX_FRAME: usize = 4 << 20;
 /// A frame that the other side does not take for so long is given up, and the connection with it.
-const STUCK: Duration = Duration::from_secs(10);
+pub(super) const STUCK: Duration = Duration::from_secs(10);
 /// A host that has vanished is noticed after so many seconds.
 const SILENCE: u32 = 3;
 
@@ -167,12 +167,12 @@ impl Line {
         outbox.bytes.extend((length as u32).to_le_bytes());
         outbox.bytes.extend(&frame[4..]);
         if first && !self.push(&mut outbox)? {
-            self.changed.notify_one();
+            self.changed.notify_all();
         }
         Ok(())
     }
 
-    /// Sends what there is room for; whether that was all.
+    /// Sends what there is room for; whether that was all. After an error nothing is left: it would not arrive any more.
     fn push(&self, outbox: &mut Outbox) -> io::Result<bool> {
         while !outbox.bytes.is_empty() {
             let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
@@ -180,7 +180,10 @@ impl Line {
                 Ok(sent) => drop(outbox.bytes.drain(..sent)),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(rustix::io::Errno::AGAIN) => return Ok(false),
-                Err(error) => return Err(error.into()),
+                Err(error) => {
+                    outbox.bytes.clear();
+                    return Err(error.into());
+                }
             }
         }
         Ok(true)
@@ -191,6 +194,7 @@ impl Line {
         let mut outbox = lock(&self.outbox);
         loop {
             if outbox.bytes.is_empty() {
+                self.changed.notify_all();
                 if outbox.ended {
                     break;
                 }
@@ -202,6 +206,7 @@ impl Line {
             let waited = ready(self.fd.as_fd(), PollFlags::OUT, deadline);
             outbox = lock(&self.outbox);
             if waited.and_then(|()| self.push(&mut outbox)).is_err() {
+                outbox.bytes.clear();
                 break;
             }
         }
@@ -209,10 +214,23 @@ impl Line {
         self.shut();
     }
 
+    /// Waits until everything was sent, or cannot be.
+    pub(super) fn flush(&self, deadline: Instant) {
+        let mut outbox = lock(&self.outbox);
+        while !outbox.bytes.is_empty() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            let waited = self.changed.wait_timeout(outbox, left);
+            outbox = waited.unwrap_or_else(|e| e.into_inner()).0;
+        }
+    }
+
     /// Ends the connection when [`Line::carry`] has sent everything.
     pub(super) fn end(&self) {
         lock(&self.outbox).ended = true;
-        self.changed.notify_one();
+        self.changed.notify_all();
     }
 
     /// Receives a frame; `UnexpectedEof` if the other side has ended, `TimedOut` after the deadline.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
 
 use super::clique::Clique;
-use super::line::{Endpoint, Line, Listener};
+use super::line::{Endpoint, Line, Listener, STUCK};
 use super::member::lock;
 use super::wire::{Envelope, Greeting, Message};
 
@@ -89,6 +89,13 @@ impl Mesh {
             tracing::debug!("process {process} of a clique takes no message: {error}");
             line.shut();
         }
+    }
+
+    /// Waits until all others have been sent what they were told: a process that ends now leaves nothing unsaid.
+    pub(super) fn flush(&self) {
+        let deadline = Instant::now() + STUCK;
+        let lines = self.lines.iter().flatten();
+        lines.for_each(|line| line.flush(deadline));
     }
 
     /// Makes a clique known; it gets what came for it before.

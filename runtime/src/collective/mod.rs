@@ -129,6 +129,8 @@ struct Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.clique.lose(self.member.rank, "has left");
+        // The process may end next, and others may still wait for what it has said.
+        self.clique.flush();
     }
 }
 

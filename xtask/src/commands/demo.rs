@@ -11,9 +11,12 @@ use crate::vm::agent::{Event, Output, Running};
 use crate::vm::config::{Accel, Config};
 use crate::vm::Vm;
 
-/// Boot one board, train on it, watch it with cnmon.
+/// Boot boards, train on all of their chips, watch them with cnmon.
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// X8 boards, two chips each. With one, its first chip trains; with several, all chips train one network together, a process each
+    #[arg(long, default_value_t = 1, value_parser = boards)]
+    boards: u32,
     /// How the guest's processor is run
     #[arg(long, value_enum, default_value = "auto")]
     accel: Accel,
@@ -25,8 +28,20 @@ pub struct Args {
 /// How long training may take.
 const TRAINING: Duration = Duration::from_secs(300);
 
+/// How often the images are gone through by one chip, and by several, whose processes share the guest's processor.
+const EPOCHS: u32 = 150;
+const EPOCHS_TOGETHER: u32 = 8;
+
 /// How long after its first line on an epoch cnmon looks: the card has been busy for a while then.
 const UNDER_WAY: Duration = Duration::from_millis(250);
+
+fn boards(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        // The chips share each batch of images evenly.
+        Ok(boards @ (1 | 2 | 4 | 8)) => Ok(boards),
+        _ => Err("1, 2, 4 or 8".into()),
+    }
+}
 
 /// Runs the command.
 pub fn run(args: Args) -> Result<i32> {
@@ -43,6 +58,7 @@ pub fn run(args: Args) -> Result<i32> {
     let vm = Vm::boot(
         &setup,
         &Config {
+            boards: args.boards,
             accel: args.accel,
             ..Config::default()
         },
@@ -53,8 +69,20 @@ pub fn run(args: Args) -> Result<i32> {
         vm.ok("uname -a; lspci -nn -d cabc:; dmesg | grep -i '\\bmlu' | tail -n 20")?
     );
 
-    heading("digits --epochs 150");
-    let digits = vm.start("exec /mlu/bin/digits --epochs 150")?;
+    let several = args.boards > 1;
+    if several {
+        heading("cnmon topo -m");
+        show(&vm.exec("cnmon topo -m")?);
+    }
+    let command = match several {
+        false => format!("digits --epochs {EPOCHS}"),
+        true => {
+            let chips = vm.config().chips();
+            format!("digits --chips {chips} --processes --epochs {EPOCHS_TOGETHER}")
+        }
+    };
+    heading(&command);
+    let digits = vm.start(&format!("exec /mlu/bin/{command}"))?;
     digits.input(&[])?;
     let code = train(&vm, &digits)?;
     if code != 0 {
@@ -70,6 +98,10 @@ pub fn run(args: Args) -> Result<i32> {
     }
     heading("cnmon, after");
     show(&vm.exec("cnmon")?);
+    if several {
+        heading("cnmon mlulink -c 0 -s -r -t");
+        show(&vm.exec("cnmon mlulink -c 0 -s -r -t")?);
+    }
     Ok(0)
 }
 
