@@ -28,15 +28,18 @@ use crate::{
     ext::{
         bound::BoundGate,
         pages::PageSet,
-        pci::{clear_master, location, Location},
+        pci::{location, Location},
         periodic::Periodic,
         trace::{self, QueueTrace},
         wait::{new_wait_queue, WaitQueue},
     },
+    attributes::text,
+    event::SharedRing,
     nodes,
     queue::Queue,
+    recovery::{History, Recovery},
     regs::Registers,
-    rpc::RpcChannel,
+    rpc::{RpcChannel, Scope},
     rpc_trace::RpcTrace,
     stream::{record, Stream, Subscribers},
     telemetry::TelemetryPage,
@@ -44,15 +47,17 @@ use crate::{
 };
 
 /// The card works.
-const RUNNING: u32 = 0;
+pub(crate) const RUNNING: u32 = 0;
 /// The card does not work any more; its waiters and callers get errors.
-const LOST: u32 = 1;
+pub(crate) const LOST: u32 = 1;
 /// The driver is unbound.
 const GONE: u32 = 2;
+/// The card is being started: the driver itself may call the firmware, others may not.
+pub(crate) const STARTING: u32 = 3;
 
 /// A chip.
 ///
-/// Lock order: a context's lock, then `rpc`, then the others; none of the others is held while another is taken, but for a file's stream,
+/// Lock order: `life`, a context's lock, then `rpc`, then the others; none of the others is held while another is taken, but for a file's stream,
 /// which is the last. User memory is touched under none of them.
 #[pin_data]
 pub(crate) struct Card {
@@ -60,7 +65,17 @@ pub(crate) struct Card {
     location: Location,
     regs: Registers,
     bound: Arc<BoundGate>,
-    state: Atomic<u32>,
+    pub(crate) state: Atomic<u32>,
+    /// Counts restarts: what was made in an earlier epoch is over.
+    epoch: Atomic<u32>,
+    /// Held while the card is restarted.
+    #[pin]
+    pub(crate) life: Mutex<()>,
+    #[pin]
+    pub(crate) history: SpinLock<History>,
+    /// Process and command whose context had the last fault.
+    #[pin]
+    suspect: SpinLock<Option<(u32, [u8; 32])>>,
     number: Atomic<u32>,
     vectors: Atomic<u32>,
     has_events: AtomicFlag,
@@ -78,6 +93,9 @@ pub(crate) struct Card {
     /// `None` before the card is booted, and once it is gone.
     #[pin]
     pub(crate) telemetry_page: Mutex<Option<TelemetryPage>>,
+    /// Event rings by their vector.
+    #[pin]
+    pub(crate) rings: Mutex<KVec<Arc<SharedRing>>>,
     /// Queues by their index on the card.
     #[pin]
     queues: SpinLock<KVVec<Option<Arc<Queue>>>>,
@@ -91,6 +109,9 @@ pub(crate) struct Card {
     /// Holds a reference to this card; `shutdown` breaks the circle.
     #[pin]
     watch: Mutex<Option<Pin<KBox<Periodic<Watch>>>>>,
+    /// As `watch`.
+    #[pin]
+    pub(crate) recovery: Mutex<Option<Pin<KBox<Periodic<Recovery>>>>>,
 }
 
 impl Card {
@@ -108,7 +129,11 @@ impl Card {
                 pdev,
                 regs,
                 bound,
-                state: Atomic::new(RUNNING),
+                state: Atomic::new(STARTING),
+                epoch: Atomic::new(0),
+                life <- new_mutex!(()),
+                history <- new_spinlock!(History::default()),
+                suspect <- new_spinlock!(None),
                 number: Atomic::new(u32::MAX),
                 vectors: Atomic::new(1),
                 has_events: AtomicFlag::new(false),
@@ -120,11 +145,13 @@ impl Card {
                 rpc_event <- new_wait_queue!("mlu_rpc"),
                 rpc_trace <- new_spinlock!(RpcTrace::new()),
                 telemetry_page <- new_mutex!(None),
+                rings <- new_mutex!(KVec::new()),
                 queues <- new_spinlock!(queues),
                 subscribers <- new_mutex!(Subscribers::new()),
                 counters: Counters::new()?,
                 contexts <- new_mutex!(KVec::new()),
                 watch <- new_mutex!(None),
+                recovery <- new_mutex!(None),
             }? Error),
             GFP_KERNEL,
         )
@@ -196,13 +223,14 @@ impl Card {
         match self.state.load(Acquire) {
             RUNNING => "running",
             LOST => "lost",
+            STARTING => "starting",
             _ => "gone",
         }
     }
 
-    /// Says that vector 0 has an event ring.
-    pub(crate) fn set_has_events(&self) {
-        self.has_events.store(true, Release);
+    /// Says whether vector 0 has an event ring that the card knows.
+    pub(crate) fn set_has_events(&self, has: bool) {
+        self.has_events.store(has, Release);
     }
 
     /// Whether RPC responses raise interrupts.
@@ -220,6 +248,14 @@ impl Card {
         self.bound.with(f)
     }
 
+    /// Runs `f` with the bound function. As [`Self::with_bound`], not to be nested: `f` must not make calls of the firmware, which may fail.
+    pub(crate) fn with_bound_function<R>(
+        &self,
+        f: impl FnOnce(&pci::Device<Bound>) -> R,
+    ) -> Option<R> {
+        self.bound.with_function(&self.pdev, f)
+    }
+
     /// Ends the card's mapping of memory that it does not use any more.
     pub(crate) fn unmap(&self, pages: &PageSet) {
         // When the gate is closed, `shutdown` has done it.
@@ -231,9 +267,52 @@ impl Card {
         self.state.load(Acquire) == RUNNING
     }
 
+    /// Whether the firmware can be called.
+    pub(crate) fn is_callable(&self) -> bool {
+        matches!(self.state.load(Acquire), RUNNING | STARTING)
+    }
+
+    /// Whether it has failed, and the driver is still bound.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.state.load(Acquire) == LOST
+    }
+
+    /// The card is ready for everybody; `ENODEV` if it has failed meanwhile.
+    pub(crate) fn set_running(&self) -> Result {
+        let running = self.state.cmpxchg(STARTING, RUNNING, Full);
+        running.map(|_| ()).map_err(|_| ENODEV)
+    }
+
+    /// How often the card was restarted.
+    pub(crate) fn epoch(&self) -> u32 {
+        self.epoch.load(Acquire)
+    }
+
+    /// What was made up to now is over.
+    pub(crate) fn next_epoch(&self) {
+        self.epoch.fetch_add(1, Full);
+        self.set_has_events(false);
+    }
+
+    /// Remembers whose context, by its index, had a fault.
+    pub(crate) fn set_suspect(&self, context: u32) {
+        let contexts = self.contexts.lock();
+        let found = contexts.iter().find(|c| c.index() == context);
+        let suspect = found.map(|c| (c.caller().pid, c.caller().comm));
+        drop(contexts);
+        if suspect.is_some() {
+            *self.suspect.lock() = suspect;
+        }
+    }
+
+    /// Process and command whose context had the last fault.
+    pub(crate) fn suspect(&self) -> Option<(u32, [u8; 32])> {
+        *self.suspect.lock()
+    }
+
     /// Looks whether the card works.
     pub(crate) fn check_alive(&self) -> bool {
-        if !self.is_alive() {
+        if !self.is_callable() {
             return false;
         }
         if !self.regs.present() {
@@ -249,39 +328,11 @@ impl Card {
                 )),
             }
         }
-        self.is_alive()
+        self.is_callable()
     }
 
-    /// Declares the card lost: callers and waiters get their errors, and the card is made to leave host memory alone.
-    pub(crate) fn fail(&self, reason: kernel::fmt::Arguments<'_>) {
-        if self.state.cmpxchg(RUNNING, LOST, Full).is_err() {
-            return;
-        }
-        dev_err!(
-            self.pdev,
-            "card lost: {reason}; all its users get errors, bind the driver again to reset it\n"
-        );
-        self.silence();
-        self.wake_everybody();
-    }
-
-    /// Makes the card leave host memory alone, which is about to be freed: by a reset, or else by taking away its right to access memory. (A
-    /// card whose registers do not answer may still be there, with its memory decoding off.)
-    fn silence(&self) {
-        let present = self.regs.present();
-        if present && self.regs.reset() {
-            return;
-        }
-        if present {
-            dev_warn!(
-                self.pdev,
-                "the card does not reset; its access to memory is cut off\n"
-            );
-        }
-        self.bound.with(|_| clear_master(&self.pdev));
-    }
-
-    fn wake_everybody(&self) {
+    /// Wakes all who wait for the card, and those who wait for events.
+    pub(crate) fn wake_everybody(&self) {
         self.rpc_event.wake_all();
         self.for_queues(|queue| queue.wake_all(self));
         for context in self.contexts.lock().iter() {
@@ -336,7 +387,7 @@ impl Card {
     }
 
     /// A line a queue that the driver knows.
-    pub(crate) fn write_queues(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    pub(crate) fn write_queues(&self, f: &mut dyn fmt::Write) -> fmt::Result {
         let mut result = Ok(());
         self.for_queues(|queue| {
             if result.is_ok() {
@@ -347,10 +398,10 @@ impl Card {
     }
 
     /// The last calls of the firmware.
-    pub(crate) fn write_calls(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    pub(crate) fn write_calls(&self, f: &mut dyn fmt::Write) -> fmt::Result {
         // Copied, so that nobody spins while this writes.
         let trace = self.rpc_trace.lock().copy().map_err(|_| fmt::Error)?;
-        fmt::Display::fmt(&*trace, f)
+        trace.write(f)
     }
 
     /// Enters a queue at its index.
@@ -365,13 +416,13 @@ impl Card {
     }
 
     /// Takes a queue out.
-    pub(crate) fn remove_queue(&self, index: u32) {
-        let queue = self
-            .queues
-            .lock()
-            .get_mut(index as usize)
-            .and_then(Option::take);
-        drop(queue);
+    pub(crate) fn remove_queue(&self, queue: &Arc<Queue>) {
+        let mut queues = self.queues.lock();
+        // After a restart the place may be another's.
+        let place = queues.get_mut(queue.index() as usize);
+        let place = place.filter(|place| place.as_ref().is_some_and(|q| Arc::ptr_eq(q, queue)));
+        // The caller has the queue, so nothing is freed here.
+        drop(place.and_then(Option::take));
     }
 
     /// Something happened to the queue with an index that the card named.
@@ -408,6 +459,8 @@ impl Card {
     /// The context with an index that the card named was stopped.
     pub(crate) fn stop_context(&self, index: u32, status: Status) {
         self.tell(EventKind::ContextStopped, index, status.raw().into());
+        self.set_suspect(index);
+        self.name_guilty(c"none");
         trace::fault(self.number(), self.handle_of(index), 0, status.raw());
         self.for_queues(|queue| {
             if queue.context_index() == index {
@@ -419,8 +472,8 @@ impl Card {
     /// Enters a context. From now on the card is watched.
     pub(crate) fn add_context(&self, context: Arc<Context>) -> Result {
         let mut contexts = self.contexts.lock();
-        // `shutdown` first declares the card gone, then empties the list.
-        if !self.is_alive() {
+        // `shutdown` first declares the card gone, then empties the list, and so does a restart with an epoch.
+        if !context.is_current() {
             return Err(ENODEV);
         }
         contexts.push(context, GFP_KERNEL)?;
@@ -440,12 +493,40 @@ impl Card {
         drop(found);
     }
 
-    /// Appends the handles of all contexts.
-    pub(crate) fn context_handles(&self, to: &mut KVec<u64>) -> Result {
+    /// Appends the scopes of all contexts.
+    pub(crate) fn context_scopes(&self, to: &mut KVec<Scope>) -> Result {
         for context in self.contexts.lock().iter() {
-            to.push(context.handle(), GFP_KERNEL)?;
+            to.push(context.scope(), GFP_KERNEL)?;
         }
         Ok(())
+    }
+
+    /// A line a context.
+    pub(crate) fn write_contexts(&self, f: &mut dyn fmt::Write) -> fmt::Result {
+        for context in self.contexts.lock().iter() {
+            let caller = context.caller();
+            writeln!(
+                f,
+                "{:#x} index={} pid={} uid={} comm={}",
+                context.handle(),
+                context.index(),
+                caller.pid,
+                caller.uid,
+                text(&caller.comm)
+            )?;
+        }
+        Ok(())
+    }
+
+    /// The packet that each queue is at.
+    pub(crate) fn write_packets(&self, f: &mut dyn fmt::Write) -> fmt::Result {
+        let mut result = Ok(());
+        self.for_queues(|queue| {
+            if result.is_ok() {
+                result = queue.write_packet(f);
+            }
+        });
+        result
     }
 
     /// Whether there are contexts.
@@ -453,9 +534,14 @@ impl Card {
         !self.contexts.lock().is_empty()
     }
 
-    /// Sets who looks after the card.
-    pub(crate) fn set_watch(&self, watch: Pin<KBox<Periodic<Watch>>>) {
+    /// Sets who looks after the card, and who brings it back when it fails.
+    pub(crate) fn set_watch(
+        &self,
+        watch: Pin<KBox<Periodic<Watch>>>,
+        recovery: Pin<KBox<Periodic<Recovery>>>,
+    ) {
         *self.watch.lock() = Some(watch);
+        *self.recovery.lock() = Some(recovery);
     }
 
     /// What a program is told about the chip.
@@ -472,7 +558,7 @@ impl Card {
         info.pci_device_id = self.pdev.device_id();
         info.numa_node = at.node;
         info.vectors = self.vectors.load(Relaxed);
-        info.alive = u32::from(self.check_alive());
+        info.alive = u32::from(self.check_alive() && self.is_alive());
         info.driver[..crate::VERSION.len()].copy_from_slice(crate::VERSION.as_bytes());
         info.info = self.info();
         info
@@ -482,22 +568,29 @@ impl Card {
     pub(crate) fn shutdown(&self) {
         self.state.xchg(GONE, Full);
         self.wake_everybody();
-        let watch = self.watch.lock().take();
-        drop(watch);
+        // Both end here, and neither starts anything any more.
+        let (watch, recovery) = (self.watch.lock().take(), self.recovery.lock().take());
+        drop((watch, recovery));
         // A call in progress has ended when the lock is free.
         let channel = self.rpc.lock().take();
         // The card uses no host memory from here on.
         self.silence();
         let page = self.telemetry_page.lock().take();
         drop(page);
+        self.end_contexts(Status::DeviceLost);
+        let rings = core::mem::take(&mut *self.rings.lock());
+        drop((channel, rings));
+        self.bound.close();
+    }
+
+    /// Ends all contexts, whose waiters get `status`; the card uses no host memory any more.
+    pub(crate) fn end_contexts(&self, status: Status) {
         loop {
             let context = self.contexts.lock().pop();
             match context {
-                Some(context) => context.detach(),
-                None => break,
+                Some(context) => context.detach(status),
+                None => return,
             }
         }
-        drop(channel);
-        self.bound.close();
     }
 }

@@ -96,14 +96,14 @@ impl FileOperations for ChipFile {
     }
 
     fn read(context: ArcBorrow<'_, Context>, file: &File, to: UserSliceWriter) -> Result<usize> {
-        let is_alive = || context.card().is_alive();
+        let is_alive = || context.is_current();
         context.stream().read(file, to, is_alive)
     }
 
     fn poll(context: ArcBorrow<'_, Context>, file: &File, table: PollTable<'_>) -> u32 {
         let mask = context.stream().poll(file, table);
         // After the caller was entered, or he would miss it.
-        if context.card().is_alive() {
+        if context.is_current() {
             mask
         } else {
             mask | ready::DEAD

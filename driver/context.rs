@@ -34,7 +34,7 @@ use crate::{
     },
     memory::HostMemory,
     queue::Queue,
-    rpc::RpcError,
+    rpc::{RpcError, Scope},
     stream::Stream,
 };
 
@@ -120,7 +120,7 @@ impl Inner {
 #[pin_data]
 pub(crate) struct Context {
     card: Arc<Card>,
-    handle: u64,
+    scope: Scope,
     index: u32,
     kick: Arc<DevicePage>,
     kick_offset: u64,
@@ -139,6 +139,7 @@ impl Context {
         if !card.is_alive() {
             return Err(ENODEV);
         }
+        let epoch = card.epoch();
         let caller = Caller::current();
         let command = rpc::ContextCreate {
             pid: caller.pid,
@@ -146,13 +147,15 @@ impl Context {
             flags: 0,
             comm: caller.comm,
         };
-        let made: rpc::ContextCreated = card.call(Function::ContextCreate, 0, &command)?;
-        let result = Self::assemble(&card, file, &made, caller).and_then(|context| {
+        let made: rpc::ContextCreated =
+            card.call(Function::ContextCreate, Scope::context(0, epoch), &command)?;
+        let scope = Scope::context(made.context, epoch);
+        let result = Self::assemble(&card, file, scope, made.index, caller).and_then(|context| {
             card.add_context(context.clone())?;
             Ok(context)
         });
         if result.is_err() {
-            destroy(&card, made.context);
+            destroy(&card, scope);
         }
         result
     }
@@ -160,14 +163,15 @@ impl Context {
     fn assemble(
         card: &Arc<Card>,
         file: &File,
-        made: &rpc::ContextCreated,
+        scope: Scope,
+        index: u32,
         caller: Caller,
     ) -> Result<Arc<Self>> {
-        if made.index >= MAX_CONTEXTS || made.context == 0 {
+        if index >= MAX_CONTEXTS || scope.handle() == 0 {
             card.fail(fmt!("ContextCreate gave an impossible context"));
             return Err(ENODEV);
         }
-        let kick = DevicePage::new(card.pdev(), BAR_REGS as u32, kick_offset(made.index))?;
+        let kick = DevicePage::new(card.pdev(), BAR_REGS as u32, kick_offset(index))?;
         let kick_offset = new_offset(PAGE_SIZE as u64)?;
         let mut inner = Inner {
             file: Some(FileMapping::new(file)),
@@ -179,8 +183,8 @@ impl Context {
         Arc::pin_init(
             try_pin_init!(Self {
                 card: card.clone(),
-                handle: made.context,
-                index: made.index,
+                scope,
+                index,
                 kick,
                 kick_offset,
                 stream: Stream::new()?,
@@ -199,7 +203,17 @@ impl Context {
 
     /// The firmware's handle.
     pub(crate) fn handle(&self) -> u64 {
-        self.handle
+        self.scope.handle()
+    }
+
+    /// Its name for calls of the firmware.
+    pub(crate) fn scope(&self) -> Scope {
+        self.scope
+    }
+
+    /// Whether its card works, and has done so ever since the context was made.
+    pub(crate) fn is_current(&self) -> bool {
+        self.card.is_alive() && self.scope.epoch() == Some(self.card.epoch())
     }
 
     /// The firmware's index.
@@ -231,7 +245,7 @@ impl Context {
                 return;
             };
             let mut processes = entries.chunks_exact(ENTRY).filter_map(Process::read_from);
-            if let Some(found) = processes.find(|process| process.context == self.handle) {
+            if let Some(found) = processes.find(|process| process.context == self.handle()) {
                 break found;
             }
             start += (entries.len() / ENTRY) as u32;
@@ -266,7 +280,7 @@ impl Context {
     /// Locks what changes; `ENODEV` when the card is lost or gone.
     pub(crate) fn lock(&self) -> Result<Guard<'_, Inner, MutexBackend>> {
         let inner = self.inner.lock();
-        if !self.card.is_alive() {
+        if !self.is_current() {
             return Err(ENODEV);
         }
         Ok(inner)
@@ -278,7 +292,7 @@ impl Context {
         function: Function,
         command: &C,
     ) -> Result<R, RpcError> {
-        self.card.call(function, self.handle, command)
+        self.card.call(function, self.scope, command)
     }
 
     /// The queue with a handle.
@@ -296,8 +310,8 @@ impl Context {
         }
     }
 
-    /// Ends all that needs the card, which was reset and is about to go. The file stays open.
-    pub(crate) fn detach(&self) {
+    /// Ends all that needs the card, which was reset or is about to go, with `status` for those who wait. The file stays open.
+    pub(crate) fn detach(&self, status: Status) {
         let mut inner = self.inner.lock();
         if let Some(file) = inner.file.take() {
             self.kick.revoke(&file, self.kick_offset);
@@ -306,13 +320,15 @@ impl Context {
             }
         }
         for queue in inner.queues.values() {
-            self.card.remove_queue(queue.index());
-            queue.end(&self.card, Status::DeviceLost);
+            self.card.remove_queue(queue);
+            queue.end(&self.card, status);
             queue.detach();
         }
         for host in inner.host.values() {
             host.detach();
         }
+        drop(inner);
+        self.stream.wake();
     }
 
     /// The file is released: nobody uses the context, and nothing of it is mapped.
@@ -321,11 +337,11 @@ impl Context {
         let _ = this.card.subscribe(&this.stream, 0);
         // Before the card gives the indices to other queues.
         for queue in this.inner.lock().queues.values() {
-            this.card.remove_queue(queue.index());
+            this.card.remove_queue(queue);
             queue.end(&this.card, Status::QueueDestroyed);
         }
         // After this the card does not use the context's memory.
-        destroy(&this.card, this.handle);
+        destroy(&this.card, this.scope);
         let mut inner = this.inner.lock();
         inner.file = None;
         // The interrupt thread may hold a queue a little longer; the card does not use it any more.
@@ -342,9 +358,12 @@ impl Context {
 }
 
 /// Ends a context on the card. If the firmware does not do it, the card may not go on: it would write to memory that is about to be freed.
-fn destroy(card: &Card, handle: u64) {
-    match card.call::<_, ()>(Function::ContextDestroy, handle, &()) {
+fn destroy(card: &Card, scope: Scope) {
+    match card.call::<_, ()>(Function::ContextDestroy, scope, &()) {
         Ok(()) | Err(RpcError::Lost) => {}
-        Err(e) => card.fail(fmt!("ContextDestroy of context {handle:#x} failed: {e:?}")),
+        Err(e) => card.fail(fmt!(
+            "ContextDestroy of context {:#x} failed: {e:?}",
+            scope.handle()
+        )),
     }
 }

@@ -23,6 +23,7 @@ use crate::{
     ext::{chardev::FileOperations, task},
     ioctl::{read, update, write_bytes},
     nodes, peer,
+    rpc::Scope,
     stream::{bit, Stream},
 };
 
@@ -42,16 +43,21 @@ pub(crate) fn telemetry(card: &Card, arg: &mut abi::TelemetryRead) -> Result {
 pub(crate) fn process_page(card: &Card, start: u32) -> Result<(KVec<u8>, u32)> {
     let command = rpc::Processes { start, reserved: 0 };
     let mut entries = KVec::with_capacity(MAX_PROCESSES * ENTRY, GFP_KERNEL)?;
-    let total = card.call_with(Function::Processes, 0, &[command.as_bytes()], |body| {
-        let list = ProcessList::read_from(body)?;
-        let bytes = &body[HEAD..];
-        let count = list.count as usize;
-        if count > MAX_PROCESSES || bytes.len() != count * ENTRY {
-            return None;
-        }
-        entries.extend_from_slice(bytes, GFP_KERNEL).ok()?;
-        Some(list.total)
-    })?;
+    let total = card.call_with(
+        Function::Processes,
+        Scope::CHIP,
+        &[command.as_bytes()],
+        |body| {
+            let list = ProcessList::read_from(body)?;
+            let bytes = &body[HEAD..];
+            let count = list.count as usize;
+            if count > MAX_PROCESSES || bytes.len() != count * ENTRY {
+                return None;
+            }
+            entries.extend_from_slice(bytes, GFP_KERNEL).ok()?;
+            Some(list.total)
+        },
+    )?;
     Ok((entries, total))
 }
 
@@ -114,7 +120,11 @@ fn firmware(card: &Card, arg: &mut abi::FirmwareQuery) -> Result {
 }
 
 /// Kinds of events of a chip itself, which every file may hear of.
-const CARD_KINDS: u64 = bit(EventKind::ContextStopped) | bit(EventKind::Xid) | bit(EventKind::Link);
+const CARD_KINDS: u64 = bit(EventKind::ContextStopped)
+    | bit(EventKind::Xid)
+    | bit(EventKind::Link)
+    | bit(EventKind::CardLost)
+    | bit(EventKind::CardBack);
 /// Kinds that a chip's file may ask for: also what happens to its own queues.
 pub(crate) const CHIP_KINDS: u64 =
     CARD_KINDS | bit(EventKind::Timeline) | bit(EventKind::QueueError);
@@ -187,7 +197,7 @@ impl FileOperations for ControlFile {
                 if arg.reserved != 0 {
                     return Err(EINVAL);
                 }
-                Ok(chip(arg.device)?.call::<_, ()>(Function::Inject, 0, &arg.inject)?)
+                Ok(chip(arg.device)?.call::<_, ()>(Function::Inject, Scope::CHIP, &arg.inject)?)
             }
             abi::LINK_PORTS => {
                 // Of what the caller has there only the number of the chip is read.

@@ -19,6 +19,7 @@ use crate::{
     card::Card,
     control::process_page,
     ext::pages::pinned_memory,
+    rpc::Scope,
 };
 
 /// A file of the folder.
@@ -119,14 +120,15 @@ struct Segments(Arc<Card>);
 
 impl Writer for Segments {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut handles = KVec::new();
-        if self.0.context_handles(&mut handles).is_err() {
+        let mut scopes = KVec::new();
+        if self.0.context_scopes(&mut scopes).is_err() {
             return writeln!(f, "no memory");
         }
-        for context in handles {
+        for scope in scopes {
+            let context = scope.handle();
             let mut from = 0;
             // A context that has ended meanwhile has no segments.
-            while let Ok(page) = SegmentPage::ask(&self.0, context, from) {
+            while let Ok(page) = SegmentPage::ask(&self.0, scope, from) {
                 for segment in page.entries() {
                     let kind = match SegmentKind::from_raw(segment.kind) {
                         Some(SegmentKind::Device) => "device",
@@ -162,13 +164,13 @@ struct SegmentPage {
 }
 
 impl SegmentPage {
-    fn ask(card: &Card, context: u64, from: u64) -> Result<Self> {
+    fn ask(card: &Card, scope: Scope, from: u64) -> Result<Self> {
         const HEAD: usize = core::mem::size_of::<SegmentList>();
         const ENTRY: usize = core::mem::size_of::<rpc::Segment>();
         let command = rpc::Segments { from };
         let mut bytes = KVec::with_capacity(MAX_SEGMENTS * ENTRY, GFP_KERNEL)?;
         let body = [command.as_bytes()];
-        let more = card.call_with(Function::Segments, context, &body, |body| {
+        let more = card.call_with(Function::Segments, scope, &body, |body| {
             let list = SegmentList::read_from(body)?;
             let entries = &body[HEAD..];
             let count = list.count as usize;

@@ -15,14 +15,15 @@ use crate::{
     attributes::text,
     boot::boot,
     card::Card,
-    event::{set_ring, EventRing, VectorHandler},
+    event::{EventRing, SharedRing, VectorHandler},
     ext::{
         pci::{reset_function, vendor, Enabled},
         vectors::Vectors,
     },
     nodes::ChipNodes,
     regs::Registers,
-    rpc::RpcChannel,
+    recovery::Recovery,
+    rpc::{RpcChannel, Scope},
     telemetry::TelemetryPage,
     watch::Watch,
 };
@@ -81,19 +82,20 @@ impl<'bound> Chip<'bound> {
         // From here on every error takes the chip down again.
         let online = Online(card.clone());
         let region = boot(pdev, card.regs())?;
-        *card.rpc.lock() = Some(RpcChannel::new(region)?);
+        *card.rpc.lock() = Some(RpcChannel::new(region, card.epoch())?);
         let info = ask(pdev, &card)?;
         card.set_info(info);
 
         (vectors, rings) = interrupts(pdev, &card)?;
-        for (vector, address) in (0..).zip(&rings) {
-            set_ring(&card, vector, *address)?;
-        }
+        *card.rings.lock() = rings;
+        card.start_rings()?;
         card.set_vectors(vectors.len() as u32, vectors.is_msix());
-        card.set_has_events();
-        let page = TelemetryPage::new(pdev.as_ref(), &card)?;
+        let mut page = TelemetryPage::new(pdev.as_ref())?;
+        let started = page.start(&card);
         *card.telemetry_page.lock() = Some(page);
-        card.set_watch(Watch::new(card.clone())?);
+        started?;
+        card.set_watch(Watch::new(card.clone())?, Recovery::new(card.clone())?);
+        card.set_running()?;
 
         let nodes = ChipNodes::new(&card)?;
         dev_info!(
@@ -118,11 +120,11 @@ impl<'bound> Chip<'bound> {
     }
 }
 
-/// As many vectors as the machine has for the chip, each with its handler and event ring; and the addresses of the rings.
+/// As many vectors as the machine has for the chip, each with its handler and event ring; and the rings.
 fn interrupts<'bound>(
     pdev: &'bound pci::Device<Core<'_>>,
     card: &Arc<Card>,
-) -> Result<(Vectors<'bound, VectorHandler>, KVec<u64>)> {
+) -> Result<(Vectors<'bound, VectorHandler>, KVec<Arc<SharedRing>>)> {
     let mut most = crate::most_vectors();
     loop {
         match try_interrupts(pdev, card, most) {
@@ -146,13 +148,13 @@ fn try_interrupts<'bound>(
     pdev: &'bound pci::Device<Core<'_>>,
     card: &Arc<Card>,
     most: u32,
-) -> Result<(Vectors<'bound, VectorHandler>, KVec<u64>)> {
+) -> Result<(Vectors<'bound, VectorHandler>, KVec<Arc<SharedRing>>)> {
     let mut vectors = Vectors::new(pdev, most)?;
     let mut rings = KVec::with_capacity(vectors.len(), GFP_KERNEL)?;
     for _ in 0..vectors.len() {
-        let ring = EventRing::new(pdev.as_ref())?;
-        rings.push(ring.address(), GFP_KERNEL)?;
-        vectors.push(c"mlu", VectorHandler::new(card.clone(), ring)?)?;
+        let ring = SharedRing::new(EventRing::new(pdev.as_ref())?)?;
+        rings.push(ring.clone(), GFP_KERNEL)?;
+        vectors.push(c"mlu", VectorHandler::new(card.clone(), ring))?;
     }
     Ok((vectors, rings))
 }
@@ -202,8 +204,8 @@ fn check(pdev: &pci::Device<Core<'_>>, regs: &Registers) -> Result {
 }
 
 /// Asks the firmware what the chip is.
-fn ask(pdev: &pci::Device<Core<'_>>, card: &Card) -> Result<Info> {
-    let info: Info = card.call(Function::Info, 0, &())?;
+pub(crate) fn ask(pdev: &pci::Device, card: &Card) -> Result<Info> {
+    let info: Info = card.call(Function::Info, Scope::CHIP, &())?;
     if info.api_version != abi::boot::API_VERSION {
         dev_err!(
             pdev,

@@ -18,7 +18,7 @@ use crate::{
     },
     card::Card,
     ext::{shared::Shared, trace, vectors::Handler, wait::now},
-    rpc::RpcError,
+    rpc::{RpcError, Scope},
 };
 
 /// Entries of a ring.
@@ -55,8 +55,18 @@ impl EventRing {
         })
     }
 
+    /// As it was when it was made.
+    fn clear(&mut self) -> Result {
+        const ZEROES: [u8; ENTRY] = [0; ENTRY];
+        for at in (0..self.memory.size()).step_by(ENTRY) {
+            self.memory.copy_in(at, &ZEROES)?;
+        }
+        (self.consumed, self.lost) = (0, 0);
+        Ok(())
+    }
+
     /// Its address for the card.
-    pub(crate) fn address(&self) -> u64 {
+    fn address(&self) -> u64 {
         self.memory.dma_address()
     }
 
@@ -104,19 +114,37 @@ impl EventRing {
     }
 }
 
+/// A ring that its interrupt thread and whoever restarts the card share.
+#[pin_data]
+pub(crate) struct SharedRing {
+    #[pin]
+    ring: Mutex<EventRing>,
+}
+
+impl SharedRing {
+    /// Shares a ring.
+    pub(crate) fn new(ring: EventRing) -> Result<Arc<Self>> {
+        Arc::pin_init(pin_init!(Self { ring <- new_mutex!(ring) }), GFP_KERNEL)
+    }
+
+    /// Forgets all entries, for a card that was reset; returns the ring's address for the card.
+    pub(crate) fn restart(&self) -> Result<u64> {
+        let mut ring = self.ring.lock();
+        ring.clear()?;
+        Ok(ring.address())
+    }
+}
+
 /// Handles a vector's interrupts.
 pub(crate) struct VectorHandler {
     card: Arc<Card>,
-    ring: Pin<KBox<Mutex<EventRing>>>,
+    ring: Arc<SharedRing>,
 }
 
 impl VectorHandler {
     /// Makes the handler of a vector with this ring.
-    pub(crate) fn new(card: Arc<Card>, ring: EventRing) -> Result<Self> {
-        Ok(Self {
-            card,
-            ring: KBox::pin_init(new_mutex!(ring), GFP_KERNEL)?,
-        })
+    pub(crate) fn new(card: Arc<Card>, ring: Arc<SharedRing>) -> Self {
+        Self { card, ring }
     }
 
     fn dispatch(&self, ring: &mut EventRing, event: Event) {
@@ -133,6 +161,7 @@ impl VectorHandler {
             Some(EventKind::Rpc) => card.rpc_event.wake_all(),
             Some(EventKind::Xid) => {
                 let context = card.handle_of(event.object);
+                card.set_suspect(event.object);
                 trace::fault(card.number(), context, event.value as u32, 0);
                 card.tell_of(EventKind::Xid, context, event.value);
                 if ring.may_log() {
@@ -147,13 +176,13 @@ impl VectorHandler {
             Some(EventKind::Link) => {
                 card.tell_of(EventKind::Link, event.object.into(), event.value)
             }
-            // New kinds are for newer drivers.
-            None => {}
+            // The driver's own, and new kinds, which are for newer drivers.
+            Some(EventKind::CardLost | EventKind::CardBack) | None => {}
         }
     }
 
     fn drain(&self) -> Result {
-        let mut ring = self.ring.lock();
+        let mut ring = self.ring.ring.lock();
         loop {
             loop {
                 match ring.next() {
@@ -197,5 +226,5 @@ pub(crate) fn set_ring(card: &Card, vector: u32, address: u64) -> Result<(), Rpc
         vector,
         flags: 0,
     };
-    card.call::<_, ()>(Function::EventRing, 0, &command)
+    card.call::<_, ()>(Function::EventRing, Scope::CHIP, &command)
 }

@@ -191,7 +191,7 @@ impl Context {
     fn host_map_batch(&self, head: &rpc::HostMap, pieces: &[u8]) -> Result<(), RpcError> {
         let body = [head.as_bytes(), pieces];
         self.card()
-            .call_with(Function::HostMap, self.handle(), &body, |body| {
+            .call_with(Function::HostMap, self.scope(), &body, |body| {
                 body.is_empty().then_some(())
             })
     }

@@ -6,7 +6,7 @@
 //! cycle, interrupts, the lifetimes of open files, pinned pages, mappings into user space and permissions. The interface to user space is
 //! described in `docs/uapi.md`, the card in `docs/hardware.md`.
 
-use kernel::{driver::Registration, pci, prelude::*, InPlaceModule};
+use kernel::{driver::Registration, prelude::*, InPlaceModule};
 
 #[allow(
     dead_code,
@@ -30,6 +30,7 @@ mod control;
 mod counters;
 mod debug;
 mod driver;
+mod dump;
 mod event;
 mod graph;
 mod identity;
@@ -38,6 +39,7 @@ mod memory;
 mod nodes;
 mod peer;
 mod queue;
+mod recovery;
 mod regs;
 mod rpc;
 mod rpc_trace;
@@ -69,7 +71,7 @@ pub(crate) const VERSION: &str = "v0.1.0";
 struct MluModule {
     // Dropped in this order: first no chip is driven any more, then there are no nodes.
     #[pin]
-    _driver: Registration<pci::Adapter<driver::MluDriver>>,
+    _driver: Registration<ext::pci_driver::Adapter<driver::MluDriver>>,
     _nodes: nodes::Registered,
 }
 

@@ -2,7 +2,7 @@
 
 //! Device nodes and the table of chips.
 
-use kernel::{debugfs::Dir, prelude::*, sync::Arc};
+use kernel::{debugfs::Dir, pci, prelude::*, sync::Arc};
 
 use crate::{
     abi::{
@@ -172,6 +172,14 @@ impl Drop for ChipNodes {
         let card = registry::with(|state| state.chips[self.number as usize].take());
         drop(card);
     }
+}
+
+/// The chip that is a PCI function.
+pub(crate) fn find(pdev: &pci::Device) -> Option<Arc<Card>> {
+    registry::with(|state| {
+        let mut chips = state.chips.iter().flatten();
+        chips.find(|card| core::ptr::eq(card.pdev(), pdev)).cloned()
+    })?
 }
 
 /// The chip with a number.

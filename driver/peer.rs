@@ -14,6 +14,7 @@ use crate::{
     },
     card::Card,
     context::Context,
+    rpc::Scope,
 };
 
 const HEAD: usize = core::mem::size_of::<PortList>();
@@ -54,7 +55,7 @@ pub(crate) fn path(card: &Card, arg: &mut ioctl::PeerPath) -> Result {
     if arg.reserved != 0 || arg.peer.reserved != 0 {
         return Err(EINVAL);
     }
-    arg.way = card.call(Function::PeerPath, 0, &arg.peer)?;
+    arg.way = card.call(Function::PeerPath, Scope::CHIP, &arg.peer)?;
     Ok(())
 }
 
@@ -63,13 +64,13 @@ pub(crate) fn control(card: &Card, arg: &ioctl::LinkControl) -> Result {
     if arg.reserved != 0 || arg.control.reserved != [0; 2] {
         return Err(EINVAL);
     }
-    Ok(card.call::<_, ()>(Function::LinkControl, 0, &arg.control)?)
+    Ok(card.call::<_, ()>(Function::LinkControl, Scope::CHIP, &arg.control)?)
 }
 
 /// What `LINK_PORTS` of a chip writes: the bytes of an `ioctl::LinkPorts`, which is too large for the stack.
 pub(crate) fn ports(card: &Card, device: u32) -> Result<KVec<u8>> {
     let mut answer = KVec::from_elem(0, core::mem::size_of::<ioctl::LinkPorts>(), GFP_KERNEL)?;
-    let count = card.call_with(Function::LinkPorts, 0, &[], |body| {
+    let count = card.call_with(Function::LinkPorts, Scope::CHIP, &[], |body| {
         let list = PortList::read_from(body)?;
         let ports = &body[HEAD..];
         let count = list.count as usize;

@@ -120,7 +120,7 @@ impl Queue {
     }
 
     /// A line about it.
-    pub(crate) fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    pub(crate) fn describe(&self, f: &mut dyn fmt::Write) -> fmt::Result {
         let consumed = self.status.pages().load64(STATUS_CONSUMED);
         let asleep = self.status.pages().load32(STATUS_ASLEEP);
         let kind = if self.ring.is_some() { "card" } else { "host" };
@@ -141,6 +141,30 @@ impl Queue {
             ARM_NONE => writeln!(f, " armed=none"),
             word => writeln!(f, " armed={word}"),
         }
+    }
+
+    /// The packet that the card is at, or was at when it stopped: as many of its bytes as stand in one piece in the ring, at most a few.
+    pub(crate) fn write_packet(&self, to: &mut dyn fmt::Write) -> fmt::Result {
+        const MOST: usize = 4 * UNIT;
+        let Some(ring) = &self.ring else {
+            return Ok(());
+        };
+        let consumed = self.status.pages().load64(STATUS_CONSUMED);
+        let at = consumed.unwrap_or_default() as usize % (ring.pages().len() / UNIT) * UNIT;
+        let mut bytes = [0; MOST];
+        let bytes = &mut bytes[..MOST.min(ring.pages().len() - at)];
+        if ring.pages().copy_out(at, bytes).is_err() {
+            return Ok(());
+        }
+        writeln!(to, "{:#x}", self.handle)?;
+        for (line, bytes) in bytes.chunks(32).enumerate() {
+            write!(to, "  {:04x}:", line * 32)?;
+            for byte in bytes {
+                write!(to, " {byte:02x}")?;
+            }
+            writeln!(to)?;
+        }
+        Ok(())
     }
 
     /// Whether a wait for `value` is over, and how. Does not sleep.
@@ -459,7 +483,7 @@ impl Context {
         if entered.is_err() {
             inner.queues.remove(&queue.handle);
             queue.remove_areas(inner);
-            self.card().remove_queue(queue.index);
+            self.card().remove_queue(queue);
         }
         entered
     }
@@ -484,7 +508,7 @@ impl Context {
         let queue = inner.queues.remove(&arg.queue).ok_or(ENOENT)?;
         queue.remove_areas(&mut inner);
         // Before the card gives the index to another queue.
-        self.card().remove_queue(queue.index);
+        self.card().remove_queue(&queue);
         self.destroy_on_card(arg.queue);
         queue.end(self.card(), Status::QueueDestroyed);
         // A waiter may hold the queue a little longer; the card does not use it any more.

@@ -31,6 +31,40 @@ const SPINS: u32 = 200;
 
 const HEADER: usize = core::mem::size_of::<RpcHeader>();
 
+/// In whose name the firmware is called.
+#[derive(Clone, Copy)]
+pub(crate) struct Scope {
+    handle: u64,
+    /// The call is not made if the card was restarted since.
+    epoch: Option<u32>,
+}
+
+impl Scope {
+    /// In the chip's own.
+    pub(crate) const CHIP: Self = Self {
+        handle: 0,
+        epoch: None,
+    };
+
+    /// In that of a context (or, 0, of one that is to be made) of an epoch of the card.
+    pub(crate) const fn context(handle: u64, epoch: u32) -> Self {
+        Self {
+            handle,
+            epoch: Some(epoch),
+        }
+    }
+
+    /// The context's handle; 0 if there is none.
+    pub(crate) const fn handle(self) -> u64 {
+        self.handle
+    }
+
+    /// The context's epoch.
+    pub(crate) const fn epoch(self) -> Option<u32> {
+        self.epoch
+    }
+}
+
 /// Why a call failed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum RpcError {
@@ -66,6 +100,8 @@ pub(crate) fn status_error(status: Status) -> Error {
 /// The RPC region and its counters.
 pub(crate) struct RpcChannel {
     region: Coherent<[u8]>,
+    /// Of the card, in which the region was given to it.
+    epoch: u32,
     /// Commands written.
     produced: u64,
     message: KBox<[u8; MAX_MESSAGE]>,
@@ -73,9 +109,10 @@ pub(crate) struct RpcChannel {
 
 impl RpcChannel {
     /// Takes over the region that was named at boot.
-    pub(crate) fn new(region: Coherent<[u8]>) -> Result<Self> {
+    pub(crate) fn new(region: Coherent<[u8]>, epoch: u32) -> Result<Self> {
         Ok(Self {
             region,
+            epoch,
             produced: 0,
             message: KBox::new([0; MAX_MESSAGE], GFP_KERNEL)?,
         })
@@ -159,15 +196,19 @@ impl Card {
     pub(crate) fn call_with<R>(
         &self,
         function: Function,
-        context: u64,
+        scope: Scope,
         body: &[&[u8]],
         response: impl FnOnce(&[u8]) -> Option<R>,
     ) -> Result<R, RpcError> {
+        let context = scope.handle;
         let mut guard = self.rpc.lock();
-        if !self.is_alive() {
+        if !self.is_callable() {
             return Err(RpcError::Lost);
         }
         let channel = Option::as_mut(&mut *guard).ok_or(RpcError::Lost)?;
+        if scope.epoch.is_some_and(|epoch| epoch != channel.epoch) {
+            return Err(RpcError::Lost);
+        }
         channel.send(function, context, body)?;
         self.rpc_trace.lock().begin(function, context);
         self.regs().write(regs::RPC_DOORBELL, 1);
@@ -202,10 +243,10 @@ impl Card {
     pub(crate) fn call<C: Wire, R: Wire>(
         &self,
         function: Function,
-        context: u64,
+        scope: Scope,
         command: &C,
     ) -> Result<R, RpcError> {
-        self.call_with(function, context, &[command.as_bytes()], |body| {
+        self.call_with(function, scope, &[command.as_bytes()], |body| {
             (body.len() == core::mem::size_of::<R>()).then(|| R::read_from(body))?
         })
     }
@@ -224,7 +265,7 @@ impl Card {
             let ended = self.rpc_event.wait(Some(until), || {
                 if channel.answered() {
                     Some(Ok(()))
-                } else if !self.is_alive() {
+                } else if !self.is_callable() {
                     Some(Err(RpcError::Lost))
                 } else {
                     None

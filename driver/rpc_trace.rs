@@ -83,9 +83,9 @@ impl RpcTrace {
     }
 }
 
-impl fmt::Display for RpcTrace {
+impl RpcTrace {
     /// A line a call, the oldest first.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    pub(crate) fn write(&self, f: &mut dyn fmt::Write) -> fmt::Result {
         for at in self.count.saturating_sub(KEPT as u64)..self.count {
             let Some(call) = &self.calls[(at % KEPT as u64) as usize] else {
                 continue;

@@ -21,6 +21,7 @@ use crate::{
         shared::Shared,
         wait::now,
     },
+    rpc::Scope,
 };
 
 /// Looks at a page that the card is writing before it is given up: a card writes for less than a microsecond.
@@ -34,24 +35,25 @@ pub(crate) struct TelemetryPage {
 }
 
 impl TelemetryPage {
-    /// Makes the page and tells the card of it.
-    pub(crate) fn new(dev: &Device<Bound>, card: &Card) -> Result<Self> {
-        let memory = Coherent::<u8>::zeroed_slice(dev, PAGE_SIZE, GFP_KERNEL)?;
+    /// Makes the page.
+    pub(crate) fn new(dev: &Device<Bound>) -> Result<Self> {
+        Ok(Self {
+            memory: Coherent::<u8>::zeroed_slice(dev, PAGE_SIZE, GFP_KERNEL)?,
+            ahead: 0,
+        })
+    }
+
+    /// Tells the card of the page.
+    pub(crate) fn start(&mut self, card: &Card) -> Result {
         let before = now();
-        let telemetry: Telemetry = card.call(Function::Telemetry, 0, &())?;
+        let telemetry: Telemetry = card.call(Function::Telemetry, Scope::CHIP, &())?;
         let middle = before + (now() - before) / 2;
         let command = rpc::TelemetryPage {
-            address: memory.dma_address(),
+            address: self.memory.dma_address(),
         };
-        card.call::<_, ()>(Function::TelemetryPage, 0, &command)
-            .inspect_err(|e| {
-                // The card may have the page for all that is known.
-                card.fail(fmt!("TelemetryPage failed: {e:?}"));
-            })?;
-        Ok(Self {
-            memory,
-            ahead: (telemetry.updated_ns as i64).wrapping_sub(middle),
-        })
+        card.call::<_, ()>(Function::TelemetryPage, Scope::CHIP, &command)?;
+        self.ahead = (telemetry.updated_ns as i64).wrapping_sub(middle);
+        Ok(())
     }
 
     /// What it says, brought forward to now; `EIO` when the card has left it half-written.

@@ -57,6 +57,10 @@ pub enum EventKind {
     Xid = 5,
     /// A port's state changed. `object`: port; `value`: a `link::PortState`. On vector 0.
     Link = 6,
+    /// The card has failed; everything that was on it is over. Told by the driver, not by the card.
+    CardLost = 7,
+    /// It was reset and works again. Told by the driver.
+    CardBack = 8,
 }
 
 impl EventKind {
@@ -69,6 +73,8 @@ impl EventKind {
             4 => Some(Self::Rpc),
             5 => Some(Self::Xid),
             6 => Some(Self::Link),
+            7 => Some(Self::CardLost),
+            8 => Some(Self::CardBack),
             _ => None,
         }
     }

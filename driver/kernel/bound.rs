@@ -4,7 +4,7 @@
 
 use kernel::{
     device::{Bound, Device},
-    devres, new_mutex,
+    devres, new_mutex, pci,
     prelude::*,
     sync::{aref::ARef, Arc, Mutex},
 };
@@ -47,6 +47,22 @@ impl BoundGate {
         let device = guard.as_ref()?;
         // SAFETY: The device is bound by the type invariant, and stays so while `f` runs, since unbinding it takes the lock.
         Some(f(unsafe { device.as_bound() }))
+    }
+
+    /// [`Self::with`], with the PCI function whose device this is.
+    pub(crate) fn with_function<R>(
+        &self,
+        pdev: &pci::Device,
+        f: impl FnOnce(&pci::Device<Bound>) -> R,
+    ) -> Option<R> {
+        self.with(|device| {
+            let own: &Device = pdev.as_ref();
+            if !core::ptr::eq(core::ptr::from_ref(own).cast(), core::ptr::from_ref(device)) {
+                return None;
+            }
+            // SAFETY: The function's device is bound, as `with` proves, and the context is no more than a mark of the type.
+            Some(f(unsafe { &*core::ptr::from_ref(pdev).cast() }))
+        })?
     }
 
     /// Waits for users and lets no more in.

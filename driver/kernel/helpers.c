@@ -4,6 +4,7 @@
  */
 
 #include <linux/cpumask.h>
+#include <linux/devcoredump.h>
 #include <linux/gfp.h>
 #include <linux/hwmon.h>
 #include <linux/mm.h>
@@ -12,6 +13,7 @@
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/string.h>
+#include <linux/vmalloc.h>
 
 #define CREATE_TRACE_POINTS
 #include "trace.h"
@@ -209,4 +211,19 @@ struct proc_dir_entry *mlu_proc_file(const char *name, struct proc_dir_entry *pa
 void mlu_proc_remove(struct proc_dir_entry *entry)
 {
 	proc_remove(entry);
+}
+
+/* devcoredump: coredump.rs. */
+
+void mlu_coredump(struct device *dev, const void *data, size_t length);
+
+void mlu_coredump(struct device *dev, const void *data, size_t length)
+{
+	void *copy = vmalloc(length);
+
+	if (!copy)
+		return;
+	memcpy(copy, data, length);
+	/* Takes over the copy. */
+	dev_coredumpv(dev, copy, length, GFP_KERNEL);
 }

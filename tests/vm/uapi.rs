@@ -24,6 +24,7 @@ const FILES: &[(&str, &str)] = files![
     "peers.py",
     "processes.py",
     "queues.py",
+    "recovering.py",
     "unload.py",
 ];
 

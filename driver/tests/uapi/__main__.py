@@ -21,6 +21,7 @@ import peers
 import processes
 import binding
 import injected
+import recovering
 import unload
 from base import TESTS
 

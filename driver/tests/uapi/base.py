@@ -74,13 +74,31 @@ def ioctl(fd, nr, fmt, *fields):
 
 
 def fails(code, call, *args):
-    """The call must fail with this errno."""
+    """The call must fail with this errno, or one of these."""
+    codes = code if isinstance(code, tuple) else (code,)
+    names = " or ".join(errno.errorcode[code] for code in codes)
     try:
         result = call(*args)
     except OSError as e:
-        assert e.errno == code, f"{errno.errorcode.get(e.errno)} instead of {errno.errorcode[code]}"
+        assert e.errno in codes, f"{errno.errorcode.get(e.errno)} instead of {names}"
         return
-    raise AssertionError(f"succeeded ({result}) instead of failing with {errno.errorcode[code]}")
+    raise AssertionError(f"succeeded ({result}) instead of failing with {names}")
+
+
+# How a wait ends when the chip is lost, or has been reset meanwhile.
+LOST = (errno.ENODEV, errno.ECANCELED)
+
+
+def works_again(seconds):
+    """A context of the chip, which may be coming back from a reset."""
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            return Context()
+        except OSError as e:
+            if e.errno not in (errno.ENODEV, errno.ENOENT, errno.ENXIO) or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
 
 
 def now_ns():

@@ -128,37 +128,6 @@ def binding_leaks_nothing():
 
 
 @test
-def function_reset():
-    """A reset that the driver did not ask for costs the card, not more."""
-    path = chip_path()
-    context = Context()
-    queue = Queue(context)
-    queue.wait(queue.submit(NOP))
-    ends = []
-
-    def waiter():
-        try:
-            queue.wait(100, deadline=MAX64)
-        except OSError as e:
-            ends.append((e.errno, time.monotonic()))
-
-    t = threading.Thread(target=waiter)
-    t.start()
-    time.sleep(0.2)
-    start = time.monotonic()
-    write(path + "/reset", "1")
-    t.join(3)
-    assert ends and ends[0][0] in (errno.ENODEV, errno.ECANCELED) and ends[0][1] - start < 1.2, (ends, start)
-    fails(errno.ENODEV, Context)
-    context.close()
-    write("/sys/bus/pci/drivers/mlu/unbind", os.path.basename(path))
-    rebind(os.path.basename(path))
-    with Context() as context:
-        queue = Queue(context)
-        queue.wait(queue.submit(NOP))
-
-
-@test
 def unbound_doorbell():
     def touch():
         context = Context()
