@@ -106,7 +106,7 @@ fn firmware(card: &Card, arg: &mut abi::FirmwareQuery) -> Result {
         return Err(EINVAL);
     }
     let mut answer = KVec::with_capacity(rpc::MAX_MESSAGE, GFP_KERNEL)?;
-    card.call_with(function, 0, &[&request[..length]], |body| {
+    card.call_with(function, Scope::CHIP, &[&request[..length]], |body| {
         answer.extend_from_slice(body, GFP_KERNEL).ok()
     })?;
     if answer.len() > arg.room as usize {

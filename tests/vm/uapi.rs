@@ -25,6 +25,7 @@ const FILES: &[(&str, &str)] = files![
     "processes.py",
     "queues.py",
     "recovering.py",
+    "sleeping.py",
     "unload.py",
 ];
 

@@ -131,8 +131,8 @@ def processes():
 
 
 class Context:
-    def __init__(self, node=f"/dev/mlu{CHIP}"):
-        self.fd = os.open(node, os.O_RDWR | os.O_CLOEXEC)
+    def __init__(self, node=None):
+        self.fd = os.open(node or f"/dev/mlu{CHIP}", os.O_RDWR | os.O_CLOEXEC)
         self.queues = []
 
     def __enter__(self):

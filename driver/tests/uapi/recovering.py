@@ -129,22 +129,6 @@ def pci_error():
 
 
 @test
-def machine_sleeps():
-    """The devices' part of a sleep of the machine."""
-    if not os.path.exists("/sys/power/pm_test"):
-        return
-    victim = Victim()
-    start = time.monotonic()
-    write("/sys/power/pm_test", "devices")
-    try:
-        write("/sys/power/state", "mem")
-    finally:
-        write("/sys/power/pm_test", "none")
-    # The kernel stays asleep for 5 s.
-    victim.check(start, 8)
-
-
-@test
 def removal_under_load():
     """Pulled out and found again while programs work, over and over."""
     address = os.path.basename(chip_path())
