@@ -39,8 +39,10 @@ impl FileOperations for ChipFile {
                     return Err(EINVAL);
                 }
                 *arg = context.card().device_info();
+                arg.alive &= u32::from(context.is_current());
                 Ok(())
             }),
+            _ if !context.is_current() => Err(ENODEV),
             abi::TELEMETRY => update(at, |arg: &mut abi::TelemetryRead| {
                 if arg.device != 0 {
                     return Err(EINVAL);

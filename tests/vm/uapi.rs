@@ -14,6 +14,7 @@ const FILES: &[(&str, &str)] = files![
     "affinity.py",
     "base.py",
     "binding.py",
+    "errors.py",
     "events.py",
     "graphs.py",
     "information.py",
@@ -41,5 +42,7 @@ pub fn put(vm: &Vm) -> Result<()> {
     }
     let rules = include_str!("../../driver/udev/70-mlu.rules");
     std::fs::write(folder.join("70-mlu.rules"), rules)?;
+    let document = include_str!("../../docs/uapi.md");
+    std::fs::write(folder.join("uapi.md"), document)?;
     Ok(())
 }

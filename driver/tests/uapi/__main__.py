@@ -18,6 +18,7 @@ import queues
 import events
 import graphs
 import peers
+import errors
 import processes
 import binding
 import injected

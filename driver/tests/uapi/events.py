@@ -246,7 +246,8 @@ def reading_waits():
 def subscriptions():
     ctl, quiet = os.open("/dev/mluctl", os.O_RDWR), os.open("/dev/mluctl", os.O_RDWR | os.O_NONBLOCK)
     with Context() as context, Context() as other, Context() as last:
-        for fd, allowed in ((context.fd, (TIMELINE, QUEUE_FAILED, CONTEXT_STOPPED, XID, LINK)), (ctl, (CONTEXT_STOPPED, XID, LINK))):
+        for fd, allowed in ((context.fd, (TIMELINE, QUEUE_FAILED, CONTEXT_STOPPED, XID, LINK, CARD_LOST, CARD_BACK)),
+                            (ctl, (CONTEXT_STOPPED, XID, LINK, CARD_LOST, CARD_BACK))):
             for kind in range(64):
                 if kind in allowed:
                     subscribe(fd, kind)

@@ -15,8 +15,6 @@ import time
 
 from base import *
 
-CARD_LOST, CARD_BACK = 7, 8
-
 
 class Victim:
     """A context with a thread that waits for what never comes."""
