@@ -8,6 +8,10 @@ mod telemetry;
 use std::process::Command;
 
 use prefix::{compile, prefix, run, source, FLAGS};
+use xtask::paths;
+
+/// The libraries with the vendor's names.
+const LIBRARIES: [&str; 4] = ["cnrt", "cndrv", "cndev", "cncl"];
 
 #[test]
 fn the_headers_compile_alone_in_both_languages() {
@@ -33,8 +37,27 @@ fn the_headers_compile_alone_in_both_languages() {
 }
 
 #[test]
+fn structures_and_numbers_are_those_of_programs_compiled_before() {
+    for (compiler, standard, language) in [("cc", "-std=c11", "c"), ("c++", "-std=c++17", "c++")] {
+        for library in LIBRARIES {
+            let proof = paths::project().join(format!("runtime/{library}/tests/layout.c"));
+            let output = Command::new(compiler)
+                .args([standard, "-fsyntax-only", "-x", language])
+                .args(FLAGS)
+                .arg("-I")
+                .arg(prefix().join("include"))
+                .arg(&proof)
+                .output()
+                .unwrap();
+            let text = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{compiler} {library}: {text}");
+        }
+    }
+}
+
+#[test]
 fn libraries_export_their_functions_alone() {
-    for library in ["cnrt", "cndrv", "cndev"] {
+    for library in LIBRARIES {
         let file = prefix().join(format!("lib64/lib{library}.so"));
         let output = Command::new("nm")
             .args(["-D", "--defined-only"])
@@ -45,7 +68,10 @@ fn libraries_export_their_functions_alone() {
         assert!(names.lines().count() > 0);
         for line in names.lines() {
             let name = line.split_whitespace().last().unwrap();
-            let prefix = if library == "cnrt" { "cnrt" } else { "cn" };
+            let prefix = match library {
+                "cnrt" | "cncl" => library,
+                _ => "cn",
+            };
             assert!(
                 name.starts_with(prefix) || name.starts_with("__bang"),
                 "{line}"
@@ -78,7 +104,8 @@ fn libraries_export_their_functions_alone() {
 /// Compiles a program as C and as C++, and runs both.
 fn both_languages(name: &str) {
     for (compiler, standard) in [("cc", "-std=c11"), ("c++", "-std=c++17")] {
-        let program = compile(compiler, standard, &source(name), &["cnrt", "cndrv"]);
+        let libraries = ["cncl", "cnrt", "cndrv"];
+        let program = compile(compiler, standard, &source(name), &libraries);
         let text = run(&program, &[]);
         assert!(text.ends_with("all as it should be\n"), "{text}");
     }
@@ -97,4 +124,9 @@ fn programs_use_the_driver_interface() {
 #[test]
 fn programs_use_topologies_pools_and_casts() {
     both_languages("topologies.c");
+}
+
+#[test]
+fn programs_use_collectives() {
+    both_languages("collectives.c");
 }

@@ -32,6 +32,14 @@ fn processes_hand_memory_and_notifiers_to_each_other() {
 }
 
 #[test]
+fn processes_are_ranks_of_a_clique() {
+    let (_server, transport, _folder) = server();
+    let program = compile("cc", "-std=c11", &source("ranks.c"), &["cncl", "cnrt"]);
+    let text = run(&program, &[("MLU_TRANSPORT", &transport)]);
+    assert!(text.ends_with("all as it should be\n"), "{text}");
+}
+
+#[test]
 fn a_forked_child_is_told() {
     let file = source("forked.c");
     let program = compile("cc", "-std=c11", &file, &["cnrt", "cndrv"]);
@@ -43,11 +51,11 @@ fn a_forked_child_is_told() {
 fn programs_run_on_a_local_server() {
     let (_server, transport, _folder) = server();
     std::fs::copy(source("check.h"), scratch("check.h")).unwrap();
-    for name in ["runtime.c", "driver.c", "topologies.c"] {
+    for name in ["runtime.c", "driver.c", "topologies.c", "collectives.c"] {
         // Files of their own: other tests compile the same sources.
         let copy = scratch(&format!("local-{name}"));
         std::fs::copy(source(name), &copy).unwrap();
-        let program = compile("cc", "-std=c11", &copy, &["cnrt", "cndrv"]);
+        let program = compile("cc", "-std=c11", &copy, &["cncl", "cnrt", "cndrv"]);
         let text = run(&program, &[("MLU_TRANSPORT", &transport)]);
         assert!(text.ends_with("all as it should be\n"), "{name}: {text}");
     }

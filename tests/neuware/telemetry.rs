@@ -8,7 +8,7 @@ use vmlu_device::local::{LocalServer, Options};
 use xtask::toolbox::Toolbox;
 use xtask::{cache, paths};
 
-use crate::prefix::{compile, prefix, scratch, source, FLAGS};
+use crate::prefix::{compile, prefix, scratch, source};
 
 /// What is installed from the Python package index, by the machine's own configuration of pip.
 const GPUSTACK: &str = "gpustack-runtime==0.2.6";
@@ -32,22 +32,6 @@ fn server(name: &str) -> (LocalServer, String, tempfile::TempDir) {
     .unwrap();
     let transport = format!("local:{}", server.path().display());
     (server, transport, folder)
-}
-
-#[test]
-fn structures_and_numbers_are_those_of_programs_compiled_before() {
-    for (compiler, standard, language) in [("cc", "-std=c11", "c"), ("c++", "-std=c++17", "c++")] {
-        let output = Command::new(compiler)
-            .args([standard, "-fsyntax-only", "-x", language])
-            .args(FLAGS)
-            .arg("-I")
-            .arg(prefix().join("include"))
-            .arg(of_crate("layout.c"))
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{compiler}: {text}");
-    }
 }
 
 #[test]

@@ -47,6 +47,12 @@ const LIBRARIES: &[Library] = &[
         version: "6.14.1",
         requires: &["cndrv"],
     },
+    Library {
+        name: "cncl",
+        header: "cncl.h",
+        version: "1.25.0",
+        requires: &["cnrt"],
+    },
 ];
 
 /// The library behind all of them.

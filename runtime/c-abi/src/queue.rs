@@ -108,6 +108,16 @@ impl Queue {
         }
     }
 
+    /// The queue of a handle. Default queues are those of a context that is told, whichever is current.
+    pub fn find_of(handle: usize, live: &Arc<Live>) -> Result<Arc<Self>> {
+        let context = || live.context.upgrade().ok_or(Failure::INVALID_CONTEXT);
+        match handle {
+            0 | PER_THREAD => context()?.thread_queue(),
+            LEGACY => context()?.legacy_queue(),
+            handle => QUEUES.find(handle).ok_or(Failure::INVALID_QUEUE),
+        }
+    }
+
     /// The calling thread's queue of a context.
     pub fn of_thread(live: &Arc<Live>) -> Result<Arc<Self>> {
         live.context

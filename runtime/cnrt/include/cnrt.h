@@ -496,7 +496,8 @@ typedef enum cnrtMemPoolAttr {
   cnrtMemPoolAttrReuseAllowInternalDependencies,
   cnrtMemPoolAttrReleaseThreshold,
   cnrtMemPoolAttrReservedMemCurrent,
-  cnMemPoolAttrReservedMemHigh,
+  cnrtMemPoolAttrReservedMemHigh,
+  cnMemPoolAttrReservedMemHigh = cnrtMemPoolAttrReservedMemHigh,
   cnrtMemPoolAttrUsedMemCurrent,
   cnrtMemPoolAttrUsedMemHigh
 } cnrtMemPoolAttr_t;

@@ -4,6 +4,7 @@
 //!
 //! A library joins by being named here: what it exports comes along.
 
+use vmlu_cncl as _;
 use vmlu_cndev as _;
 use vmlu_cndrv as _;
 use vmlu_cnrt as _;
