@@ -101,7 +101,7 @@ impl crate::Descriptor for Attention {
         ],
         functions: Causal::ROWS,
         types: "f32, f16, bf16",
-        backward: "not yet",
+        backward: "attention_backward",
         cost: "2 · queries · keys · (width of k + width of v) per head",
         body: size_of::<Self>(),
         fields: Self::FIELDS,

@@ -16,6 +16,8 @@ pub mod opcode {
     pub const CONV_BACKWARD_FILTER: u16 = 0x1012;
     /// [`crate::attention`].
     pub const ATTENTION: u16 = 0x1020;
+    /// [`crate::attention_backward`].
+    pub const ATTENTION_BACKWARD: u16 = 0x1021;
     /// [`crate::unary`].
     pub const UNARY: u16 = 0x1100;
     /// [`crate::binary`].
@@ -30,6 +32,8 @@ pub mod opcode {
     pub const TERNARY: u16 = 0x1105;
     /// [`crate::quantize`].
     pub const QUANTIZE: u16 = 0x1106;
+    /// [`crate::gamma`].
+    pub const GAMMA: u16 = 0x1107;
     /// [`crate::reduce`].
     pub const REDUCE: u16 = 0x1200;
     /// [`crate::arg_reduce`].
@@ -72,10 +76,34 @@ pub mod opcode {
     pub const SORT: u16 = 0x1530;
     /// [`crate::range`].
     pub const RANGE: u16 = 0x1540;
+    /// [`crate::search_sorted`].
+    pub const SEARCH_SORTED: u16 = 0x1541;
+    /// [`crate::histogram`].
+    pub const HISTOGRAM: u16 = 0x1542;
     /// [`crate::pool`].
     pub const POOL: u16 = 0x1600;
     /// [`crate::pool_backward`].
     pub const POOL_BACKWARD: u16 = 0x1601;
+    /// [`crate::resize`].
+    pub const RESIZE: u16 = 0x1602;
+    /// [`crate::resize_backward`].
+    pub const RESIZE_BACKWARD: u16 = 0x1603;
+    /// [`crate::grid_sample`].
+    pub const GRID_SAMPLE: u16 = 0x1604;
+    /// [`crate::grid_sample_backward`].
+    pub const GRID_SAMPLE_BACKWARD: u16 = 0x1605;
+    /// [`crate::affine_grid`].
+    pub const AFFINE_GRID: u16 = 0x1606;
+    /// [`crate::roi_align`].
+    pub const ROI_ALIGN: u16 = 0x1607;
+    /// [`crate::roi_align_backward`].
+    pub const ROI_ALIGN_BACKWARD: u16 = 0x1608;
+    /// [`crate::nms`].
+    pub const NMS: u16 = 0x1609;
+    /// [`crate::im2col`].
+    pub const IM2COL: u16 = 0x160a;
+    /// [`crate::col2im`].
+    pub const COL2IM: u16 = 0x160b;
     /// [`mod@crate::random`].
     pub const RANDOM: u16 = 0x1700;
     /// [`crate::permutation`].
@@ -149,13 +177,15 @@ pub struct Field {
 
 /// Groups of operators that are not served yet.
 pub const ABSENT: &[(&str, &str)] = &[
-    ("attention", "the gradient"),
     (
-        "elementwise",
-        "polygamma, incomplete gamma functions, other Bessel functions, complex numbers",
+        "attention",
+        "the gradient of paged keys, and that of the mask",
     ),
-    ("data movement", "searching in sorted arrays, histograms"),
-    ("vision and losses", "resize, grid sample, ROI align, NMS"),
+    ("elementwise", "Bessel functions but i0, complex numbers"),
+    (
+        "vision and losses",
+        "deformable convolution, the gradient of ROI align by its largest",
+    ),
     ("types", "complex, 8-bit floats"),
 ];
 
@@ -168,6 +198,7 @@ pub static TABLE: &[Info] = &[
     info::<crate::conv_backward_data::ConvBackwardData>(),
     info::<crate::conv_backward_filter::ConvBackwardFilter>(),
     info::<crate::attention::Attention>(),
+    info::<crate::attention_backward::AttentionBackward>(),
     info::<crate::unary::Unary>(),
     info::<crate::binary::Binary>(),
     info::<crate::affine::Affine>(),
@@ -175,6 +206,7 @@ pub static TABLE: &[Info] = &[
     info::<crate::fill::Fill>(),
     info::<crate::ternary::Ternary>(),
     info::<crate::quantize::Quantize>(),
+    info::<crate::gamma::Gamma>(),
     info::<crate::reduce::Reduce>(),
     info::<crate::arg_reduce::ArgReduce>(),
     info::<crate::scan::Scan>(),
@@ -196,8 +228,20 @@ pub static TABLE: &[Info] = &[
     info::<crate::compact::Compact>(),
     info::<crate::sort::Sort>(),
     info::<crate::range::Range>(),
+    info::<crate::search_sorted::SearchSorted>(),
+    info::<crate::histogram::Histogram>(),
     info::<crate::pool::Pool>(),
     info::<crate::pool_backward::PoolBackward>(),
+    info::<crate::resize::Resize>(),
+    info::<crate::resize_backward::ResizeBackward>(),
+    info::<crate::grid_sample::GridSample>(),
+    info::<crate::grid_sample_backward::GridSampleBackward>(),
+    info::<crate::affine_grid::AffineGrid>(),
+    info::<crate::roi_align::RoiAlign>(),
+    info::<crate::roi_align_backward::RoiAlignBackward>(),
+    info::<crate::nms::Nms>(),
+    info::<crate::im2col::Im2col>(),
+    info::<crate::col2im::Col2im>(),
     info::<crate::random::Random>(),
     info::<crate::permutation::Permutation>(),
     info::<crate::dropout::Dropout>(),

@@ -5,7 +5,7 @@ use vmlu_abi::tensor::DataType::{self, Bool, F32, I32, I64, I8};
 use vmlu_abi::tensor::TensorDesc;
 use vmlu_abi::Wire;
 use vmlu_ops::tensor::contiguous;
-use vmlu_ops::{pool, pool_backward, Descriptor};
+use vmlu_ops::{pool, pool_backward, resize, resize_backward, Descriptor};
 
 /// Fails unless the descriptor is refused with this operand and text.
 #[track_caller]
@@ -163,4 +163,79 @@ fn pooling_rules() {
         1,
         "pool_backward: indices is given, but average has none",
     );
+}
+
+#[test]
+fn resizing_rules() {
+    let good = resize::Resize::new(
+        resize::Function::Linear,
+        at(1, F32, &[2, 3, 8, 9]),
+        at(2, F32, &[2, 3, 4, 20]),
+        resize::half_pixel,
+    );
+    good.check().unwrap();
+    let bad = |change: &dyn Fn(&mut resize::Resize), operand: u16, rule: &str| {
+        let mut op = good;
+        change(&mut op);
+        refused(&op, operand, &format!("resize: {rule}"));
+    };
+    bad(&|r| r.function = 3, NO_OPERAND, "function 3 is unknown");
+    bad(&|r| r.rounding = 1, NO_OPERAND, "rounding is 1, must be 0");
+    bad(
+        &|r| (r.function, r.rounding) = (0, 4),
+        NO_OPERAND,
+        "rounding is 4, must be at most 3",
+    );
+    bad(
+        &|r| (r.function, r.flags) = (0, 1),
+        NO_OPERAND,
+        "flags are 0x1, of which nearest has only 0x4",
+    );
+    bad(
+        &|r| r.extrapolation = 1.0,
+        NO_OPERAND,
+        "extrapolation is 1, must be 0 without its flag",
+    );
+    bad(
+        &|r| r.coefficient = 0.5,
+        NO_OPERAND,
+        "coefficient is 0.5, must be 0",
+    );
+    bad(
+        &|r| (r.function, r.coefficient) = (2, f64::NAN),
+        NO_OPERAND,
+        "coefficient is NaN, must be finite",
+    );
+    bad(
+        &|r| r.shift[2] = 1.0,
+        NO_OPERAND,
+        "offset, numerator, denominator and shift of axis 2 must be 0: there are 2",
+    );
+    bad(
+        &|r| r.denominator[1] = 0.0,
+        NO_OPERAND,
+        "spatial axis 1: (o + 0.5) · 9 / 0 + -0.5: all must be finite, the factor ≥ 0, the divisor > 0",
+    );
+    bad(
+        &|r| (r.numerator[0], r.flags) = (1e6, resize::FLAG_ANTIALIAS),
+        NO_OPERAND,
+        "spatial axis 0: numerator / denominator is 250000, too large",
+    );
+    bad(&|r| r.out.dims[1] = 2, 1, "out.dims[1] is 2, but x has 3");
+    bad(&|r| r.x.dims[2] = 0, 0, "x.dims[2] is 0, there is nothing");
+    bad(
+        &|r| r.x.dtype = I8 as u16,
+        0,
+        "x.dtype is I8, must be one of [F32, F16, Bf16, F64]",
+    );
+    bad(
+        &|r| r.reserved = 1,
+        NO_OPERAND,
+        "a reserved field is 0x1, must be 0",
+    );
+    let back = resize_backward::ResizeBackward::of(&good);
+    back.check().unwrap();
+    let mut op = back;
+    op.dx.dims[0] = 1;
+    refused(&op, 0, "resize_backward: dy.dims[0] is 2, but dx has 1");
 }

@@ -8,6 +8,7 @@ use vmlu_abi::tensor::DataType;
 use vmlu_abi::Status;
 use vmlu_ops::attention::{Attention, Causal, Checked, KEY_BLOCK};
 use vmlu_ops::matmul::{BF16_BLOCK, K_BLOCK};
+use vmlu_ops::tensor::Tensor;
 
 use super::env::{Access, Env, Fault, Work};
 use super::epilogue::{to_bf16, Narrow};
@@ -22,7 +23,7 @@ use super::view::View;
 use super::walk::split;
 
 /// Rows of queries that go over the keys together.
-const QUERIES: usize = 192;
+pub(super) const QUERIES: usize = 192;
 
 pub(super) fn run(body: &[u8], env: &dyn Env) -> Result<Work, Fault> {
     let op = super::parse::<Attention>(body)?;
@@ -30,7 +31,7 @@ pub(super) fn run(body: &[u8], env: &dyn Env) -> Result<Work, Fault> {
     let k = View::open(env, 1, &op.k, Access::Read)?;
     let v = View::open(env, 2, &op.v, Access::Read)?;
     let out = View::open(env, 3, &op.out, Access::Write)?;
-    let optional = |index, tensor: Option<&vmlu_ops::tensor::Tensor>, access| match tensor {
+    let optional = |index, tensor: Option<&Tensor>, access| match tensor {
         Some(tensor) => View::open(env, index, tensor, access).map(Some),
         None => Ok(None),
     };
@@ -42,7 +43,13 @@ pub(super) fn run(body: &[u8], env: &dyn Env) -> Result<Work, Fault> {
         return Ok(op.cost().into());
     }
     let job = Job {
-        lengths: read_lengths(&op, lengths.as_ref())?,
+        lengths: checked_lengths(
+            "attention",
+            5,
+            op.lengths.as_ref().zip(lengths.as_ref()),
+            op.q.dims()[0] as usize,
+            op.keys,
+        )?,
         table: Vec::new(),
         op: &op,
         env,
@@ -74,24 +81,26 @@ pub(super) fn run(body: &[u8], env: &dyn Env) -> Result<Work, Fault> {
     Ok(op.cost().into())
 }
 
-/// The keys of each batch element: a checked copy.
-fn read_lengths(op: &Checked, view: Option<&View<'_>>) -> Result<Vec<usize>, Fault> {
-    let batch = op.q.dims()[0] as usize;
-    let (Some(tensor), Some(view)) = (&op.lengths, view) else {
-        return Ok(vec![op.keys as usize; batch]);
+/// The keys of each batch element: a checked copy of operand `operand`.
+pub(super) fn checked_lengths(
+    operator: &str,
+    operand: u16,
+    lengths: Option<(&Tensor, &View<'_>)>,
+    batch: usize,
+    keys: u64,
+) -> Result<Vec<usize>, Fault> {
+    let Some((tensor, view)) = lengths else {
+        return Ok(vec![keys as usize; batch]);
     };
     let mut lengths = vec![0i32; batch];
     view.load(0, tensor.strides()[0] as isize, &mut lengths);
     let check = |(b, length): (usize, &i32)| match u64::try_from(*length) {
-        Ok(length) if length <= op.keys => Ok(length as usize),
+        Ok(length) if length <= keys => Ok(length as usize),
         _ => {
-            let text = format!(
-                "attention: lengths[{b}] is {length}, there are {} keys",
-                op.keys
-            );
+            let text = format!("{operator}: lengths[{b}] is {length}, there are {keys} keys");
             Err(Fault::operand(
                 Status::IndexOutOfRange,
-                5,
+                operand,
                 tensor.address,
                 text,
             ))
@@ -101,7 +110,8 @@ fn read_lengths(op: &Checked, view: Option<&View<'_>>) -> Result<Vec<usize>, Fau
 }
 
 /// How scores become the elements that meet `v`.
-trait Weight: Feed<Element: Sync + Default> {
+pub(super) trait Weight: Feed<Element: Sync + Default> {
+    /// Converts them.
     fn weights(from: &[f32], to: &mut [Self::Element]);
 }
 
@@ -147,7 +157,8 @@ multiversion! {
         values.iter_mut().for_each(|v| *v -= by);
     }
 
-    fn sum(values: &[f32], total: &mut f32) {
+    /// Adds the sum of values.
+    pub(super) fn sum(values: &[f32], total: &mut f32) {
         let mut lanes = [0f32; 16];
         let (whole, rest) = values.as_chunks::<16>();
         for chunk in whole {
@@ -167,13 +178,14 @@ multiversion! {
     }
 
     /// `values = values · factor + more`.
-    fn rescale(values: &mut [f32], factor: f32, more: &[f32]) {
+    pub(super) fn rescale(values: &mut [f32], factor: f32, more: &[f32]) {
         for (v, m) in values.iter_mut().zip(more) {
             *v = *v * factor + *m;
         }
     }
 
-    fn times(values: &mut [f32], factor: f32) {
+    /// Multiplies each value.
+    pub(super) fn times(values: &mut [f32], factor: f32) {
         values.iter_mut().for_each(|v| *v *= factor);
     }
 }
@@ -186,15 +198,19 @@ fn exp(x: f32) -> f32 {
 }
 
 /// Lines of an operand, wherever they begin.
-struct Gathered<'s, 'a, F, P> {
-    view: &'s View<'a>,
+pub(super) struct Gathered<'s, 'a, F, P> {
+    /// The operand.
+    pub view: &'s View<'a>,
     /// The first element of a line.
-    place: P,
-    lines: usize,
-    /// Distance along the depth, and elements of it.
-    depth: isize,
-    length: usize,
-    feed: PhantomData<fn() -> F>,
+    pub place: P,
+    /// Lines.
+    pub lines: usize,
+    /// Distance along the depth.
+    pub depth: isize,
+    /// Elements of a line.
+    pub length: usize,
+    /// How elements become words.
+    pub feed: PhantomData<fn() -> F>,
 }
 
 impl<F: Feed, P: Fn(usize) -> isize + Sync> Side<F::Word> for Gathered<'_, '_, F, P> {
@@ -226,16 +242,21 @@ impl<F: Feed, P: Fn(usize) -> isize + Sync> Side<F::Word> for Gathered<'_, '_, F
 }
 
 /// Columns of values; the depth goes through keys.
-struct Values<'s, 'a, F, P> {
-    view: &'s View<'a>,
+pub(super) struct Values<'s, 'a, F, P> {
+    /// The operand.
+    pub view: &'s View<'a>,
     /// The first element of a key's row, and the keys that follow it at the same distance, itself included.
-    place: P,
-    /// Distance of keys and of columns.
-    key: isize,
-    column: isize,
-    columns: usize,
-    keys: usize,
-    feed: PhantomData<fn() -> F>,
+    pub place: P,
+    /// Distance of keys.
+    pub key: isize,
+    /// Distance of columns.
+    pub column: isize,
+    /// Columns.
+    pub columns: usize,
+    /// Keys.
+    pub keys: usize,
+    /// How elements become words.
+    pub feed: PhantomData<fn() -> F>,
 }
 
 impl<F: Feed, P: Fn(usize) -> (isize, usize) + Sync> Side<F::Word> for Values<'_, '_, F, P> {
@@ -272,7 +293,7 @@ impl<F: Feed, P: Fn(usize) -> (isize, usize) + Sync> Side<F::Word> for Values<'_
 }
 
 /// Where nothing is stored: sums are taken from the private memory.
-struct Nowhere;
+pub(super) struct Nowhere;
 
 impl<T> Sink<T> for Nowhere {
     fn store(&self, _: usize, _: usize, _: &mut [T], _: &[T], _: T) {}
@@ -551,7 +572,13 @@ impl Job<'_, '_> {
 }
 
 /// Adds a row of the mask to scores, or hides those that it excludes.
-fn add_mask(dtype: DataType, view: &View<'_>, offset: isize, stride: isize, scores: &mut [f32]) {
+pub(super) fn add_mask(
+    dtype: DataType,
+    view: &View<'_>,
+    offset: isize,
+    stride: isize,
+    scores: &mut [f32],
+) {
     let mut buffer = [0f32; KEY_BLOCK];
     let buffer = &mut buffer[..scores.len()];
     match dtype {

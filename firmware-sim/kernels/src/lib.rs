@@ -10,10 +10,13 @@ mod activation;
 mod adagrad;
 mod adam;
 mod affine;
+mod affine_grid;
 mod arg_reduce;
 mod attention;
+mod attention_backward;
 mod binary;
 mod cast;
+mod col2im;
 mod combine;
 mod compact;
 mod concat;
@@ -32,8 +35,14 @@ mod floats;
 mod fold;
 mod folding;
 mod fused_sgd;
+mod gamma;
+mod gamma_functions;
 mod gemm;
+mod grid_sample;
+mod grid_sample_backward;
 mod half_convert;
+mod histogram;
+mod im2col;
 mod labels;
 mod lamb;
 mod loss;
@@ -43,6 +52,7 @@ mod matmul;
 mod matmul_grouped;
 mod matmul_int4;
 mod nll;
+mod nms;
 mod norm;
 mod norm_backward;
 mod number;
@@ -60,8 +70,15 @@ mod random;
 mod range;
 mod reduce;
 mod reducers;
+mod regions;
+mod resize;
+mod resize_backward;
 mod rmsprop;
+mod roi_align;
+mod roi_align_backward;
+mod sampling;
 mod scan;
+mod search_sorted;
 mod sgd;
 mod simd;
 mod softmax;
@@ -79,6 +96,7 @@ mod transpose;
 mod unary;
 mod view;
 mod walk;
+mod weights;
 mod window;
 
 use vmlu_abi::Status;
@@ -118,6 +136,10 @@ pub static KERNELS: &[Kernel] = &[
         conv_backward_filter::run,
     ),
     kernel(vmlu_ops::attention::Attention::INFO, attention::run),
+    kernel(
+        vmlu_ops::attention_backward::AttentionBackward::INFO,
+        attention_backward::run,
+    ),
     kernel(vmlu_ops::unary::Unary::INFO, unary::run),
     kernel(vmlu_ops::binary::Binary::INFO, binary::run),
     kernel(vmlu_ops::affine::Affine::INFO, affine::run),
@@ -125,6 +147,7 @@ pub static KERNELS: &[Kernel] = &[
     kernel(vmlu_ops::fill::Fill::INFO, fill::run),
     kernel(vmlu_ops::ternary::Ternary::INFO, ternary::run),
     kernel(vmlu_ops::quantize::Quantize::INFO, quantize::run),
+    kernel(vmlu_ops::gamma::Gamma::INFO, gamma::run),
     kernel(vmlu_ops::reduce::Reduce::INFO, reduce::run),
     kernel(vmlu_ops::arg_reduce::ArgReduce::INFO, arg_reduce::run),
     kernel(vmlu_ops::scan::Scan::INFO, scan::run),
@@ -161,11 +184,35 @@ pub static KERNELS: &[Kernel] = &[
     kernel(vmlu_ops::compact::Compact::INFO, compact::run),
     kernel(vmlu_ops::sort::Sort::INFO, sort::run),
     kernel(vmlu_ops::range::Range::INFO, range::run),
+    kernel(
+        vmlu_ops::search_sorted::SearchSorted::INFO,
+        search_sorted::run,
+    ),
+    kernel(vmlu_ops::histogram::Histogram::INFO, histogram::run),
     kernel(vmlu_ops::pool::Pool::INFO, pool::run),
     kernel(
         vmlu_ops::pool_backward::PoolBackward::INFO,
         pool_backward::run,
     ),
+    kernel(vmlu_ops::resize::Resize::INFO, resize::run),
+    kernel(
+        vmlu_ops::resize_backward::ResizeBackward::INFO,
+        resize_backward::run,
+    ),
+    kernel(vmlu_ops::grid_sample::GridSample::INFO, grid_sample::run),
+    kernel(
+        vmlu_ops::grid_sample_backward::GridSampleBackward::INFO,
+        grid_sample_backward::run,
+    ),
+    kernel(vmlu_ops::affine_grid::AffineGrid::INFO, affine_grid::run),
+    kernel(vmlu_ops::roi_align::RoiAlign::INFO, roi_align::run),
+    kernel(
+        vmlu_ops::roi_align_backward::RoiAlignBackward::INFO,
+        roi_align_backward::run,
+    ),
+    kernel(vmlu_ops::nms::Nms::INFO, nms::run),
+    kernel(vmlu_ops::im2col::Im2col::INFO, im2col::run),
+    kernel(vmlu_ops::col2im::Col2im::INFO, col2im::run),
     kernel(vmlu_ops::random::Random::INFO, random::run),
     kernel(vmlu_ops::permutation::Permutation::INFO, permutation::run),
     kernel(vmlu_ops::dropout::Dropout::INFO, dropout::run),

@@ -3,7 +3,9 @@
 
 mod losses;
 mod optimisers;
+mod products;
 mod random;
+mod searching;
 mod vision;
 
 use vmlu_abi::tensor::TensorDesc;
@@ -22,7 +24,9 @@ pub use self::losses::{ClassOptions, CtcExamples, LossFunction, LossOptions, Red
 pub use self::optimisers::{
     AdagradOptions, AdamOptions, Common, FusedSgdOptions, Parameter, RmspropOptions,
 };
+pub use self::products::Int4Weights;
 pub use self::random::{Distribution, Draw, Generator};
+pub use self::searching::{Bins, GammaFunction};
 pub use vmlu_ops::arg_reduce::Function as ArgFunction;
 pub use vmlu_ops::binary::Function as BinaryFunction;
 pub use vmlu_ops::cast::Rounding;
@@ -33,6 +37,7 @@ pub use vmlu_ops::pad::Function as PadFunction;
 pub use vmlu_ops::pool::Function as PoolFunction;
 pub use vmlu_ops::put::Function as PutFunction;
 pub use vmlu_ops::reduce::Function as ReduceFunction;
+pub use vmlu_ops::resize::Function as ResizeFunction;
 pub use vmlu_ops::scan::Function as ScanFunction;
 pub use vmlu_ops::softmax::Function as SoftmaxFunction;
 pub use vmlu_ops::ternary::Function as TernaryFunction;

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use vmlu_abi::tensor::DataType::{self, Bf16, Bool, F16, F32, I32};
 use vmlu_abi::{Status, Wire};
 use vmlu_ops::attention::{Attention, Causal};
+use vmlu_ops::attention_backward::AttentionBackward;
 use vmlu_ops::tensor::contiguous;
 
 use super::cases;
@@ -25,9 +26,19 @@ struct Problem {
 }
 
 fn problem(rng: &mut Rng, arena: &mut Arena, dtype: DataType, sizes: [u64; 6]) -> Problem {
+    let paged = rng.below(3) == 0;
+    laid_out(rng, arena, dtype, sizes, paged)
+}
+
+fn laid_out(
+    rng: &mut Rng,
+    arena: &mut Arena,
+    dtype: DataType,
+    sizes: [u64; 6],
+    paged: bool,
+) -> Problem {
     let [batch, groups, shared, queries, keys, width] = sizes;
     let values = 1 + rng.below(40);
-    let paged = rng.below(3) == 0;
     let heads = groups * shared;
     let (page, per_element) = (2 * (1 + rng.below(4)), 1 + rng.below(6));
     let keys = if paged { page * per_element } else { keys };
@@ -93,41 +104,119 @@ impl Problem {
         }
     }
 
+    /// The scores of a query, and where their keys lie.
+    fn scores(&self, arena: &Arena, b: u64, h: u64, i: u64) -> Vec<(f64, u64, u64)> {
+        let (heads, queries, width) = (self.q.dims[1], self.q.dims[2], self.q.dims[3]);
+        let shared = heads / self.k.dims[1];
+        let length = self.lengths[b as usize] as u64;
+        let visible = match Causal::from_raw(self.desc.causal).unwrap() {
+            Causal::None => length,
+            Causal::Start => (i + 1).min(length),
+            Causal::End => (i + 1 + length).saturating_sub(queries).min(length),
+        };
+        let mut scores = Vec::new();
+        for key in 0..visible.min(self.keys) {
+            let (first, row) = self.row(b, key);
+            let mut score: f64 = (0..width)
+                .map(|c| {
+                    let k = self.k.get(arena, &[first, h / shared, row, c]);
+                    self.q.get(arena, &[b, h, i, c]) * k
+                })
+                .sum();
+            score *= self.desc.scale;
+            if let Some(mask) = &self.mask {
+                let m = mask.get_broadcast(arena, &[b, h, i, key]);
+                match mask.dtype {
+                    Bool if m == 0.0 => score = f64::NEG_INFINITY,
+                    Bool => {}
+                    _ => score += m,
+                }
+            }
+            scores.push((score, first, row));
+        }
+        scores
+    }
+
+    /// Runs it and its gradient, and checks every element of that.
+    fn check_gradients(&self, rng: &mut Rng, arena: &mut Arena) {
+        arena.run(&self.desc).unwrap();
+        let dtype = self.q.dtype;
+        let dout = Tensor::random(rng, arena, dtype, &self.out.dims);
+        let [dq, dk, dv] =
+            [&self.q, &self.k, &self.v].map(|t| Tensor::random(rng, arena, dtype, &t.dims));
+        let gradients = [dq.desc(), dk.desc(), dv.desc()];
+        let desc = AttentionBackward::of(&self.desc, dout.desc(), gradients);
+        let before = arena.snapshot();
+        arena.run(&desc).unwrap();
+        expect_only(arena, before, &[&dq, &dk, &dv]);
+        // Of each element: its value, and the sum of the terms' magnitudes.
+        let zeroes = |t: &Tensor| vec![(0.0, 0.0); t.dims.iter().product::<u64>() as usize];
+        let (mut q_sums, mut k_sums, mut v_sums) =
+            (zeroes(&self.q), zeroes(&self.k), zeroes(&self.v));
+        fn place(t: &Tensor, index: [u64; 4]) -> usize {
+            (0..4).fold(0, |n, i| n * t.dims[i] as usize + index[i] as usize)
+        }
+        fn add(to: &mut (f64, f64), value: f64, size: f64) {
+            *to = (to.0 + value, to.1 + size.abs());
+        }
+        let shared = self.q.dims[1] / self.k.dims[1];
+        for index in self.lse.indices() {
+            let (b, h, i) = (index[0], index[1], index[2]);
+            let scores = self.scores(arena, b, h, i);
+            let most = scores.iter().fold(f64::NEG_INFINITY, |m, s| m.max(s.0));
+            if most == f64::NEG_INFINITY {
+                continue;
+            }
+            let total: f64 = scores.iter().map(|s| (s.0 - most).exp()).sum();
+            let columns = self.v.dims[3];
+            let delta: f64 = (0..columns)
+                .map(|c| {
+                    let at = [b, h, i, c];
+                    self.out.get(arena, &at) * dout.get(arena, &at)
+                })
+                .sum();
+            for (score, first, row) in scores {
+                let p = (score - most).exp() / total;
+                let mut change = -delta;
+                let mut size = delta.abs();
+                for c in 0..columns {
+                    let d = dout.get(arena, &[b, h, i, c]);
+                    let at = [first, h / shared, row, c];
+                    let v = self.v.get(arena, &at);
+                    (change, size) = (change + d * v, size + (d * v).abs());
+                    add(&mut v_sums[place(&self.v, at)], p * d, p * d);
+                }
+                let factor = p * self.desc.scale;
+                for c in 0..self.q.dims[3] {
+                    let (at_q, at_k) = ([b, h, i, c], [first, h / shared, row, c]);
+                    let (q, k) = (self.q.get(arena, &at_q), self.k.get(arena, &at_k));
+                    let (to_q, to_k) = (place(&self.q, at_q), place(&self.k, at_k));
+                    add(&mut q_sums[to_q], factor * change * k, factor * size * k);
+                    add(&mut k_sums[to_k], factor * change * q, factor * size * q);
+                }
+            }
+        }
+        let unit = match dtype {
+            Bf16 => 1.0 / 100.0,
+            F16 => 1.0 / 1000.0,
+            _ => 2e-5,
+        };
+        for (tensor, sums) in [(&dq, &q_sums), (&dk, &k_sums), (&dv, &v_sums)] {
+            for (index, (value, size)) in tensor.indices().iter().zip(sums) {
+                tensor.expect(arena, index, *value, unit * (size + 1e-3));
+            }
+        }
+    }
+
     /// Runs it and checks every element.
     fn check(&self, arena: &Arena) {
         let before = arena.snapshot();
         arena.run(&self.desc).unwrap();
         expect_only(arena, before, &[&self.out, &self.lse]);
-        let (heads, queries, width) = (self.q.dims[1], self.q.dims[2], self.q.dims[3]);
-        let shared = heads / self.k.dims[1];
+        let shared = self.q.dims[1] / self.k.dims[1];
         for index in self.lse.indices() {
             let (b, h, i) = (index[0], index[1], index[2]);
-            let length = self.lengths[b as usize] as u64;
-            let visible = match Causal::from_raw(self.desc.causal).unwrap() {
-                Causal::None => length,
-                Causal::Start => (i + 1).min(length),
-                Causal::End => (i + 1 + length).saturating_sub(queries).min(length),
-            };
-            let mut scores = Vec::new();
-            for key in 0..visible.min(self.keys) {
-                let (first, row) = self.row(b, key);
-                let mut score: f64 = (0..width)
-                    .map(|c| {
-                        let k = self.k.get(arena, &[first, h / shared, row, c]);
-                        self.q.get(arena, &[b, h, i, c]) * k
-                    })
-                    .sum();
-                score *= self.desc.scale;
-                if let Some(mask) = &self.mask {
-                    let m = mask.get_broadcast(arena, &[b, h, i, key]);
-                    match mask.dtype {
-                        Bool if m == 0.0 => score = f64::NEG_INFINITY,
-                        Bool => {}
-                        _ => score += m,
-                    }
-                }
-                scores.push((score, first, row));
-            }
+            let scores = self.scores(arena, b, h, i);
             let most = scores.iter().fold(f64::NEG_INFINITY, |m, s| m.max(s.0));
             let total: f64 = scores.iter().map(|s| (s.0 - most).exp()).sum();
             let empty = most == f64::NEG_INFINITY;
@@ -167,6 +256,35 @@ proptest! {
         let dtype = rng.pick(&[F32, F16, Bf16]);
         arena.threads = 2;
         problem(&mut rng, &mut arena, dtype, sizes).check(&arena);
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(120))]
+
+    #[test]
+    fn gradients_match_their_definition(seed: u64) {
+        let (mut rng, mut arena) = (Rng::new(seed), Arena::new(4 << 20));
+        let mut below = |n: u64| 1 + rng.below(n);
+        let sizes = [below(2), below(2), below(3), below(9), below(40), below(35)];
+        let dtype = rng.pick(&[F32, F16, Bf16]);
+        arena.threads = 2;
+        laid_out(&mut rng, &mut arena, dtype, sizes, false).check_gradients(&mut rng, &mut arena);
+    }
+}
+
+/// Several blocks of queries and of keys.
+#[test]
+fn gradients_of_long_sequences_match_their_definition() {
+    for (seed, dtype, queries, keys) in [
+        (1, F32, 210, 700),
+        (2, Bf16, 600, 200),
+        (3, F16, 520, 190),
+        (4, F32, 600, 210),
+    ] {
+        let (mut rng, mut arena) = (Rng::new(seed), Arena::new(8 << 20));
+        let sizes = [1, 1, 2, queries, keys, 9];
+        laid_out(&mut rng, &mut arena, dtype, sizes, false).check_gradients(&mut rng, &mut arena);
     }
 }
 

@@ -21,7 +21,10 @@ use super::tensors::Rng;
 use crate::testing::{Arena, BASE};
 use crate::KERNELS;
 
-/// A valid body for each kernel.
+/// Bytes of memory.
+const SIZE: usize = 16384;
+
+/// A valid body for each kernel: those of images and what came later are in [`super::bodies`].
 fn bodies(arena: &mut Arena) -> Vec<Vec<u8>> {
     let mut tensor = |dims: &[u64]| {
         let bytes = 4 * dims.iter().product::<u64>() as usize;
@@ -590,7 +593,12 @@ fn bodies(arena: &mut Arena) -> Vec<Vec<u8>> {
             op.as_bytes().to_vec()
         },
     ];
-    bytes.iter().map(|f| f()).collect()
+    let mut all: Vec<Vec<u8>> = bytes.iter().map(|f| f()).collect();
+    for (opcode, body) in super::bodies::bodies(arena) {
+        let at = KERNELS.iter().position(|k| k.opcode == opcode);
+        all.insert(at.expect("a kernel"), body);
+    }
+    all
 }
 
 proptest! {
@@ -598,7 +606,7 @@ proptest! {
 
     #[test]
     fn damaged_descriptors(seed: u64) {
-        let (mut rng, mut arena) = (Rng::new(seed), Arena::new(8192));
+        let (mut rng, mut arena) = (Rng::new(seed), Arena::new(SIZE));
         let all = bodies(&mut arena);
         let which = rng.below(KERNELS.len() as u64) as usize;
         let (kernel, mut body) = (&KERNELS[which], all[which].clone());
@@ -606,7 +614,7 @@ proptest! {
         for _ in 0..1 + rng.below(3) {
             let values = [
                 0, 1, 2, 3, 8, 1 << 31, 1 << 32, 1 << 62, 1 << 63, u64::MAX, u64::MAX - 3, 1 << 40,
-                BASE, BASE + 8192, BASE.wrapping_neg(), rng.next(),
+                BASE, BASE + SIZE as u64, BASE.wrapping_neg(), rng.next(),
             ];
             let value = rng.pick(&values).to_le_bytes();
             let width = rng.pick(&[1usize, 2, 4, 8]);
@@ -632,7 +640,7 @@ proptest! {
 /// The bodies are valid as they stand, or the test above would test nothing.
 #[test]
 fn the_undamaged_ones_run() {
-    let mut arena = Arena::new(8192);
+    let mut arena = Arena::new(SIZE);
     for (kernel, body) in KERNELS.iter().zip(bodies(&mut arena)) {
         let result = (kernel.run)(&body, &arena);
         assert!(result.is_ok(), "{}: {result:?}", kernel.name);

@@ -1,6 +1,7 @@
 //! Tests of the kernels against plain loops in f64, over random shapes and layouts.
 
 mod attention;
+mod bodies;
 mod casting;
 mod combine;
 mod convolution;
@@ -8,6 +9,7 @@ mod ctc;
 mod edges;
 mod elementwise;
 mod environment;
+mod gamma;
 mod grouped;
 mod hostile;
 mod int4;
@@ -22,10 +24,15 @@ mod product;
 mod quantised;
 mod random;
 mod reduction;
+mod regions;
+mod resizing;
+mod sampling;
 mod scans;
+mod searching;
 mod single;
 mod tensors;
 mod thin;
+mod windows;
 
 /// Settings of a property test: a failure is reported by its seed, not in a file.
 fn cases(cases: u32) -> proptest::test_runner::Config {

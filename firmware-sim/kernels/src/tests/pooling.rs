@@ -112,7 +112,7 @@ impl Shape {
 }
 
 /// A tensor whose channels lie side by side, or one of any layout.
-fn tensor(rng: &mut Rng, arena: &mut Arena, dtype: DataType, dims: &[u64]) -> Tensor {
+pub(super) fn tensor(rng: &mut Rng, arena: &mut Arena, dtype: DataType, dims: &[u64]) -> Tensor {
     let mut tensor = Tensor::random(rng, arena, dtype, dims);
     if rng.below(2) == 0 {
         let mut next = 1;
@@ -130,7 +130,8 @@ fn tensor(rng: &mut Rng, arena: &mut Arena, dtype: DataType, dims: &[u64]) -> Te
     tensor
 }
 
-fn unit(dtype: DataType) -> f64 {
+/// Precision of what a type is computed in.
+pub(super) fn unit(dtype: DataType) -> f64 {
     match dtype {
         F64 => f64::EPSILON,
         _ => f64::from(f32::EPSILON),

@@ -1,0 +1,154 @@
+//! Valid bodies of the later operators, for the test that damages them.
+
+use vmlu_abi::tensor::DataType::{F32, I32, I64};
+use vmlu_abi::tensor::TensorDesc;
+use vmlu_abi::Wire;
+use vmlu_ops::affine_grid::AffineGrid;
+use vmlu_ops::attention::Attention;
+use vmlu_ops::attention_backward::AttentionBackward;
+use vmlu_ops::col2im::Col2im;
+use vmlu_ops::gamma::Gamma;
+use vmlu_ops::grid_sample::GridSample;
+use vmlu_ops::grid_sample_backward::GridSampleBackward;
+use vmlu_ops::histogram::Histogram;
+use vmlu_ops::im2col::Im2col;
+use vmlu_ops::nms::Nms;
+use vmlu_ops::resize::{self, Resize};
+use vmlu_ops::resize_backward::ResizeBackward;
+use vmlu_ops::roi_align::RoiAlign;
+use vmlu_ops::roi_align_backward::RoiAlignBackward;
+use vmlu_ops::search_sorted::SearchSorted;
+use vmlu_ops::tensor::contiguous;
+use vmlu_ops::Descriptor;
+
+use crate::testing::Arena;
+
+fn body<D: Descriptor>(desc: &D) -> (u16, Vec<u8>) {
+    (D::OPCODE, desc.as_bytes().to_vec())
+}
+
+fn tensor(arena: &mut Arena, dims: &[u64]) -> TensorDesc {
+    let bytes = 4 * dims.iter().product::<u64>() as usize;
+    contiguous(F32, arena.reserve(bytes), dims)
+}
+
+/// One of each, by opcode.
+pub fn bodies(arena: &mut Arena) -> Vec<(u16, Vec<u8>)> {
+    let (image, map) = (tensor(arena, &[1, 2, 5, 4]), tensor(arena, &[1, 2, 3, 7]));
+    let resize = Resize::new(resize::Function::Cubic, image, map, resize::half_pixel);
+    let attention = Attention {
+        q: tensor(arena, &[1, 2, 3, 4]),
+        k: tensor(arena, &[1, 1, 5, 4]),
+        v: tensor(arena, &[1, 1, 5, 3]),
+        out: tensor(arena, &[1, 2, 3, 3]),
+        lse: tensor(arena, &[1, 2, 3]),
+        scale: 0.5,
+        causal: 2,
+        ..Wire::zeroed()
+    };
+    let dout = tensor(arena, &[1, 2, 3, 3]);
+    let gradients = [&[1, 2, 3, 4], &[1, 1, 5, 4], &[1, 1, 5, 3]].map(|d| tensor(arena, d));
+    let grid = tensor(arena, &[1, 3, 7, 2]);
+    let sample = GridSample {
+        x: image,
+        grid,
+        out: map,
+        function: 1,
+        padding: 1,
+        flags: 1,
+        reserved: 0,
+    };
+    let rois = contiguous(
+        F32,
+        arena.put(&[0.0f32, 1.0, 5.0, 7.0, 2.0, 2.0, 3.0, 9.0]),
+        &[2, 4],
+    );
+    let images = contiguous(I32, arena.put(&[0i32, 0]), &[2]);
+    let im2col = Im2col {
+        x: image,
+        out: tensor(arena, &[1, 2, 2, 3, 4, 2]),
+        taps: [2, 3, 0],
+        stride: [1, 1, 0],
+        dilation: [1, 1, 0],
+        ..Wire::zeroed()
+    };
+    vec![
+        body(&AttentionBackward::of(&attention, dout, gradients)),
+        body(&Gamma {
+            a: image,
+            b: image,
+            out: tensor(arena, &[1, 2, 5, 4]),
+            function: 1,
+            order: 0,
+        }),
+        body(&SearchSorted {
+            sorted: tensor(arena, &[9]),
+            values: image,
+            out: contiguous(I32, arena.reserve(160), &[1, 2, 5, 4]),
+            flags: 1,
+            reserved: 0,
+        }),
+        body(&Histogram {
+            x: image,
+            edges: tensor(arena, &[6]),
+            weights: tensor(arena, &[1, 2, 5, 4]),
+            out: tensor(arena, &[5]),
+            function: 1,
+            ..Wire::zeroed()
+        }),
+        body(&resize),
+        body(&ResizeBackward::of(&resize)),
+        body(&sample),
+        body(&GridSampleBackward {
+            dy: map,
+            x: image,
+            grid,
+            dx: tensor(arena, &[1, 2, 5, 4]),
+            dgrid: tensor(arena, &[1, 3, 7, 2]),
+            function: 2,
+            padding: 2,
+            flags: 0,
+            reserved: 0,
+        }),
+        body(&AffineGrid {
+            theta: tensor(arena, &[1, 2, 3]),
+            grid,
+            flags: 1,
+            reserved: 0,
+        }),
+        body(&RoiAlign {
+            x: image,
+            rois,
+            images,
+            out: tensor(arena, &[2, 2, 2, 3]),
+            scale: 0.5,
+            ..Wire::zeroed()
+        }),
+        body(&RoiAlignBackward {
+            dy: tensor(arena, &[2, 2, 2, 3]),
+            rois,
+            images,
+            dx: image,
+            scale: 0.5,
+            ..Wire::zeroed()
+        }),
+        body(&Nms {
+            boxes: tensor(arena, &[2, 6, 4]),
+            scores: tensor(arena, &[2, 2, 6]),
+            out: contiguous(I32, arena.reserve(120), &[10, 3]),
+            count: contiguous(I64, arena.reserve(8), &[1]),
+            overlap_threshold: 0.5,
+            ..Wire::zeroed()
+        }),
+        body(&im2col),
+        body(&Col2im {
+            x: im2col.out,
+            out: im2col.x,
+            taps: im2col.taps,
+            stride: im2col.stride,
+            dilation: im2col.dilation,
+            padding: im2col.padding,
+            reserved: 0,
+        }),
+    ]
+}
