@@ -1,4 +1,5 @@
 /* Collectives of a process's ranks: one thread with groups, a thread a rank, and what is refused. Compiles as C and as C++. */
+#include <cn_api.h>
 #include <cncl.h>
 
 #include <pthread.h>
@@ -249,6 +250,82 @@ static void pairs(void) {
     holds(&ranks[1], at(ranks[1].receive, (size_t)r * bytes), cnclInt32, 1 + 2 * r, COUNT);
 }
 
+/* Memory mapped at reserved addresses, piece by piece, as allocators with segments that grow have it; and memory of another device. */
+static void mapped(void) {
+  enum { PIECES = 3 };
+  CNaddr addresses[RANKS];
+  cn_uint64_t granule = 0;
+  CNmemAllocationProp prop;
+  CNmemAccessDesc access;
+  memset(&prop, 0, sizeof prop);
+  memset(&access, 0, sizeof access);
+  prop.type = CN_MEM_ALLOCATION_TYPE_DEFAULT;
+  prop.location.type = CN_MEM_LOCATION_TYPE_DEVICE;
+  OK(cnInit(0));
+  for (int i = 0; i < RANKS; i++) {
+    OK(cnrtSetDevice(devices[i]));
+    prop.location.id = (cn_uint32_t)devices[i];
+    access.location = prop.location;
+    OK(cnMemGetAllocationGranularity(&granule, &prop, CN_MEM_ALLOC_GRANULARITY_MINIMUM));
+    OK(cnMemAddressReserve(&addresses[i], PIECES * granule, 0, 0, 0));
+    for (cn_uint64_t at = addresses[i]; at < addresses[i] + PIECES * granule; at += granule) {
+      CNmemGenericAllocationHandle handle;
+      OK(cnMemCreate(&handle, granule, &prop, 0));
+      OK(cnMemMap(at, granule, 0, handle, 0));
+      OK(cnMemSetAccess(at, granule, &access, 1));
+      OK(cnMemRelease(handle));
+    }
+    OK(cnMemsetD8(addresses[i], (unsigned char)(i + 1), PIECES * granule));
+  }
+  /* In one piece, over all of them in place, and from there to plain memory. */
+  static const int firsts[] = {3, 6}, lasts[RANKS][2] = {{1, 3}, {2, 3}};
+  size_t counts[2];
+  counts[0] = granule / 2;
+  counts[1] = PIECES * granule;
+  for (int round = 0; round < 2; round++) {
+    OK(cnclGroupStart());
+    for (int i = 0; i < RANKS; i++) {
+      void *memory = (void *)(size_t)addresses[i];
+      OK(cnclAllReduce(memory, memory, counts[round], cnclUint8, cnclSum, ranks[i].comm, ranks[i].queue));
+    }
+    OK(cnclGroupEnd());
+    for (int i = 0; i < RANKS; i++) {
+      holds(&ranks[i], (void *)(size_t)addresses[i], cnclUint8, firsts[round], granule / 2);
+      void *last = (void *)(size_t)(addresses[i] + PIECES * granule - COUNT);
+      holds(&ranks[i], last, cnclUint8, lasts[i][round], COUNT);
+    }
+  }
+  OK(cnclGroupStart());
+  for (int i = 0; i < RANKS; i++) {
+    void *across = (void *)(size_t)(addresses[i] + granule - COUNT);
+    OK(cnclAllGather(across, ranks[i].receive, 2 * COUNT, cnclUint8, ranks[i].comm, ranks[i].queue));
+  }
+  OK(cnclGroupEnd());
+  for (int i = 0; i < RANKS; i++) holds(&ranks[i], ranks[i].receive, cnclUint8, 3, 4 * COUNT);
+  /* Rank 0 sends what rank 1's device has, and the other way round. */
+  OK(cnclGroupStart());
+  for (int i = 0; i < RANKS; i++) {
+    void *foreign = at(ranks[1 - i].send, COUNT);
+    fill(&ranks[1 - i], foreign, cnclUint8, 4 + i, COUNT);
+    OK(cnclAllReduce(foreign, ranks[i].receive, COUNT, cnclUint8, cnclMax, ranks[i].comm, ranks[i].queue));
+  }
+  OK(cnclGroupEnd());
+  for (int i = 0; i < RANKS; i++) holds(&ranks[i], ranks[i].receive, cnclUint8, 5, COUNT);
+  /* Memory that may only be read takes no result. */
+  OK(cnrtSetDevice(devices[0]));
+  prop.location.id = (cn_uint32_t)devices[0];
+  access.location = prop.location;
+  access.accessFlags = CN_MEM_ACCESS_FLAGS_PROT_READONLY;
+  OK(cnMemSetAccess(addresses[0], granule, &access, 1));
+  void *locked = (void *)(size_t)addresses[0];
+  GIVES(CNCL_RET_ERR_ARGUMENTS,
+        cnclAllReduce(locked, locked, COUNT, cnclUint8, cnclSum, ranks[0].comm, ranks[0].queue));
+  for (int i = 0; i < RANKS; i++) {
+    OK(cnMemUnmap(addresses[i], PIECES * granule));
+    OK(cnMemAddressFree(addresses[i], PIECES * granule));
+  }
+}
+
 /* What a thread of a rank does: meets the others, and works in a queue that nobody made. */
 static void *of_thread(void *argument) {
   struct rank *rank = (struct rank *)argument;
@@ -381,6 +458,7 @@ int main(void) {
   reductions();
   operations();
   pairs();
+  mapped();
   refusals();
   threads();
   /* What went wrong above has spoiled nothing. */

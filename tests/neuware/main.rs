@@ -127,6 +127,18 @@ fn programs_use_topologies_pools_and_casts() {
 }
 
 #[test]
+fn adaptors_of_communication_libraries_work() {
+    let program = compile(
+        "c++",
+        "-std=c++17",
+        &source("adaptor.cpp"),
+        &["cncl", "cnrt"],
+    );
+    let text = run(&program, &[]);
+    assert!(text.ends_with("all as it should be\n"), "{text}");
+}
+
+#[test]
 fn programs_use_collectives() {
     both_languages("collectives.c");
 }

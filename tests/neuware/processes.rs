@@ -1,5 +1,8 @@
 //! Programs of several processes, and on a local server.
 
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
+
 use vmlu::abi::model::MLU370_X8;
 use vmlu_device::local::{LocalServer, Options};
 
@@ -37,6 +40,29 @@ fn processes_are_ranks_of_a_clique() {
     let program = compile("cc", "-std=c11", &source("ranks.c"), &["cncl", "cnrt"]);
     let text = run(&program, &[("MLU_TRANSPORT", &transport)]);
     assert!(text.ends_with("all as it should be\n"), "{text}");
+}
+
+#[test]
+fn programs_are_told_that_the_device_is_lost() {
+    let (server, transport, _folder) = server();
+    let libraries = ["cncl", "cnrt", "cndrv"];
+    let program = compile("cc", "-std=c11", &source("loss.c"), &libraries);
+    let mut child = Command::new(&program)
+        .env("MLU_TRANSPORT", &transport)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    out.read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    drop(server);
+    writeln!(child.stdin.take().unwrap()).unwrap();
+    line.clear();
+    out.read_line(&mut line).unwrap();
+    assert!(child.wait().unwrap().success(), "{line}");
+    assert_eq!(line, "all as it should be\n");
 }
 
 #[test]

@@ -88,7 +88,8 @@ static void work(const struct rank *rank) {
   holds(rank, 0, 20 + own);
 }
 
-static void child(int number, int in, int out) {
+/* `given` was made before the fork. */
+static void child(int number, int in, int out, cnclCliqueId *given) {
   struct rank rank;
   cnclCliqueId id;
   memset(&rank, 0, sizeof rank);
@@ -110,6 +111,9 @@ static void child(int number, int in, int out) {
   OK(cnrtMalloc((void **)&rank.send, RANKS * BYTES));
   OK(cnrtMalloc((void **)&rank.receive, RANKS * BYTES));
   for (int round = 0; round < 5; round++) work(&rank);
+  OK(cnclDestroyComms(&rank.comm, 1));
+  OK(cnclInitComms(&rank.comm, 1, &device, &rank.number, RANKS, given));
+  work(&rank);
   /* One is gone without a word; the other is told. */
   if (number == 1) _exit(0);
   GIVES(CNCL_RET_ASYNC_ERROR,
@@ -123,11 +127,13 @@ static void child(int number, int in, int out) {
 
 int main(void) {
   int way[2];
+  cnclCliqueId id;
   CHECK(pipe(way) == 0);
+  OK(cnclGetCliqueId(&id));
   for (int i = 0; i < RANKS; i++) {
     pid_t pid = fork();
     CHECK(pid >= 0);
-    if (pid == 0) child(i, way[0], way[1]);
+    if (pid == 0) child(i, way[0], way[1], &id);
   }
   for (int i = 0; i < RANKS; i++) {
     int status = 0;

@@ -206,6 +206,7 @@ impl Context {
     pub fn end(self: &Arc<Self>) {
         self.holds.store(0, Ordering::Relaxed);
         let defaults = std::mem::take(&mut *lock(&self.defaults));
+        crate::queue::QUEUES.count_removal();
         let live = self
             .live
             .write()
@@ -333,6 +334,15 @@ pub fn current() -> Option<Arc<Context>> {
         .try_with(|current| current.borrow().clone())
         .ok()
         .flatten()
+}
+
+/// Whether a context is the calling thread's, by its place in memory; null is none.
+pub(crate) fn is_current(context: *const Context) -> bool {
+    let same = |current: &RefCell<Option<Arc<Context>>>| {
+        let current = current.borrow();
+        current.as_ref().map_or(std::ptr::null(), Arc::as_ptr) == context
+    };
+    CURRENT.try_with(same).unwrap_or(false)
 }
 
 /// The calling thread's context; the shared one of the first device if it has none, and from here on that one.

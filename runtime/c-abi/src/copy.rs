@@ -390,13 +390,27 @@ pub fn fill(queue: Option<&Queue>, to: u64, pattern: u64, width: u32, count: u64
     let length = count
         .checked_mul(u64::from(width))
         .ok_or(Failure::INVALID_VALUE)?;
+    if let Some(queue) = queue
+        && length > 0
+        && memory::is_known(&queue.live, to, length)
+    {
+        let fill = Fill {
+            dst: to,
+            length,
+            pattern,
+            width,
+            reserved: 0,
+        };
+        queue.runtime.submit_raw(op::FILL, fill.as_bytes())?;
+        return Ok(());
+    }
     let mut done = 0;
     while done < length {
         let at = to.wrapping_add(done);
-        let block = memory::find(at).ok_or(Failure::DEVICE_ADDRESS)?;
+        let block = memory::find_device(at).ok_or(Failure::DEVICE_ADDRESS)?;
         let room = block.length - (at - block.start);
         let left = length - done;
-        if block.is_host() || left > room && block.kind != Kind::Virtual {
+        if left > room && block.kind != Kind::Virtual {
             return Err(Failure::DEVICE_ADDRESS);
         }
         let fill = Fill {

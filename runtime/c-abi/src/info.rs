@@ -15,12 +15,43 @@ const MAX_DIM: i32 = 65_535;
 const LOCAL_MIB: i32 = 409;
 /// Constant memory, MiB: a part of device memory.
 const CONSTANT_MIB: i32 = 128;
-/// Largest PCIe payload and read request, bytes.
-const PCIE_PAYLOAD: i32 = 256;
-const PCIE_READ: i32 = 512;
+/// Largest PCIe payload and read request, bytes, where there is no PCIe, or its configuration cannot be read.
+const PCIE_LIMITS: (i32, i32) = (256, 512);
 
 fn mib(bytes: u64) -> i32 {
     i32::try_from(bytes >> 20).unwrap_or(i32::MAX)
+}
+
+/// The largest PCIe payload and read request that the system has set, bytes: device control of the PCI Express capability.
+fn pcie_limits(device: &Device) -> (i32, i32) {
+    const STATUS: usize = 0x06;
+    const HAS_LIST: u8 = 1 << 4;
+    const LIST: usize = 0x34;
+    const EXPRESS: u8 = 0x10;
+    const CONTROL: usize = 8;
+    if device.transport.name() != "kernel" {
+        return PCIE_LIMITS;
+    }
+    let read = || {
+        let file = format!("/sys/bus/pci/devices/{}/config", device.pci());
+        let config = std::fs::read(file).ok()?;
+        if config.get(STATUS)? & HAS_LIST == 0 {
+            return None;
+        }
+        let mut at = usize::from(*config.get(LIST)?);
+        // No list is longer than the space has room for; without rights only the first 64 bytes are there.
+        for _ in 0..48 {
+            if *config.get(at)? == EXPRESS {
+                let control = [*config.get(at + CONTROL)?, *config.get(at + CONTROL + 1)?];
+                let control = u16::from_le_bytes(control);
+                let bytes = |field: u16| 128 << (field & 7).min(5);
+                return Some((bytes(control >> 5), bytes(control >> 12)));
+            }
+            at = usize::from(*config.get(at + 1)?);
+        }
+        None
+    };
+    read().unwrap_or(PCIE_LIMITS)
 }
 
 /// An attribute of a device.
@@ -38,14 +69,14 @@ pub fn attribute(device: &Device, number: i32) -> Result<i32> {
         // Neither sparse computing nor TF32; FP16, INT4, INT8 and BF16.
         0x03 | 0x08 => 0,
         0x04..=0x07 => 1,
-        // Any process may use it.
-        0x09 => 0,
+        0x09 => i32::from(device.telemetry()?.compute_mode),
         0x101 => info.max_queues as i32,
         0x102 => COUNT as i32,
         // Queue priorities.
         0x103 => 1,
-        // Tiny cores and codecs are not part of the virtual card, nor an image processor.
-        0x104..=0x108 => 0,
+        // The X8 has tiny cores and codecs for JPEG, H.264 and H.265; what drives them is no part of these interfaces. No image processor.
+        0x104..=0x107 => 1,
+        0x108 => 0,
         // Waits for notifiers of other contexts, and of other processes.
         0x109 | 0x10a => 1,
         0x201..=0x203 => MAX_DIM,
@@ -80,7 +111,7 @@ pub fn attribute(device: &Device, number: i32) -> Result<i32> {
         // Exporting device memory as a dma-buf needs the kernel.
         0x313 => 0,
         // Hardware.
-        0x401 => 1,
+        0x401 => i32::from(device.telemetry()?.ecc_mode != 0),
         0x402 => model.clock_khz as i32,
         0x403 => model.memory_clock_khz as i32,
         0x404 => model.memory_bus_bits as i32,
@@ -90,8 +121,8 @@ pub fn attribute(device: &Device, number: i32) -> Result<i32> {
         0x408 => device.info.pci_domain as i32,
         // All device memory is reached through its BAR.
         0x409 => mib(info.memory_bytes),
-        0x40a => PCIE_PAYLOAD,
-        0x40b => PCIE_READ,
+        0x40a => pcie_limits(device).0,
+        0x40b => pcie_limits(device).1,
         _ => return Err(Failure::NO_ATTRIBUTE),
     })
 }

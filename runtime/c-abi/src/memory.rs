@@ -1,6 +1,8 @@
 //! Memory: what a process has allocated, by address. One pointer names one allocation, whichever device has it.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use vmlu::{Buffer, PinnedBuffer, Status};
@@ -41,8 +43,8 @@ pub struct Block {
     /// The context that it belongs to.
     pub live: Arc<Live>,
     memory: Memory,
-    /// What is mapped here, if this is a mapping of other memory of the process.
-    origin: Option<Buffer>,
+    /// What is mapped here, if this is a mapping of other memory of the process, and the number of the context that has it.
+    origin: Option<(Buffer, u64)>,
     /// The pool that it goes back to.
     pub(crate) pool: std::sync::OnceLock<Arc<crate::pool::Pool>>,
     /// How other processes call it, once one was told.
@@ -58,6 +60,48 @@ enum Memory {
 
 /// All allocations of the process.
 static BLOCKS: RwLock<BTreeMap<u64, Arc<Block>>> = RwLock::new(BTreeMap::new());
+
+/// Counts when allocations were taken from the table: while it stays, a range that was found once is the same allocation.
+static REMOVALS: AtomicU64 = AtomicU64::new(0);
+
+/// What is known of the device memory that a thread found last, so that it finds it again without a lock.
+#[derive(Clone, Copy)]
+pub(crate) struct Span {
+    start: u64,
+    length: u64,
+    live: u64,
+    removals: u64,
+}
+
+thread_local! {
+    static RECENT: Cell<Span> = const { Cell::new(Span { start: 0, length: 0, live: 0, removals: 0 }) };
+}
+
+/// Whether a range is known to lie in one allocation of device memory of a context.
+#[inline]
+pub(crate) fn is_known(live: &Live, address: u64, length: u64) -> bool {
+    RECENT.try_with(Cell::get).is_ok_and(|span| {
+        let offset = address.wrapping_sub(span.start);
+        span.live == live.id
+            && offset <= span.length
+            && length <= span.length - offset
+            && span.removals == REMOVALS.load(Ordering::Acquire)
+    })
+}
+
+/// As [`find`], for device memory that [`is_known`] is asked for next.
+pub(crate) fn find_device(address: u64) -> Option<Arc<Block>> {
+    let removals = REMOVALS.load(Ordering::Acquire);
+    let block = find(address).filter(|block| !block.is_host())?;
+    let span = Span {
+        start: block.start,
+        length: block.length,
+        live: block.live.id,
+        removals,
+    };
+    let _ = RECENT.try_with(|recent| recent.set(span));
+    Some(block)
+}
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -147,10 +191,22 @@ impl Block {
         if let Some(mirror) = mirrors.get(&live.id) {
             return Ok(mirror.clone());
         }
-        let origin = self.origin.as_ref().unwrap_or(buffer);
+        let origin = self.origin.as_ref().map_or(buffer, |(origin, _)| origin);
         let mirror = live.runtime.map_at(origin, self.start, true)?;
         mirrors.insert(live.id, mirror.clone());
         Ok(mirror)
+    }
+
+    /// The allocation of a context that has these bytes at the same offset, if they are that context's own and not a mapping of others': what
+    /// can be handed on.
+    pub fn own(&self, live: &Arc<Live>) -> Option<&Buffer> {
+        match (&self.memory, &self.origin) {
+            (Memory::Device(_), Some((origin, of))) => (*of == live.id).then_some(origin),
+            (Memory::Device(buffer), None) if self.kind != Kind::Imported => {
+                Arc::ptr_eq(live, &self.live).then_some(buffer)
+            }
+            _ => None,
+        }
     }
 
     /// Takes the mappings in other contexts away.
@@ -169,7 +225,7 @@ fn add_with(
     kind: Kind,
     memory: Memory,
     length: u64,
-    origin: Option<Buffer>,
+    origin: Option<(Buffer, u64)>,
 ) -> u64 {
     let start = match &memory {
         Memory::Device(buffer) => buffer.address(),
@@ -256,10 +312,11 @@ pub(crate) fn unmirror(block: &Block) {
 }
 
 /// Enters a mapping of other memory of the process at an address of its own.
-pub(crate) fn enter_mapping(live: &Arc<Live>, mapping: Buffer, origin: &Buffer) {
+pub(crate) fn enter_mapping(live: &Arc<Live>, mapping: Buffer, origin: (&Buffer, &Live)) {
     let length = mapping.len();
     let memory = Memory::Device(mapping);
-    add_with(live, Kind::Virtual, memory, length, Some(origin.clone()));
+    let origin = (origin.0.clone(), origin.1.id);
+    add_with(live, Kind::Virtual, memory, length, Some(origin));
 }
 
 /// Allocates pinned host memory; its address.
@@ -303,6 +360,7 @@ pub fn take(address: u64, kinds: &[Kind]) -> Result<Arc<Block>> {
     let mut blocks = BLOCKS.write().unwrap_or_else(PoisonError::into_inner);
     match blocks.get(&address) {
         Some(block) if kinds.contains(&block.kind) => {
+            REMOVALS.fetch_add(1, Ordering::Release);
             blocks.remove(&address).ok_or(Failure::DEVICE_ADDRESS)
         }
         _ => Err(Failure::DEVICE_ADDRESS),
@@ -347,6 +405,7 @@ pub(crate) fn forget(live: &Arc<Live>) -> Vec<Arc<Block>> {
         .into_iter()
         .partition(|(_, block)| Arc::ptr_eq(&block.live, live));
     *blocks = rest.into_iter().collect();
+    REMOVALS.fetch_add(1, Ordering::Release);
     let others: Vec<_> = blocks.values().cloned().collect();
     drop(blocks);
     for block in others {

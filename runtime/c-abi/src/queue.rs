@@ -34,6 +34,33 @@ pub struct Queue {
     pub priority: i32,
 }
 
+/// The queue that a thread found last, so that it finds it again without a lock.
+struct Recent {
+    handle: usize,
+    /// The context that was current, if the handle is that of a default queue.
+    context: *const Context,
+    removals: u64,
+    queue: Weak<Queue>,
+}
+
+thread_local! {
+    static RECENT: RefCell<Recent> = const { RefCell::new(Recent {
+        handle: 0,
+        context: std::ptr::null(),
+        removals: 0,
+        queue: Weak::new(),
+    }) };
+}
+
+impl Recent {
+    /// Whether it is still what a handle names.
+    fn names(&self, handle: usize) -> bool {
+        self.handle == handle
+            && self.removals == QUEUES.removals()
+            && (handle > LEGACY || context::is_current(self.context))
+    }
+}
+
 /// Has the calling thread's queues end with it.
 struct Ending {
     thread: ThreadId,
@@ -100,12 +127,43 @@ impl Queue {
     }
 
     /// The queue of a handle. Default queues are those of the calling thread's context.
+    #[inline]
     pub fn find(handle: usize) -> Result<Arc<Self>> {
-        match handle {
-            0 | PER_THREAD => context::current_or_first()?.thread_queue(),
-            LEGACY => context::current_or_first()?.legacy_queue(),
-            handle => QUEUES.find(handle).ok_or(Failure::INVALID_QUEUE),
+        let recent = RECENT.try_with(|recent| {
+            let recent = recent.borrow();
+            recent.names(handle).then(|| recent.queue.upgrade())?
+        });
+        match recent {
+            Ok(Some(queue)) => Ok(queue),
+            _ => Self::look_up(handle),
         }
+    }
+
+    #[inline(never)]
+    fn look_up(handle: usize) -> Result<Arc<Self>> {
+        let removals = QUEUES.removals();
+        let default = |context: &Arc<Context>| match handle {
+            LEGACY => context.legacy_queue(),
+            _ => context.thread_queue(),
+        };
+        let (queue, context) = match handle {
+            0..=LEGACY => {
+                let context = context::current_or_first()?;
+                (default(&context)?, Arc::as_ptr(&context))
+            }
+            handle => {
+                let queue = QUEUES.find(handle).ok_or(Failure::INVALID_QUEUE)?;
+                (queue, std::ptr::null())
+            }
+        };
+        let recent = Recent {
+            handle,
+            context,
+            removals,
+            queue: Arc::downgrade(&queue),
+        };
+        let _ = RECENT.try_with(|place| place.replace(recent));
+        Ok(queue)
     }
 
     /// The queue of a handle. Default queues are those of a context that is told, whichever is current.

@@ -1,5 +1,6 @@
 //! Handles: numbers in the shape of pointers, for what a process has of a kind.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Where the parts of a handle stand: the slot (20 bits), its generation (32 bits), the kind. The lowest 4 bits are zero, as in a pointer to
@@ -13,6 +14,7 @@ const SLOTS: usize = 1 << (GENERATION - SLOT);
 pub struct Table<T> {
     kind: u8,
     slots: RwLock<Slots<T>>,
+    removals: AtomicU64,
 }
 
 struct Slots<T> {
@@ -35,7 +37,19 @@ impl<T> Table<T> {
         Self {
             kind,
             slots: RwLock::new(slots),
+            removals: AtomicU64::new(0),
         }
+    }
+
+    /// A number that changes whenever a handle was taken away. While it stays, a handle that was found once names the same thing; it is read
+    /// before the handle is looked up.
+    pub fn removals(&self) -> u64 {
+        self.removals.load(Ordering::Acquire)
+    }
+
+    /// Changes that number, for what is found without a handle.
+    pub(crate) fn count_removal(&self) {
+        self.removals.fetch_add(1, Ordering::Release);
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Slots<T>> {
@@ -93,6 +107,7 @@ impl<T> Table<T> {
         let item = slot.item.take()?;
         slot.generation = slot.generation.wrapping_add(1);
         table.free.push(index);
+        self.count_removal();
         Some(item)
     }
 
@@ -108,6 +123,7 @@ impl<T> Table<T> {
                 table.free.push(index);
             }
         }
+        self.count_removal();
         removed
     }
 

@@ -181,7 +181,7 @@ pub fn set_access(address: u64, length: u64, writable: bool) -> Result<()> {
         }
         let origin = &mapping.physical.buffer;
         let mapped = range.live.runtime.map_at(origin, *at, writable)?;
-        memory::enter_mapping(&range.live, mapped, origin);
+        memory::enter_mapping(&range.live, mapped, (origin, &mapping.physical.live));
         mapping.access = Some(writable);
     }
     Ok(())

@@ -156,7 +156,8 @@ typedef cnclCommConfig cnclCommConfig_t;
 
 /* ---- Communicators ---- */
 
-/* Makes an identity, to be passed on to those that are to take part. The process has to live until all have joined. */
+/* Makes an identity, to be passed on to those that are to take part. The process has to live until all have joined. It uses no device: a
+ * process may call this before it forks its ranks. */
 cnclResult_t cnclGetCliqueId(cnclCliqueId_t clique_id);
 /*
  * Joins a clique of nrank ranks with num_comm of them: comms[i] is rank rank_list[i], on device dev_list[i]. Returns when all ranks are there.

@@ -1,22 +1,20 @@
 //! Collectives, sends and receives, and groups of them.
 
 use std::cell::RefCell;
-use std::sync::Arc;
 
 use vmlu::collective::{group_end, group_start, Communicator, Memory, Piece};
 use vmlu::{DataType, Error};
-use vmlu_c_abi::queue::Queue;
 use vmlu_c_abi::{exports, In, Ptr};
 
 use crate::communicator::Comm;
 use crate::error::{run, Code, Result};
+use crate::memory::Stage;
 use crate::types::{data_type, function};
 
 /// What all calls begin with: a rank, its queue, and elements.
 struct Call {
-    comm: Arc<Comm>,
     joined: Communicator,
-    queue: Arc<Queue>,
+    stage: Stage,
     dtype: DataType,
     count: u64,
     bytes: u64,
@@ -30,23 +28,17 @@ impl Call {
         let bytes = count.checked_mul(dtype.size() as u64);
         Ok(Self {
             joined: comm.joined()?,
-            queue: comm.queue(queue)?,
+            stage: Stage::new(&comm, &comm.queue(queue)?),
             bytes: bytes.ok_or(Code::ARGUMENTS)?,
-            comm,
             dtype,
             count,
         })
     }
 
-    /// Memory of `count` elements.
-    fn one(&self, address: Ptr) -> Result<Memory> {
-        self.comm.memory(address, self.bytes)
-    }
-
-    /// Memory of `count` elements for each rank.
-    fn all(&self, address: Ptr) -> Result<Memory> {
+    /// Bytes of `count` elements for each rank.
+    fn all(&self) -> Result<u64> {
         let bytes = self.bytes.checked_mul(u64::from(self.joined.size()));
-        self.comm.memory(address, bytes.ok_or(Code::ARGUMENTS)?)
+        bytes.ok_or(Code::ARGUMENTS)
     }
 
     /// A rank that there is.
@@ -56,12 +48,8 @@ impl Call {
             .ok_or(Code::ARGUMENTS)
     }
 
-    /// Memory that only the root has.
-    fn at_root(&self, root: u32, address: Ptr) -> Result<Option<Memory>> {
-        match root == self.joined.rank() {
-            true => self.one(address).map(Some),
-            false => Ok(None),
-        }
+    fn is_root(&self, root: u32) -> bool {
+        root == self.joined.rank()
     }
 
     /// Makes the call, unless there is nothing to do for any rank.
@@ -72,17 +60,16 @@ impl Call {
         if self.count == 0 {
             return Ok(());
         }
-        submit(&self.comm, &self.queue, || {
-            call(&self.joined, self.queue.runtime())
-        })
+        let joined = self.joined;
+        submit(self.stage, |queue| call(&joined, queue))
     }
 }
 
-/// The calling thread's groups: how many are open, and whose calls they put off.
+/// The calling thread's groups: how many are open, and the memory of the calls that they put off.
 #[derive(Default)]
 struct Group {
     depth: u32,
-    calls: Vec<(Arc<Comm>, Arc<Queue>)>,
+    calls: Vec<Stage>,
 }
 
 thread_local! {
@@ -91,16 +78,30 @@ thread_local! {
 
 /// Makes a call, and notes that the rank's collectives stand in the queue, now or when the group ends.
 fn submit(
-    comm: &Arc<Comm>,
-    queue: &Arc<Queue>,
-    call: impl FnOnce() -> std::result::Result<u64, Error>,
+    stage: Stage,
+    call: impl FnOnce(&vmlu::Queue) -> std::result::Result<u64, Error>,
 ) -> Result<()> {
-    call()?;
-    GROUP.with_borrow_mut(|group| match group.depth {
-        0 => comm.used(queue),
-        _ => group.calls.push((comm.clone(), queue.clone())),
+    let made = call(stage.queue().runtime());
+    let grouped = GROUP.with_borrow_mut(|group| match (group.depth, &made) {
+        (0, _) | (_, Err(_)) => Some(stage),
+        _ => {
+            group.calls.push(stage);
+            None
+        }
     });
-    Ok(())
+    let ended = grouped.map_or(Ok(()), |stage| finish(stage, made.is_ok()));
+    made?;
+    ended
+}
+
+/// A call was made, or failed.
+fn finish(stage: Stage, made: bool) -> Result<()> {
+    let (comm, queue) = (stage.comm().clone(), stage.queue().clone());
+    let ended = stage.end(made);
+    if made {
+        comm.used(&queue);
+    }
+    ended
 }
 
 /// Ends a group.
@@ -112,9 +113,14 @@ fn end() -> Result<()> {
             _ => Vec::new(),
         })
     })?;
-    let ended = group_end();
-    calls.iter().for_each(|(comm, queue)| comm.used(queue));
-    Ok(ended?)
+    let made = group_end();
+    let well = made.is_ok();
+    let mut result = made.map_err(Code::from);
+    for stage in calls {
+        let ended = finish(stage, well);
+        result = result.and(ended);
+    }
+    result
 }
 
 fn broadcast(
@@ -126,30 +132,33 @@ fn broadcast(
     comm: Ptr,
     queue: Ptr,
 ) -> Result<()> {
-    let call = Call::new(count, dtype, comm, queue)?;
+    let mut call = Call::new(count, dtype, comm, queue)?;
     let root = call.rank(root)?;
-    let (send, receive) = (call.at_root(root, send)?, call.one(receive)?);
+    let bytes = call.bytes;
+    let send = match call.is_root(root) {
+        true => Some(call.stage.send(send, bytes)?),
+        false => None,
+    };
+    let receive = call.stage.receive(receive, bytes)?;
     let elements = (call.count, call.dtype);
     call.make(|comm, queue| comm.broadcast(send, receive, elements, root, queue))
 }
 
 /// What goes to each rank, or comes from each.
 fn pieces(
-    comm: &Comm,
     size: u32,
     memory: In<Ptr>,
     counts: In<u32>,
     types: In<i32>,
+    mut place: impl FnMut(Ptr, u64) -> Result<Memory>,
 ) -> Result<Vec<Piece>> {
     if memory.is_null() || counts.is_null() || types.is_null() {
         return Err(Code::NULL_POINTER);
     }
     let piece = |rank: usize| {
-        let (count, dtype) = (
-            u64::from(counts.get_at(rank)?),
-            data_type(types.get_at(rank)?)?,
-        );
-        let memory = comm.memory(memory.get_at(rank)?, count * dtype.size() as u64)?;
+        let count = u64::from(counts.get_at(rank)?);
+        let dtype = data_type(types.get_at(rank)?)?;
+        let memory = place(memory.get_at(rank)?, count * dtype.size() as u64)?;
         Ok(Piece {
             memory,
             count,
@@ -172,43 +181,52 @@ exports! { run;
 
     /// See the header.
     fn cnclAllGather(send: Ptr, receive: Ptr, count: usize, dtype: i32, comm: Ptr, queue: Ptr) {
-        let call = Call::new(count, dtype, comm, queue)?;
-        let (send, receive) = (call.one(send)?, call.all(receive)?);
+        let mut call = Call::new(count, dtype, comm, queue)?;
+        let (one, all) = (call.bytes, call.all()?);
+        let (send, receive) = (call.stage.send(send, one)?, call.stage.receive(receive, all)?);
         let (count, dtype) = (call.count, call.dtype);
         call.make(|comm, queue| comm.all_gather(send, receive, count, dtype, queue))
     }
 
     /// See the header.
     fn cnclReduce(send: Ptr, receive: Ptr, count: usize, dtype: i32, op: i32, root: i32, comm: Ptr, queue: Ptr) {
-        let call = Call::new(count, dtype, comm, queue)?;
+        let mut call = Call::new(count, dtype, comm, queue)?;
         let (function, root) = (function(op)?, call.rank(root)?);
-        let (send, receive) = (call.one(send)?, call.at_root(root, receive)?);
+        let bytes = call.bytes;
+        let send = call.stage.send(send, bytes)?;
+        let receive = match call.is_root(root) {
+            true => Some(call.stage.receive(receive, bytes)?),
+            false => None,
+        };
         let elements = (call.count, call.dtype);
         call.make(|comm, queue| comm.reduce(send, receive, elements, function, root, queue))
     }
 
     /// See the header.
     fn cnclAllReduce(send: Ptr, receive: Ptr, count: usize, dtype: i32, op: i32, comm: Ptr, queue: Ptr) {
-        let call = Call::new(count, dtype, comm, queue)?;
+        let mut call = Call::new(count, dtype, comm, queue)?;
         let function = function(op)?;
-        let (send, receive) = (call.one(send)?, call.one(receive)?);
+        let bytes = call.bytes;
+        let (send, receive) = (call.stage.send(send, bytes)?, call.stage.receive(receive, bytes)?);
         let (count, dtype) = (call.count, call.dtype);
         call.make(|comm, queue| comm.all_reduce(send, receive, count, dtype, function, queue))
     }
 
     /// See the header.
     fn cnclReduceScatter(send: Ptr, receive: Ptr, count: usize, dtype: i32, op: i32, comm: Ptr, queue: Ptr) {
-        let call = Call::new(count, dtype, comm, queue)?;
+        let mut call = Call::new(count, dtype, comm, queue)?;
         let function = function(op)?;
-        let (send, receive) = (call.all(send)?, call.one(receive)?);
+        let (one, all) = (call.bytes, call.all()?);
+        let (send, receive) = (call.stage.send(send, all)?, call.stage.receive(receive, one)?);
         let (count, dtype) = (call.count, call.dtype);
         call.make(|comm, queue| comm.reduce_scatter(send, receive, count, dtype, function, queue))
     }
 
     /// See the header.
     fn cnclAlltoAll(send: Ptr, receive: Ptr, count: usize, dtype: i32, comm: Ptr, queue: Ptr) {
-        let call = Call::new(count, dtype, comm, queue)?;
-        let (send, receive) = (call.all(send)?, call.all(receive)?);
+        let mut call = Call::new(count, dtype, comm, queue)?;
+        let all = call.all()?;
+        let (send, receive) = (call.stage.send(send, all)?, call.stage.receive(receive, all)?);
         let (count, dtype) = (call.count, call.dtype);
         call.make(|comm, queue| comm.all_to_all(send, receive, count, dtype, queue))
     }
@@ -225,25 +243,28 @@ exports! { run;
         queue: Ptr,
     ) {
         let comm = Comm::find(comm)?;
-        let (joined, queue) = (comm.joined()?, comm.queue(queue)?);
+        let joined = comm.joined()?;
+        let mut stage = Stage::new(&comm, &comm.queue(queue)?);
         let size = joined.size();
-        let send = pieces(&comm, size, send, send_counts, send_types)?;
-        let receive = pieces(&comm, size, receive, receive_counts, receive_types)?;
-        submit(&comm, &queue, || joined.all_to_all_v(&send, &receive, queue.runtime()))
+        let send = pieces(size, send, send_counts, send_types, |p, n| stage.send(p, n))?;
+        let receive = pieces(size, receive, receive_counts, receive_types, |p, n| stage.receive(p, n))?;
+        submit(stage, |queue| joined.all_to_all_v(&send, &receive, queue))
     }
 
     /// See the header.
     fn cnclSend(memory: Ptr, count: usize, dtype: i32, peer: i32, comm: Ptr, queue: Ptr) {
-        let call = Call::new(count, dtype, comm, queue)?;
-        let (peer, memory) = (call.rank(peer)?, call.one(memory)?);
+        let mut call = Call::new(count, dtype, comm, queue)?;
+        let (peer, bytes) = (call.rank(peer)?, call.bytes);
+        let memory = call.stage.send(memory, bytes)?;
         let (count, dtype) = (call.count, call.dtype);
         call.make(|comm, queue| comm.send(memory, count, dtype, peer, queue))
     }
 
     /// See the header.
     fn cnclRecv(memory: Ptr, count: usize, dtype: i32, peer: i32, comm: Ptr, queue: Ptr) {
-        let call = Call::new(count, dtype, comm, queue)?;
-        let (peer, memory) = (call.rank(peer)?, call.one(memory)?);
+        let mut call = Call::new(count, dtype, comm, queue)?;
+        let (peer, bytes) = (call.rank(peer)?, call.bytes);
+        let memory = call.stage.receive(memory, bytes)?;
         let (count, dtype) = (call.count, call.dtype);
         call.make(|comm, queue| comm.receive(memory, count, dtype, peer, queue))
     }

@@ -8,7 +8,7 @@ use vmlu::{Buffer, Status};
 use vmlu_c_abi::context::Live;
 use vmlu_c_abi::queue::Queue;
 use vmlu_c_abi::table::Table;
-use vmlu_c_abi::{device, exports, memory, In, Out, Ptr};
+use vmlu_c_abi::{device, exports, In, Out, Ptr};
 
 use crate::error::{run, Code, Result};
 
@@ -82,24 +82,8 @@ impl Comm {
         Ok(Queue::find_of(handle.addr(), &self.live)?)
     }
 
-    /// So many bytes of device memory, as the rank's context has it.
-    pub(crate) fn memory(&self, address: Ptr, bytes: u64) -> Result<Memory> {
-        if bytes == 0 {
-            return self.nowhere();
-        }
-        if address.is_null() {
-            return Err(Code::NULL_POINTER);
-        }
-        let address = address.addr() as u64;
-        let block = memory::find(address).ok_or(Code::ARGUMENTS)?;
-        let offset = address - block.start;
-        if block.length - offset < bytes {
-            return Err(Code::ARGUMENTS);
-        }
-        Ok((&block.in_context(&self.live)?, offset).into())
-    }
-
-    fn nowhere(&self) -> Result<Memory> {
+    /// Memory for nothing.
+    pub(crate) fn nowhere(&self) -> Result<Memory> {
         if let Some(buffer) = self.nowhere.get() {
             return Ok(buffer.into());
         }
@@ -288,7 +272,6 @@ exports! { run;
     /// See the header.
     fn cnclGetCliqueId(id: Out<Id>) {
         set(id, || {
-            device::all()?;
             let made = CliqueId::new()?;
             Ok(Id { data: made.to_bytes(), hash: made.hash() })
         })

@@ -4,6 +4,7 @@
 mod call;
 mod communicator;
 mod error;
+mod memory;
 mod types;
 
 pub use call::*;
