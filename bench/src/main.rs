@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use vmlu_bench::queues::steady::Work;
 use vmlu_bench::row::Row;
 use vmlu_bench::{abi, compute, floors, idle, link, model, queues};
 
@@ -30,6 +31,12 @@ enum Bench {
         /// How often a million
         #[arg(long)]
         rounds: u32,
+        /// Queues that take turns
+        #[arg(long, default_value_t = 1)]
+        queues: usize,
+        /// Bytes that each command copies from pinned to device memory; 0: empty commands
+        #[arg(long, default_value_t = 0)]
+        copy: u64,
     },
     /// Holds memory, queues and work until its input ends, for who kills it
     Hold,
@@ -109,7 +116,18 @@ fn measure(options: Options) -> vmlu::Result<Vec<Row>> {
         Bench::Queues => queues::run(transport, device),
         Bench::Link => link::run(transport),
         Bench::Abi => abi::run(transport),
-        Bench::Steady { rounds } => queues::steady::run(transport, device, rounds).map(nothing),
+        Bench::Steady {
+            rounds,
+            queues,
+            copy,
+        } => {
+            let work = Work {
+                rounds,
+                queues,
+                copy,
+            };
+            queues::steady::run(transport, device, work).map(nothing)
+        }
         Bench::Hold => queues::hold(transport, device).map(nothing),
         Bench::Compute { cores, only, peers } => {
             let programs = peers.map(|file| compute::peers::read(&file)).transpose();

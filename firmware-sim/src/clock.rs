@@ -3,6 +3,7 @@
 //! The device clock runs with the host's while the chip is idle, and by the model's cost of what runs while it is busy. So the device
 //! time between two points of a queue that is never idle is the same on every host.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use rustix::time::{clock_gettime, ClockId};
@@ -18,11 +19,12 @@ pub fn wall_ns() -> u64 {
 
 /// A chip's device clock.
 pub struct DeviceClock {
+    /// Idle time and commands' time together; without the lock, since commands of all queues add to it.
+    device_ns: AtomicU64,
     state: Mutex<State>,
 }
 
 struct State {
-    device_ns: u64,
     /// Wall time up to which idle time is accounted for.
     wall_ns: u64,
     /// Queues that are being served.
@@ -30,12 +32,11 @@ struct State {
 }
 
 impl State {
-    /// Idle time until a wall time.
-    fn follow(&mut self, wall: u64) {
-        self.device_ns = self
-            .device_ns
-            .wrapping_add(wall.saturating_sub(self.wall_ns));
+    /// Idle time until a wall time that is not accounted for yet.
+    fn follow(&mut self, wall: u64) -> u64 {
+        let idle = wall.saturating_sub(self.wall_ns);
         self.wall_ns = self.wall_ns.max(wall);
+        idle
     }
 }
 
@@ -43,8 +44,8 @@ impl DeviceClock {
     /// A clock that starts at zero.
     pub fn new() -> Self {
         Self {
+            device_ns: AtomicU64::new(0),
             state: Mutex::new(State {
-                device_ns: 0,
                 wall_ns: wall_ns(),
                 busy: 0,
             }),
@@ -59,16 +60,20 @@ impl DeviceClock {
     pub fn now(&self) -> u64 {
         let mut state = self.state();
         if state.busy == 0 {
-            state.follow(wall_ns());
+            self.add(state.follow(wall_ns()));
         }
-        state.device_ns
+        self.device_ns.load(Ordering::Relaxed)
+    }
+
+    fn add(&self, ns: u64) {
+        self.device_ns.fetch_add(ns, Ordering::Relaxed);
     }
 
     /// A queue begins to be served at a wall time: the clock stops following the host.
     pub fn begin(&self, wall: u64) {
         let mut state = self.state();
         if state.busy == 0 {
-            state.follow(wall);
+            self.add(state.follow(wall));
         }
         state.busy += 1;
     }
@@ -82,14 +87,9 @@ impl DeviceClock {
         }
     }
 
-    /// A command took `cost` ns; the time at its end.
-    pub fn advance(&self, cost: u64) -> u64 {
-        let mut state = self.state();
-        if state.busy == 0 {
-            state.follow(wall_ns());
-        }
-        state.device_ns = state.device_ns.wrapping_add(cost);
-        state.device_ns
+    /// A command took `cost` ns.
+    pub fn advance(&self, cost: u64) {
+        self.add(cost);
     }
 }
 
@@ -108,10 +108,6 @@ pub fn cost_ns(model: &CardModel, work: &Work) -> u64 {
         RateClass::I16 => model.rates.i16,
         RateClass::I8 => model.rates.i8,
     };
-    let over = |amount: u64, per_second: u64| {
-        u64::try_from(amount as u128 * 1_000_000_000 / per_second.max(1) as u128)
-            .unwrap_or(u64::MAX)
-    };
     let bytes = work.read.saturating_add(work.written);
     model
         .launch_ns
@@ -120,7 +116,21 @@ pub fn cost_ns(model: &CardModel, work: &Work) -> u64 {
 
 /// Device time of a transfer over PCIe, ns.
 pub fn transfer_ns(model: &CardModel, bytes: u64) -> u64 {
-    model.launch_ns + (bytes as u128 * 1_000_000_000 / model.pcie_bandwidth.max(1) as u128) as u64
+    model
+        .launch_ns
+        .saturating_add(over(bytes, model.pcie_bandwidth))
+}
+
+/// Time for an amount at a rate a second, ns.
+fn over(amount: u64, rate: u64) -> u64 {
+    const SECOND: u64 = 1_000_000_000;
+    let rate = rate.max(1);
+    // Division of 128 bits is slow, and small amounts are many.
+    match amount.checked_mul(SECOND) {
+        Some(product) => product / rate,
+        None => u64::try_from(u128::from(amount) * u128::from(SECOND) / u128::from(rate))
+            .unwrap_or(u64::MAX),
+    }
 }
 
 #[cfg(test)]
@@ -134,7 +144,8 @@ mod tests {
         clock.begin(wall_ns());
         let start = clock.now();
         std::thread::sleep(std::time::Duration::from_millis(2));
-        assert_eq!(clock.advance(500), start + 500);
+        clock.advance(500);
+        assert_eq!(clock.now(), start + 500);
         clock.end(wall_ns());
         std::thread::sleep(std::time::Duration::from_millis(2));
         assert!(clock.now() >= start + 500 + 2_000_000);

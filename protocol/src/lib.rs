@@ -10,6 +10,8 @@
 //! | waiting | waiter: arm word, then timeline ([`wait::arm`]) | card: timeline, then arm word ([`wait::complete`]) |
 //! | interrupts | host: event index, then `produced` ([`event::rearm`]) | card: `produced`, then event index ([`event::announce`]) |
 //!
+//! Beside them, [`owner`] is how threads of one process share a queue's producer.
+//!
 //! The functions take the words themselves. The card and the runtime pass words of shared memory; the models in `tests/` pass loom's, which
 //! try every interleaving and every value that the memory model allows. The kernel driver mirrors [`wait::arm`] and [`event::rearm`] with
 //! the kernel's own atomics and barriers (`driver/queue.rs`, `driver/event.rs`), because the kernel has a memory model of its own.
@@ -21,6 +23,7 @@
 extern crate std;
 
 pub mod event;
+pub mod owner;
 pub mod room;
 pub mod sleep;
 pub mod submit;

@@ -1,6 +1,6 @@
 //! The producer's side: doorbell and `asleep`.
 
-use crate::sync::{full, AtomicU32, AtomicU64, Ordering, Step};
+use crate::sync::{full, remote, AtomicU32, AtomicU64, Ordering, Step};
 
 /// How the producer's accesses are kept in order between its doorbell and its look at `asleep`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,10 +26,7 @@ pub fn publish(doorbell: &AtomicU64, asleep: &AtomicU32, end: u64, barrier: Barr
     doorbell.store(end, Ordering::Release);
     match barrier {
         Barrier::Full => full(Step::ProducerFence),
-        #[cfg(not(loom))]
-        Barrier::Remote => crate::sync::compiler_fence(Ordering::SeqCst),
-        #[cfg(loom)]
-        Barrier::Remote => full(Step::ProducerFence),
+        Barrier::Remote => remote(Step::ProducerFence),
     }
     asleep.load(Ordering::Relaxed) != 0
 }

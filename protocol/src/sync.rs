@@ -34,6 +34,10 @@ pub enum Step {
     RearmLook,
     /// The producer's check that the ring has room.
     Room,
+    /// The barrier between the owner's mark and its look at the ownership.
+    OwnerFence,
+    /// The owner's second look at the ownership.
+    OwnerLook,
 }
 
 /// Whether a step is taken: always, outside the models.
@@ -83,4 +87,16 @@ pub(crate) fn full(step: Step) {
     if takes(step) {
         fence(Ordering::SeqCst);
     }
+}
+
+/// The near side of a barrier that the other side passes for all threads (`membarrier(2)`): nothing but the order of the program. The models
+/// take it for the full fence that it amounts to.
+#[inline(always)]
+pub(crate) fn remote(step: Step) {
+    #[cfg(not(loom))]
+    if takes(step) {
+        compiler_fence(Ordering::SeqCst);
+    }
+    #[cfg(loom)]
+    full(step);
 }

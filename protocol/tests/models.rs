@@ -7,6 +7,7 @@
 
 mod models {
     mod interrupts;
+    mod ownership;
     mod ring;
     mod sleeping;
     mod waiting;

@@ -128,7 +128,6 @@ impl Space {
         write: bool,
     ) -> Result<&Arc<Segment>, SpaceError> {
         let below = self.segments.range(..=address).next_back().map(|(_, s)| s);
-        let above = self.segments.range(address..).next().map(|(_, s)| s);
         let name = |s: &Arc<Segment>| (s.va, s.length);
         let refuse = |text: String, nearest| {
             Err(SpaceError {
@@ -166,6 +165,7 @@ impl Space {
                         address - (s.va + s.length)
                     }
                 };
+                let above = self.segments.range(address..).next().map(|(_, s)| s);
                 let nearest = below
                     .into_iter()
                     .chain(above)

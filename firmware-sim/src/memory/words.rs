@@ -38,9 +38,27 @@ impl HostWords {
         unsafe { AtomicU32::from_ptr(self.range.pointer.add(offset).cast::<u32>()) }
     }
 
+    /// Its first byte.
+    pub fn first(&self) -> *const u8 {
+        self.range.pointer
+    }
+
     /// All of it as bytes.
     pub fn bytes(&self) -> Bytes<'_> {
         // SAFETY: the range is mapped as long as `self`; nobody makes references to it.
         unsafe { Bytes::new(self.range.pointer, self.range.length, self.range.writable) }
     }
+}
+
+/// Has the processor fetch the line at an address, if there is one.
+#[inline]
+pub fn prefetch(address: usize) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
+        // SAFETY: a hint, which accesses nothing and is allowed at any address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address as *const i8) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
 }

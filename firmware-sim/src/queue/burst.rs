@@ -72,10 +72,9 @@ impl Queue {
         ring: &Bytes<'_>,
         ran: &mut u64,
     ) -> (Burst, Option<(u64, u64)>) {
-        let mut doorbell = self.doorbell();
         let mut shown = None;
         loop {
-            let available = doorbell.wrapping_sub(cursor.consumed);
+            let available = self.available(cursor);
             if available == 0 {
                 return (Burst::Empty, shown);
             }
@@ -107,11 +106,8 @@ impl Queue {
             if done < wanted {
                 return (Burst::Other, shown);
             }
-            if done == available {
-                if *ran > GROUP {
-                    (0..PAUSES).for_each(|_| std::hint::spin_loop());
-                }
-                doorbell = self.doorbell();
+            if done == available && *ran > GROUP {
+                (0..PAUSES).for_each(|_| std::hint::spin_loop());
             }
         }
     }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Arc;
 use std::sync::{Mutex, MutexGuard};
 
+use smallvec::SmallVec;
 use vmlu_abi::graph::MAX_PARAMETERS;
 use vmlu_abi::notifier::Notifier;
 use vmlu_abi::packet::{
@@ -32,17 +33,33 @@ pub enum Outcome {
         /// Device time that it took, ns.
         device_ns: u64,
     },
-    /// It waits for another timeline.
-    Wait {
-        /// That timeline.
-        timeline: Arc<Timeline>,
-        /// The value.
-        value: u64,
-    },
-    /// It waits for several timelines: those that have not reached their values.
-    WaitAll(Vec<(Arc<Timeline>, u64)>),
+    /// It waits for timelines: those that have not reached their values.
+    Wait(Vec<Awaited>),
     /// It began a graph, whose commands are still to run.
     Graph,
+}
+
+/// A timeline that a command waits for.
+pub struct Awaited {
+    /// As the packet names it.
+    pub handle: u64,
+    /// The timeline.
+    pub timeline: Arc<Timeline>,
+    /// The value.
+    pub value: u64,
+}
+
+impl Awaited {
+    /// Whether the wait for it goes on as things are.
+    pub(super) fn is_open(&self) -> bool {
+        !self.timeline.has_ended() && self.timeline.value() < self.value
+    }
+
+    /// Whether the queue's context can still name it.
+    pub(super) fn is_known(&self, queue: &Queue) -> bool {
+        let named = queue.context.find_timeline(&queue.core, self.handle);
+        named.is_some_and(|t| Arc::ptr_eq(&t, &self.timeline))
+    }
 }
 
 /// How long a command may run before others are looked after, ns.
@@ -205,8 +222,11 @@ pub(super) fn execute(
             (op::COPY_STRIDED, _) => {
                 copy_strided::copy(env, &kernels::env::body(body, "strided copy")?).map(done)
             }
-            (op::WAIT, _) => wait(queue, &kernels::env::body(body, "wait")?, input.waited),
-            (op::WAIT_ALL, _) => wait_all(queue, body, input.waited),
+            (op::WAIT, _) => {
+                let one = wait(queue, &kernels::env::body(body, "wait")?, input.waited)?;
+                Ok(waits(one.into_iter().collect()))
+            }
+            (op::WAIT_ALL, _) => wait_all(queue, body, input.waited).map(waits),
             (op::NOTIFY, _) => notify(queue, body, input.busy_ns, Status::Ok).map(|()| done(0)),
             (op::GRAPH_LAUNCH, _) => match replay {
                 Some(replay) => launch(queue, body, replay),
@@ -295,7 +315,17 @@ fn take<T: Wire>(padded: &[u8], length: usize) -> Result<T, Fault> {
         .ok_or_else(|| Fault::new(Status::TruncatedBody, "the packet's body is truncated"))
 }
 
-fn wait(queue: &Arc<Queue>, wait: &packet::Wait, waited: bool) -> Result<Outcome, Fault> {
+/// What a wait for these timelines says.
+fn waits(left: Vec<Awaited>) -> Outcome {
+    if left.is_empty() {
+        Outcome::Done { device_ns: 0 }
+    } else {
+        Outcome::Wait(left)
+    }
+}
+
+/// [`op::WAIT`]: what is still awaited, if the value was not reached.
+fn wait(queue: &Arc<Queue>, wait: &packet::Wait, waited: bool) -> Result<Option<Awaited>, Fault> {
     let gone = if waited {
         Status::Dependency
     } else {
@@ -326,10 +356,11 @@ fn wait(queue: &Arc<Queue>, wait: &packet::Wait, waited: bool) -> Result<Outcome
             );
             return Err(Fault::new(Status::Dependency, text));
         }
-        return Ok(Outcome::Wait {
+        return Ok(Some(Awaited {
+            handle: wait.queue,
             timeline: target,
             value: wait.value,
-        });
+        }));
     }
     if target.failed_at(wait.value) {
         let text = format!(
@@ -338,11 +369,11 @@ fn wait(queue: &Arc<Queue>, wait: &packet::Wait, waited: bool) -> Result<Outcome
         );
         return Err(Fault::new(Status::Dependency, text));
     }
-    Ok(Outcome::Done { device_ns: 0 })
+    Ok(None)
 }
 
 /// [`op::WAIT_ALL`]: looks at all timelines each time, so that the failure of one is seen while another is still awaited.
-fn wait_all(queue: &Arc<Queue>, body: &[u8], waited: bool) -> Result<Outcome, Fault> {
+fn wait_all(queue: &Arc<Queue>, body: &[u8], waited: bool) -> Result<Vec<Awaited>, Fault> {
     let head = packet::WaitAll::read_from(body);
     let waits = body.get(size_of::<packet::WaitAll>()..);
     let (Some(head), Some(waits)) = (head, waits) else {
@@ -364,16 +395,9 @@ fn wait_all(queue: &Arc<Queue>, body: &[u8], waited: bool) -> Result<Outcome, Fa
     }
     let mut left = Vec::new();
     for one in waits.chunks_exact(size_of::<packet::Wait>()) {
-        match wait(queue, &kernels::env::body(one, "wait")?, waited)? {
-            Outcome::Wait { timeline, value } => left.push((timeline, value)),
-            _ => continue,
-        }
+        left.extend(wait(queue, &kernels::env::body(one, "wait")?, waited)?);
     }
-    Ok(if left.is_empty() {
-        Outcome::Done { device_ns: 0 }
-    } else {
-        Outcome::WaitAll(left)
-    })
+    Ok(left)
 }
 
 /// Writes the notifier of a packet that an error took, if the packet is well-formed.
@@ -458,6 +482,9 @@ fn suffer(env: &Command<'_>, hit: Hit) -> Result<(), Fault> {
     }
 }
 
+/// Segments in use; those of most commands need no allocation.
+type Held = SmallVec<[SegmentUse; 4]>;
+
 /// A command while it runs: what kernels see as their [`Env`].
 pub struct Command<'a> {
     /// The queue that it came from.
@@ -468,7 +495,7 @@ pub struct Command<'a> {
     /// Status code of the reason for which it was stopped, first come.
     reason: AtomicU32,
     /// Segments that it uses; they stay mapped until it ends.
-    held: Mutex<Vec<SegmentUse>>,
+    held: Mutex<Held>,
 }
 
 impl<'a> Command<'a> {
@@ -482,7 +509,7 @@ impl<'a> Command<'a> {
             started,
             deadline,
             reason: AtomicU32::new(0),
-            held: Mutex::new(Vec::new()),
+            held: Mutex::default(),
         }
     }
 
@@ -512,7 +539,7 @@ impl<'a> Command<'a> {
             .store(self.started.saturating_add(ns), Ordering::Relaxed);
     }
 
-    fn held(&self) -> MutexGuard<'_, Vec<SegmentUse>> {
+    fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(|e| e.into_inner())
     }
 

@@ -10,6 +10,7 @@
 //!
 //! Lock order: cursor, errors, then any one of memory, dependents, the tables of the core, an event ring, the scheduler's list.
 
+mod blocked;
 mod burst;
 pub mod command;
 pub mod copy;
@@ -27,7 +28,7 @@ use std::time::{Duration, Instant};
 
 use vmlu_abi::event::EventKind;
 use vmlu_abi::pci::{doorbell_page, doorbell_slot};
-use vmlu_abi::queue::{STATUS_ASLEEP, STATUS_CONSUMED, STATUS_ERROR, STATUS_TIMELINE};
+use vmlu_abi::queue::{STATUS_ASLEEP, STATUS_CONSUMED, STATUS_ERROR, STATUS_TIMELINE, UNIT};
 use vmlu_abi::status::ErrorRecord;
 use vmlu_abi::{Status, Wire};
 
@@ -43,6 +44,7 @@ use crate::memory::words::HostWords;
 use crate::scheduler::share::Share;
 use crate::scheduler::{Gaps, Scheduler};
 
+use blocked::Blocked;
 use left::Left;
 use replay::Replay;
 pub use timeline::Timeline;
@@ -73,6 +75,9 @@ enum Doorbell {
 struct Cursor {
     /// Units consumed.
     consumed: u64,
+    /// Units that the producer said it had written, when the doorbell was read last. Each read of it takes its line away from the producer,
+    /// so that it is read again only when these are used up.
+    written: u64,
     /// For which arm value an event was posted.
     signalled: Signalled,
     /// Device time for which the queue's commands ran, ns.
@@ -102,12 +107,16 @@ pub struct Queue {
     doorbell: Option<Doorbell>,
     /// 0: a host timeline, whose doorbell is its timeline.
     ring_units: u64,
+    /// Where the ring begins, for hints to the processor alone; 0 if there is none.
+    ring_hint: usize,
     vector: u32,
     life: Life,
     cursor: Mutex<Cursor>,
     /// Units consumed, as the cursor has it.
     consumed: AtomicU64,
     timeline: Arc<Timeline>,
+    /// What it waits for while it is `Blocked`.
+    blocked: Blocked,
     /// Commands are to stop.
     cancel: AtomicBool,
     /// Up to this position packets are cancelled.
@@ -155,6 +164,8 @@ impl Queue {
             word.get().store(0, Ordering::SeqCst);
         }
         let own = memory.doorbell.clone().map(Doorbell::Host);
+        let ring = memory.ring.as_ref();
+        let ring_hint = ring.map_or(0, |ring| ring.first() as usize);
         Self {
             handle,
             index,
@@ -163,10 +174,12 @@ impl Queue {
             doorbell: own.or(word.map(Doorbell::Card)),
             memory: Mutex::new(Some(memory)),
             ring_units: u64::from(ring_units),
+            ring_hint,
             vector,
             life: Life::new(),
             cursor: Mutex::new(Cursor {
                 consumed: 0,
+                written: 0,
                 signalled: Signalled::new(),
                 busy_ns: 0,
                 waited: false,
@@ -176,6 +189,7 @@ impl Queue {
             }),
             consumed: AtomicU64::new(0),
             timeline,
+            blocked: Blocked::default(),
             cancel: AtomicBool::new(false),
             cancel_until: AtomicU64::new(0),
             last_work: AtomicU64::new(0),
@@ -245,6 +259,16 @@ impl Queue {
     /// Whether the producer has written more than was consumed. Only a hint unless the queue is claimed.
     pub fn has_work(&self) -> bool {
         self.doorbell() != self.consumed.load(Ordering::Relaxed)
+    }
+
+    /// Has the processor fetch the unit behind those that were consumed.
+    #[inline]
+    pub fn prefetch(&self) {
+        let units = self.consumed.load(Ordering::Relaxed);
+        if self.ring_hint != 0 {
+            let unit = (units & (self.ring_units - 1)) as usize;
+            crate::memory::words::prefetch(self.ring_hint.wrapping_add(unit * UNIT));
+        }
     }
 
     /// A kick: makes a sleeping queue ready.

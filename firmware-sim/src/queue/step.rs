@@ -9,9 +9,10 @@ use vmlu_abi::queue::{ARM_NONE, MAX_PACKET_UNITS, UNIT};
 use vmlu_abi::status::{ErrorRecord, RULE_TEXT};
 use vmlu_abi::{Status, Wire};
 
+use super::blocked::Blocking;
 use super::burst::show;
 use super::command::{self, Outcome};
-use super::{lock, Cursor, Queue, QueueMemory, State};
+use super::{lock, Cursor, Queue, QueueMemory};
 use crate::kernels::env::Fault;
 
 /// How a packet ended.
@@ -42,8 +43,7 @@ impl Queue {
         if cursor.replay.is_running() {
             return self.replay(cursor);
         }
-        let doorbell = self.doorbell();
-        let available = doorbell.wrapping_sub(cursor.consumed);
+        let available = self.available(cursor);
         if available == 0 {
             return Step::Empty;
         }
@@ -60,10 +60,11 @@ impl Queue {
             Step::Stopped
         };
         if self.ring_units == 0 {
-            return self.follow_host(cursor, doorbell);
+            return self.follow_host(cursor);
         }
         if available > self.ring_units {
             let ring = self.ring_units;
+            let doorbell = cursor.written;
             return framing(format!("the doorbell says {doorbell} units, {consumed} were consumed and the ring has {ring}"));
         }
         let header = match self.fetch(consumed, available, &mut cursor.packet) {
@@ -126,35 +127,17 @@ impl Queue {
                 self.completed();
             }
             Ok(Outcome::Graph) => return self.replay(cursor),
-            Ok(Outcome::Wait { timeline, value }) => {
+            Ok(Outcome::Wait(awaited)) => {
                 cursor.waited = true;
-                self.life.leave(State::Blocked);
-                timeline.wake_at(value, self);
-                fence(Ordering::SeqCst);
-                let ready =
-                    timeline.value() >= value || timeline.has_ended() || self.is_cancelled();
-                // Ready after all: go on with it, unless a waker has taken the queue already.
-                return if ready && self.change(State::Blocked, State::Running) {
-                    Step::Done { long: false }
-                } else {
-                    Step::Blocked
-                };
-            }
-            Ok(Outcome::WaitAll(left)) => {
-                cursor.waited = true;
-                self.life.leave(State::Blocked);
-                for (timeline, value) in &left {
-                    timeline.wake_at(*value, self);
+                match self.block(awaited) {
+                    Blocking::Blocked => return Step::Blocked,
+                    Blocking::Changed => return Step::Done { long: false },
+                    Blocking::Circle(fault) => {
+                        if !self.faulted(consumed, &header, &fault) {
+                            return Step::Stopped;
+                        }
+                    }
                 }
-                fence(Ordering::SeqCst);
-                // One that ended or was reached meanwhile has perhaps woken nobody.
-                let ready = left.iter().any(|(t, v)| t.value() >= *v || t.has_ended())
-                    || self.is_cancelled();
-                return if ready && self.change(State::Blocked, State::Running) {
-                    Step::Done { long: false }
-                } else {
-                    Step::Blocked
-                };
             }
             Err(fault) => {
                 if !self.faulted(consumed, &header, &fault) {
@@ -165,6 +148,15 @@ impl Queue {
         let timeline = self.advance(cursor, units);
         self.publish(cursor, timeline);
         Step::Done { long }
+    }
+
+    /// Units that are to be consumed, as far as the card knows; it looks at the doorbell if it knows of none.
+    #[inline]
+    pub(super) fn available(&self, cursor: &mut Cursor) -> u64 {
+        if cursor.written == cursor.consumed || self.ring_units == 0 {
+            cursor.written = self.doorbell();
+        }
+        cursor.written.wrapping_sub(cursor.consumed)
     }
 
     /// Counts a packet that ended well.
@@ -194,7 +186,8 @@ impl Queue {
     }
 
     /// Advances a host timeline to what its producer says.
-    fn follow_host(&self, cursor: &mut Cursor, doorbell: u64) -> Step {
+    fn follow_host(&self, cursor: &mut Cursor) -> Step {
+        let doorbell = cursor.written;
         if doorbell < cursor.consumed {
             let text = format!(
                 "a host timeline went back from {} to {doorbell}",
@@ -255,7 +248,9 @@ impl Queue {
     /// Advances over a packet; the timeline's new value, which [`Queue::publish`] then shows the host.
     pub(super) fn advance(&self, cursor: &mut Cursor, units: u64) -> u64 {
         cursor.consumed = cursor.consumed.wrapping_add(units);
-        cursor.waited = false;
+        if std::mem::take(&mut cursor.waited) {
+            self.unblocked();
+        }
         self.consumed.store(cursor.consumed, Ordering::Relaxed);
         let timeline = self.timeline.value.load(Ordering::Relaxed) + 1;
         self.timeline.value.store(timeline, Ordering::Release);

@@ -41,6 +41,8 @@ pub struct Timeline {
     dependents: Mutex<Vec<(u64, Weak<Queue>)>>,
     /// What was given away; changes with the registry locked.
     secret: Mutex<Option<Secret>>,
+    /// The queue, once it waits for something itself.
+    queue: OnceLock<Weak<Queue>>,
 }
 
 impl Timeline {
@@ -56,7 +58,18 @@ impl Timeline {
             has_dependents: AtomicBool::new(false),
             dependents: Mutex::default(),
             secret: Mutex::default(),
+            queue: OnceLock::new(),
         }
+    }
+
+    /// The queue that it belongs to waits for something.
+    pub(super) fn waits(&self, queue: &Arc<Queue>) {
+        self.queue.get_or_init(|| Arc::downgrade(queue));
+    }
+
+    /// The queue that it belongs to, if that has ever waited for something.
+    pub(super) fn waiting_queue(&self) -> Option<Arc<Queue>> {
+        self.queue.get()?.upgrade()
     }
 
     /// Its value.

@@ -50,6 +50,8 @@ pub struct Scheduler {
     job_level: AtomicUsize,
     /// Changes of `Shared::hot`, likewise.
     hot_version: AtomicU64,
+    /// Queues in it, likewise.
+    hot_count: AtomicUsize,
     /// A worker polls hot queues.
     polling: AtomicBool,
     /// Workers in `Shared::parked`, likewise.
@@ -134,6 +136,7 @@ impl Scheduler {
                 ready_level: AtomicUsize::new(0),
                 job_level: AtomicUsize::new(0),
                 hot_version: AtomicU64::new(0),
+                hot_count: AtomicUsize::new(0),
                 polling: AtomicBool::new(false),
                 parked: AtomicUsize::new(0),
                 serving: AtomicUsize::new(0),
@@ -204,7 +207,7 @@ impl Scheduler {
         // Whoever destroys it makes it `Dead` first and calls `forget` then.
         if queue.state() != State::Dead && !queue.listed.swap(true, Ordering::SeqCst) {
             shared.hot.push(queue.clone());
-            self.hot_version.fetch_add(1, Ordering::Release);
+            self.show_hot(&shared);
         }
     }
 
@@ -218,7 +221,7 @@ impl Scheduler {
         // It may have become hot meanwhile, and found itself in the list.
         if cold() || queue.state() != State::Hot {
             shared.hot.retain(|q| !Arc::ptr_eq(q, queue));
-            self.hot_version.fetch_add(1, Ordering::Release);
+            self.show_hot(&shared);
         } else {
             queue.listed.store(true, Ordering::SeqCst);
         }
@@ -229,7 +232,7 @@ impl Scheduler {
         let mut shared = self.shared();
         if queue.listed.swap(false, Ordering::SeqCst) {
             shared.hot.retain(|q| !Arc::ptr_eq(q, queue));
-            self.hot_version.fetch_add(1, Ordering::Release);
+            self.show_hot(&shared);
         }
         shared.ready.retain(|q| !Arc::ptr_eq(q, queue));
         self.show_ready(&shared);
@@ -265,6 +268,19 @@ impl Scheduler {
             ready.push(queue.share.level(), tag, queue.clone());
         }
         self.show_ready(shared);
+    }
+
+    /// Shows that `Shared::hot` has changed.
+    fn show_hot(&self, shared: &Shared) {
+        self.hot_count.store(shared.hot.len(), Ordering::Relaxed);
+        self.hot_version.fetch_add(1, Ordering::Release);
+    }
+
+    /// Whether there is at most one queue to look after.
+    pub(crate) fn has_one_queue(&self) -> bool {
+        self.hot_count.load(Ordering::Relaxed) <= 1
+            && !self.has_ready()
+            && self.job_level.load(Ordering::Relaxed) == 0
     }
 
     /// Whether queues wait for a worker.

@@ -18,6 +18,10 @@ const LOOKS: usize = 32;
 /// looks at its doorbell.
 const COOL_NS: u64 = MIN_NS / 4;
 
+/// For how long queues without work stay hot while others have some, ns, and up to how many queues there may be for that.
+const KEEP_NS: u64 = 16_000_000;
+const KEPT: usize = 128;
+
 /// What a worker has for itself.
 struct Worker {
     /// `None`: a temporary one.
@@ -182,6 +186,7 @@ impl Scheduler {
                 return None;
             }
             if let Some(queue) = self.best(&worker.hot) {
+                queue.prefetch();
                 if queue.change(State::Hot, State::Running) {
                     self.serving.fetch_add(1, Ordering::SeqCst);
                     return Some(queue.clone());
@@ -228,9 +233,16 @@ impl Scheduler {
 
     /// Lets hot queues without work for long fall asleep, and takes out of the list what is not hot.
     fn cool(&self, hot: &[Arc<Queue>], now: u64) {
+        let since = |q: &Arc<Queue>| now.saturating_sub(q.last_work());
+        // While there is work somebody polls anyway, and a few doorbells more cost little.
+        let at_work = hot.len() <= KEPT
+            && hot.iter().any(|q| match q.state() {
+                State::Hot => since(q) < MIN_NS,
+                state => matches!(state, State::Ready | State::Running),
+            });
+        let least = if at_work { KEEP_NS } else { 0 };
         let idle = |q: &&Arc<Queue>| {
-            q.state() == State::Hot
-                && now.saturating_sub(q.last_work()) > self.windows.window(&q.gaps)
+            q.state() == State::Hot && since(q) > self.windows.window(&q.gaps).max(least)
         };
         Queue::rest(hot.iter().filter(idle));
         for queue in hot {

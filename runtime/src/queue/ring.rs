@@ -2,9 +2,8 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use vmlu_abi::packet::PacketHeader;
+use vmlu_abi::packet::{PacketHeader, VERSION};
 use vmlu_abi::queue::{STATUS_ASLEEP, STATUS_CONSUMED, STATUS_ERROR, STATUS_TIMELINE, UNIT};
-use vmlu_abi::Wire;
 use vmlu_protocol::submit::{publish, Barrier};
 
 use crate::transport::QueueMemory;
@@ -53,15 +52,54 @@ impl Ring {
 
     /// Writes a packet at a position in units; the ring has room for it. Whole units are written, what the body leaves of the last is zero.
     #[inline]
-    pub(crate) fn write(&self, position: u64, header: &PacketHeader, body: &[&[u8]]) {
-        const HEAD: usize = size_of::<PacketHeader>();
+    pub(crate) fn write(&self, position: u64, header: [u64; HEADER], body: &[&[u8]]) {
+        match body {
+            [] => self.write_words(position, header, &[]),
+            [body] if body.len() <= UNIT - size_of::<PacketHeader>() => {
+                match body.as_chunks::<8>() {
+                    (words, []) => self.write_words(position, header, words),
+                    _ => self.write_pieces(position, header, &[body]),
+                }
+            }
+            pieces => self.write_pieces(position, header, pieces),
+        }
+    }
+
+    /// Writes a packet of one unit, word by word: put together on the stack first and copied from there, it would wait for what was stored
+    /// before it to be out of the processor's way, the last doorbell included.
+    #[inline]
+    fn write_words(&self, position: u64, header: [u64; HEADER], body: &[[u8; 8]]) {
+        const WORDS: usize = UNIT / 8;
+        let place = self.place(position).cast::<u64>();
+        let [first, second] = header;
+        // SAFETY: the place is a unit of the ring, of 8 aligned words, and the body has at most as many as the header leaves; it is mapped as
+        // long as the queue exists, nobody makes references to it, and the card does not read it before it is published.
+        unsafe {
+            place.write(first);
+            place.add(1).write(second);
+            if body.is_empty() {
+                place.add(HEADER).write_bytes(0, WORDS - HEADER);
+            } else {
+                for at in HEADER..WORDS {
+                    let word = body.get(at - HEADER).map_or(0, |b| u64::from_le_bytes(*b));
+                    place.add(at).write_volatile(word);
+                }
+            }
+        }
+        prefetch(self.place(position.wrapping_add(AHEAD)));
+    }
+
+    fn write_pieces(&self, position: u64, header: [u64; HEADER], body: &[&[u8]]) {
         let mut writer = Writer {
             ring: self,
             at: position,
             unit: [0; UNIT],
-            filled: HEAD,
+            filled: size_of::<PacketHeader>(),
         };
-        writer.unit[..HEAD].copy_from_slice(header.as_bytes());
+        let (words, _) = writer.unit.as_chunks_mut::<8>();
+        for (place, word) in words.iter_mut().zip(header) {
+            *place = word.to_le_bytes();
+        }
         for part in body {
             writer.put(part);
         }
@@ -71,14 +109,21 @@ impl Ring {
         }
     }
 
+    /// The first byte of the unit at a position.
+    #[inline]
+    fn place(&self, position: u64) -> *mut u8 {
+        let mask = u64::from(self.memory.ring_units).checked_sub(1);
+        let at = (position & mask.expect("a host timeline has no ring")) as usize * UNIT;
+        // SAFETY: the ring has a power of two of units, and `at` is the start of one of them.
+        unsafe { self.memory.ring.add(at) }
+    }
+
     /// Writes one unit.
     #[inline]
     fn store(&self, position: u64, unit: &[u8; UNIT]) {
-        let mask = u64::from(self.memory.ring_units).checked_sub(1);
-        let at = (position & mask.expect("a host timeline has no ring")) as usize * UNIT;
-        // SAFETY: the ring has a power of two of units, and `at` is the start of one of them; the ring is mapped as long as the queue exists;
-        // nobody makes references to it, and the card does not read the unit before it is published.
-        unsafe { std::ptr::copy_nonoverlapping(unit.as_ptr(), self.memory.ring.add(at), UNIT) };
+        // SAFETY: the place is a unit of the ring, which is mapped as long as the queue exists; nobody makes references to it, and the card
+        // does not read the unit before it is published.
+        unsafe { std::ptr::copy_nonoverlapping(unit.as_ptr(), self.place(position), UNIT) };
     }
 
     /// Shows the card the units up to `end`; `true` if it sleeps and wants a kick.
@@ -88,6 +133,33 @@ impl Ring {
         let doorbell = unsafe { AtomicU64::from_ptr(self.memory.doorbell) };
         publish(doorbell, self.status_u32(STATUS_ASLEEP), end, self.barrier)
     }
+}
+
+/// How many units ahead of a packet the ring is fetched for writing: the card has the line of the last round, and giving it up takes longer
+/// than writing a packet.
+const AHEAD: u64 = 8;
+
+/// Fetches a line of memory that is about to be written.
+#[inline]
+fn prefetch(place: *mut u8) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_mm_prefetch, _MM_HINT_ET0};
+        // SAFETY: a hint, which accesses nothing and is allowed at any address.
+        unsafe { _mm_prefetch::<_MM_HINT_ET0>(place.cast::<i8>()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = place;
+}
+
+/// Words of a packet's header.
+const HEADER: usize = size_of::<PacketHeader>() / 8;
+
+/// A packet's header by words, without flags.
+#[inline]
+pub(crate) fn header(opcode: u16, units: u8, correlation: u64) -> [u64; HEADER] {
+    let head = u64::from(opcode) | u64::from(VERSION) << 16 | u64::from(units) << 24;
+    [head, correlation]
 }
 
 /// Fills units and writes them.
@@ -127,6 +199,7 @@ impl Writer<'_> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use vmlu_abi::Wire;
 
     use super::*;
 
@@ -151,11 +224,11 @@ mod tests {
             );
             let body = parts.concat();
             let units = vmlu_abi::packet::units_for(body.len()).unwrap();
-            let header = PacketHeader { opcode: 7, version: 1, units, flags: 0, correlation: 99 };
+            let head = PacketHeader { opcode: 7, version: 1, units, flags: 0, correlation: 99 };
             let pieces: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
-            ring.write(position, &header, &pieces);
+            ring.write(position, header(7, units, 99), &pieces);
             let mut expected = vec![0xa5_u8; UNITS * UNIT];
-            let mut packet = [header.as_bytes(), &body].concat();
+            let mut packet = [head.as_bytes(), &body].concat();
             packet.resize(usize::from(units) * UNIT, 0);
             for (i, unit) in packet.chunks(UNIT).enumerate() {
                 let at = (position as usize + i) % UNITS * UNIT;

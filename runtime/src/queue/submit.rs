@@ -5,6 +5,7 @@ use vmlu_abi::Status;
 use vmlu_ops::Descriptor;
 use vmlu_protocol::room::Room;
 
+use super::ring::header;
 use super::{Queue, QueueInner, SPINS};
 use crate::error::{Error, Result};
 
@@ -226,14 +227,8 @@ impl QueueInner {
             self.flush();
             return Ok(Enqueued::Full { end });
         };
-        let header = packet::PacketHeader {
-            opcode,
-            version: packet::VERSION,
-            units,
-            flags: 0,
-            correlation: producer.correlation,
-        };
-        self.ring.write(position, &header, body);
+        let header = header(opcode, units, producer.correlation);
+        self.ring.write(position, header, body);
         producer.packets += 1;
         let value = producer.packets;
         if doorbell == Doorbell::Now {

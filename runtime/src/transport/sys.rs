@@ -24,6 +24,29 @@ pub(super) fn producer_barrier(features: u64) -> Barrier {
     }
 }
 
+/// Whether [`barrier`] works. The first time it is asked for, it registers the process.
+pub(crate) fn has_barrier() -> bool {
+    use rustix::thread::{membarrier, MembarrierCommand};
+    static REGISTERED: OnceLock<bool> = OnceLock::new();
+    *REGISTERED.get_or_init(|| {
+        membarrier(MembarrierCommand::RegisterPrivateExpedited).is_ok()
+            && membarrier(MembarrierCommand::PrivateExpedited).is_ok()
+    })
+}
+
+/// Has all threads of this process pass a full barrier. Called only where [`has_barrier`].
+pub(crate) fn barrier() {
+    use rustix::thread::{membarrier, MembarrierCommand};
+    // It worked before. What can fail it now is a lack of memory, which passes, or a new filter of system calls; after this time
+    // no processor has a store left that others do not see.
+    for _ in 0..50 {
+        if membarrier(MembarrierCommand::PrivateExpedited).is_ok() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+}
+
 /// What a mapping is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
