@@ -145,8 +145,8 @@ fn a_blocked_queue_hears_of_the_end() {
     }
 }
 
-/// Queues that wait for each other, in circles of several sizes, over imports too: the one that closes the circle fails, and the others with
-/// it.
+/// Queues that wait for each other, in circles of several sizes, over imports too: the one that closes the circle fails, or two that close it
+/// at the same time, and the others with it.
 #[test]
 fn a_circle_ends_in_errors() {
     let chip = Chip::new();
@@ -166,15 +166,14 @@ fn a_circle_ends_in_errors() {
                     if round % 2 == 0 {
                         queues[i].ok(queues[i].nop());
                     }
-                    // Behind the other's own wait, which is its first command or its second.
-                    queues[i].wait_for(handle, 2 + round % 2)
+                    // For the other's own wait, which is its first command or its second.
+                    queues[i].wait_for(handle, 2 - round % 2)
                 })
                 .collect();
             let ends: Vec<_> = queues.iter().zip(&waits).map(|(q, w)| q.done(*w)).collect();
-            let closed = ends.iter().filter(|s| **s == Status::InvalidArgument);
-            assert_eq!(closed.count(), 1, "{ends:?}");
-            let failed = ends.iter().filter(|s| **s == Status::Dependency);
-            assert_eq!(failed.count(), size - 1, "{ends:?}");
+            let of = |status| ends.iter().filter(|s| **s == status).count();
+            let (closed, failed) = (of(Status::InvalidArgument), of(Status::Dependency));
+            assert!(closed > 0 && closed + failed == size, "{ends:?}");
         }
     }
 }

@@ -134,6 +134,32 @@ fn a_wait_for_oneself_by_token() {
     );
 }
 
+/// An import is given up at the moment at which a queue begins to wait for it, or just before or after: the wait ends in any case.
+#[test]
+fn a_wait_that_begins_as_its_import_goes() {
+    let chip = Chip::new();
+    let (mine, other) = (chip.context_of(1), chip.context_of(2));
+    let queue = mine.queue();
+    let token = mine.export(queue.handle).unwrap();
+    let waiter = other.queue();
+    for round in 0..3000_u32 {
+        let import = other.import(token).unwrap();
+        // The card polls the queue: it begins with the wait within a microsecond or so.
+        waiter.ok(waiter.nop());
+        let waits = waiter.wait_for(import, 1);
+        (0..round % 64 * 8).for_each(|_| std::hint::spin_loop());
+        other.release(import).unwrap();
+        let status = within(SOON, "a wait for an import that is gone", || {
+            waiter.done(waits)
+        });
+        assert!(
+            matches!(status, Status::Dependency | Status::BadHandle),
+            "{status:?}"
+        );
+        waiter.record(true);
+    }
+}
+
 /// Who gives an import up while a queue waits for it ends the wait.
 #[test]
 fn a_wait_ends_with_its_import() {
@@ -251,7 +277,8 @@ fn an_import_keeps_nothing_alive() {
         let import = cb.import(ca.export(queue.handle).unwrap()).unwrap();
         waiter.wait_for(import, 9);
         // The other way round: a queue of the chip that goes waits for one that stays.
-        let other = ca.import(cb.export(waiter.handle).unwrap()).unwrap();
+        let stays = cb.queue();
+        let other = ca.import(cb.export(stays.handle).unwrap()).unwrap();
         queue.wait_for(other, 9);
         std::thread::sleep(Duration::from_millis(1));
         (

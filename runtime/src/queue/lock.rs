@@ -6,10 +6,11 @@
 
 use std::cell::{Cell, UnsafeCell};
 use std::hint::spin_loop;
+use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use vmlu_protocol::owner::Owner;
+use vmlu_protocol::owner::{Gift, Owner};
 
 use crate::transport::sys;
 
@@ -45,8 +46,19 @@ unsafe impl<T: Send> Sync for Lock<T> {}
 /// The right to use the value.
 pub(super) struct Guard<'a, T> {
     lock: &'a Lock<T>,
-    /// The lock's owner has it; else it is `taken`.
-    owned: bool,
+    hold: Hold,
+    /// It stays with its thread: the lock may be that thread's own.
+    here: PhantomData<*const ()>,
+}
+
+/// How a lock is held.
+enum Hold {
+    /// By its owner, who has this gift.
+    Owned(Gift),
+    /// It is `taken`.
+    Taken,
+    /// Likewise, and this thread owns it from the end on.
+    Earned(u64),
 }
 
 /// A number of this thread, that no other ever has.
@@ -86,30 +98,32 @@ impl<T> Lock<T> {
     #[inline]
     pub(super) fn lock(&self) -> Guard<'_, T> {
         let me = me();
-        if self.owner.enter(me) {
-            return Guard {
-                lock: self,
-                owned: true,
-            };
+        if let Some(gift) = self.owner.enter(me) {
+            return self.guard(Hold::Owned(gift));
         }
         self.take(me)
+    }
+
+    #[inline]
+    fn guard(&self, hold: Hold) -> Guard<'_, T> {
+        Guard {
+            lock: self,
+            hold,
+            here: PhantomData,
+        }
     }
 
     fn take(&self, me: u64) -> Guard<'_, T> {
         if self.taken.swap(true, Ordering::Acquire) {
             self.wait();
         }
-        let guard = Guard {
-            lock: self,
-            owned: false,
-        };
         // SAFETY: this thread has `taken`, and the reference ends with this function.
         let habit = unsafe { &mut *self.habit.get() };
-        if self.owner.revoke(sys::barrier) {
+        if let Some(gift) = self.owner.revoke(sys::barrier) {
             habit.wanted = habit.wanted.saturating_mul(DEARER);
             habit.streak = 0;
             let mut spins = 0;
-            while self.owner.is_inside() {
+            while self.owner.is_inside(gift) {
                 pause(&mut spins);
             }
         }
@@ -119,9 +133,9 @@ impl<T> Lock<T> {
         habit.streak += 1;
         if habit.streak >= habit.wanted && sys::has_barrier() {
             habit.streak = 0;
-            self.owner.give(me);
+            return self.guard(Hold::Earned(me));
         }
-        guard
+        self.guard(Hold::Taken)
     }
 
     #[cold]
@@ -152,8 +166,8 @@ impl<T> Deref for Guard<'_, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: a guard exists only while its thread is inside as owner or has `taken` after the ownership was taken away, and each such
-        // time makes one guard; acquire and release order the uses.
+        // SAFETY: a guard exists only while its thread is inside as owner, where it does not get in again, or has `taken` after the ownership
+        // was taken away, which it gets at the earliest when the guard ends; each such time makes one guard. Acquire and release order the uses.
         unsafe { &*self.lock.value.get() }
     }
 }
@@ -169,11 +183,13 @@ impl<T> DerefMut for Guard<'_, T> {
 impl<T> Drop for Guard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        if self.owned {
-            self.lock.owner.leave();
-        } else {
-            self.lock.taken.store(false, Ordering::Release);
+        match self.hold {
+            Hold::Owned(gift) => return self.lock.owner.leave(gift),
+            Hold::Taken => {}
+            // If it cannot be given any more, it stays a lock like others.
+            Hold::Earned(me) => _ = self.lock.owner.give(me),
         }
+        self.lock.taken.store(false, Ordering::Release);
     }
 }
 
