@@ -1,4 +1,4 @@
-//! Events: who waits for them looks at the devices' telemetry, and reads their logs when there is something new.
+//! Events: who waits for them sleeps until a device tells of one, and then reads the devices' logs.
 
 use std::collections::HashMap;
 use std::ffi::c_void;
@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use vmlu::abi::event::EventKind;
+use vmlu::abi::setting::LogEntry;
+use vmlu::telemetry::{EventWaiter, Reader};
 
 use crate::call::Out;
 use crate::codes::{Code, Outcome};
@@ -15,15 +17,15 @@ use crate::types::*;
 
 /// The events of this interface: `cndevEventTypeXidError`.
 const XID: u64 = 1;
-/// How often a device is looked at.
-const LOOK: Duration = Duration::from_millis(10);
 /// What stands for "in no instance".
 const NO_INSTANCE: u32 = u32::MAX;
 
-/// Devices, with the number of the last entry of each one's log that was taken.
+/// Devices whose events are wanted.
 #[derive(Default)]
 struct EventSet {
-    devices: Mutex<HashMap<i32, u64>>,
+    reader: Reader,
+    /// What threads of the process with this number wait at: a forked child makes its own, or it would take its parent's events away.
+    waiter: Mutex<Option<(u32, Arc<EventWaiter>)>>,
     ended: AtomicBool,
 }
 
@@ -44,42 +46,60 @@ pub(crate) fn end_all() {
         .into_iter()
         .flat_map(HashMap::into_values)
     {
-        set.ended.store(true, Ordering::Release);
+        set.end();
     }
 }
 
 impl EventSet {
-    /// The next event of any of the devices, if there is one.
-    fn take(&self, library: &Library) -> Outcome<Option<cndevEventData_t>> {
-        let mut devices = lock(&self.devices);
-        for (device, seen) in devices.iter_mut() {
-            let card = library.card(*device)?;
-            // A device that is lost reports nothing; the others do.
-            let Some(t) = library.monitor.telemetry(card.number)? else {
+    /// What threads wait at. From the first call on no event is missed.
+    fn waiter(&self, library: &Library) -> Outcome<Arc<EventWaiter>> {
+        let process = std::process::id();
+        let mut waiter = lock(&self.waiter);
+        match &*waiter {
+            Some((owner, waiter)) if *owner == process => Ok(waiter.clone()),
+            _ => {
+                let new = Arc::new(EventWaiter::new(&**library.transport())?);
+                *waiter = Some((process, new.clone()));
+                Ok(new)
+            }
+        }
+    }
+
+    /// No thread waits any longer.
+    fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+        if let Some((_, waiter)) = &*lock(&self.waiter) {
+            waiter.wake();
+        }
+    }
+
+    /// The next event of any of the devices, if there is one. `told` is whether somebody said so.
+    fn take(&self, library: &Library, told: bool) -> Outcome<Option<cndevEventData_t>> {
+        for number in self.reader.chips() {
+            let Some(card) = library.cards.iter().find(|card| card.number == number) else {
                 continue;
             };
-            // A log that is shorter than what was seen belongs to a card that was powered on anew.
-            if t.events < *seen {
-                *seen = 0;
-            }
-            if t.events == *seen {
-                continue;
-            }
-            let (entries, _) = library.transport().event_log(card.number, *seen)?;
-            for entry in entries {
-                *seen = entry.number;
-                if entry.kind == EventKind::Xid as u32 {
-                    return Ok(Some(cndevEventData_t {
-                        version: 6,
-                        device: *device,
-                        eventData: entry.value,
-                        eventType: XID,
-                        timestamp: entry.time_us,
-                        computeInstanceId: NO_INSTANCE,
-                        mluInstanceId: NO_INSTANCE,
-                        ..cndevEventData_t::zeroed()
-                    }));
+            let first_xid = |entries: &[LogEntry]| {
+                let is_xid = |entry: &LogEntry| entry.kind == EventKind::Xid as u32;
+                match entries.iter().position(is_xid) {
+                    Some(at) => (at + 1, Some(entries[at])),
+                    None => (entries.len(), None),
                 }
+            };
+            let next = self
+                .reader
+                .read(&library.monitor, card.number, told, first_xid)?;
+            if let Some(entry) = next.flatten() {
+                return Ok(Some(cndevEventData_t {
+                    version: 6,
+                    device: card.handle,
+                    eventData: entry.value,
+                    eventType: XID,
+                    timestamp: entry.time_us,
+                    computeInstanceId: NO_INSTANCE,
+                    mluInstanceId: NO_INSTANCE,
+                    ..cndevEventData_t::zeroed()
+                }));
             }
         }
         Ok(None)
@@ -107,7 +127,7 @@ exports! {
     fn cndevEventHandleDestroy(handle: *mut c_void) {
         library()?;
         let set = lock(&SETS).as_mut().and_then(|sets| sets.remove(&handle.addr()));
-        set.ok_or(Code::InvalidArgument)?.ended.store(true, Ordering::Release);
+        set.ok_or(Code::InvalidArgument)?.end();
         Ok(())
     }
 
@@ -117,12 +137,12 @@ exports! {
         let card = library.card(device)?;
         match types {
             0 => {
-                lock(&set.devices).remove(&device);
+                set.reader.remove(card.number);
             }
             // All events, or those that there are.
             u64::MAX | XID => {
-                let now = library.telemetry(card)?.events;
-                lock(&set.devices).entry(device).or_insert(now);
+                set.waiter(&library)?;
+                set.reader.add(card.number, library.telemetry(card)?.events);
             }
             _ => return Err(Code::NotSupported),
         }
@@ -134,18 +154,24 @@ exports! {
         event.check()?;
         let set = find(handle)?;
         let end = u64::try_from(timeout).ok().map(|ms| Instant::now() + Duration::from_millis(ms));
+        let waiter = set.waiter(&library)?;
+        let mut told = false;
         loop {
             if set.ended.load(Ordering::Acquire) {
+                // So do the other threads that wait.
+                waiter.wake();
                 return Err(Code::InvalidArgument);
             }
-            if let Some(next) = set.take(&library)? {
+            if let Some(next) = set.take(&library, told)? {
+                // There may be one for another thread.
+                waiter.wake();
                 return event.put(next);
             }
-            let left = end.map_or(LOOK, |end| end.saturating_duration_since(Instant::now()));
-            if left.is_zero() {
+            let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
                 return Err(Code::Timeout);
             }
-            std::thread::sleep(left.min(LOOK));
+            told = waiter.wait(left);
         }
     }
 }

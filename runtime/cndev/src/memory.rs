@@ -11,7 +11,7 @@ use crate::types::*;
 /// Bytes of a MB, as this interface counts them.
 const MB: u64 = 1 << 20;
 /// Address space of a device, MB: what the vendor's monitor shows.
-const VIRTUAL_MB: i64 = 1 << 20;
+const VIRTUAL_MB: i64 = (vmlu::telemetry::VIRTUAL_BYTES / MB) as i64;
 
 /// Memory of a device, MB.
 struct Usage {

@@ -1,7 +1,5 @@
 //! The fabric: the MLU-Link ports of all chips, and how near each chip is to each other. See `docs/hardware.md`, section 16.
 
-use std::path::Path;
-
 use serde::Serialize;
 use vmlu_abi::link;
 
@@ -158,21 +156,15 @@ pub struct Relation {
     pub bytes_per_second: u64,
 }
 
-/// The fabric of chips whose ports were read; `devices` is usually `/sys/bus/pci/devices`, `nodes` `/sys/devices/system/node`. On a
-/// transport without PCIe `devices` is `None`.
+/// The fabric of chips whose ports were read, and which sit at these places.
 pub(super) fn snapshot(
     chips: &[DeviceSnapshot],
     ports: Vec<Option<Vec<link::Port>>>,
-    devices: Option<&Path>,
-    nodes: &Path,
+    places: &[Place],
 ) -> FabricSnapshot {
-    let places: Vec<Place> = chips
-        .iter()
-        .map(|chip| Place::read(devices, nodes, chip.pci, chip.numa_node))
-        .collect();
     let chips: Vec<FabricChip> = chips
         .iter()
-        .zip(&places)
+        .zip(places)
         .zip(ports)
         .map(|((chip, place), read)| FabricChip {
             index: chip.index,
@@ -189,7 +181,7 @@ pub(super) fn snapshot(
     let relations = (0..chips.len())
         .map(|a| {
             (0..chips.len())
-                .map(|b| relation(&chips, &places, a, b))
+                .map(|b| relation(&chips, places, a, b))
                 .collect()
         })
         .collect();

@@ -18,6 +18,7 @@ mod monitor;
 mod pcie;
 mod process;
 mod snapshot;
+mod waiter;
 
 pub use decay::value_at;
 pub use fabric::{
@@ -28,5 +29,6 @@ pub use pcie::pci_level;
 pub use snapshot::{
     Clocks, ComputeMode, Counters, DeviceHealth, DeviceSnapshot, DriverHealth, Ecc, Health,
     Incident, Link, Live, Memory, PciAddress, PcieLink, Power, ProcessUsage, Temperatures,
-    Throttle, Transfers,
+    Throttle, Transfers, VIRTUAL_BYTES,
 };
+pub use waiter::{EventWaiter, Reader};

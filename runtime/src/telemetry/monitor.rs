@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use vmlu_abi::ioctl::DeviceInfo;
 use vmlu_abi::model::{self, CardModel};
@@ -10,6 +11,7 @@ use vmlu_abi::telemetry::{throttle, Decaying, Telemetry};
 use vmlu_abi::{setting, telemetry, Status};
 
 use super::fabric::{self, FabricSnapshot};
+use super::pcie::Place;
 use super::snapshot::{
     Clocks, ComputeMode, Counters, DeviceHealth, DeviceSnapshot, DriverHealth, Ecc, Health,
     Incident, Link, Live, Memory, PciAddress, PcieLink, Power, ProcessUsage, Temperatures,
@@ -27,7 +29,19 @@ pub struct Monitor {
     pages: Mutex<HashMap<u32, Arc<TelemetryPage>>>,
     /// What the chips are that have said so: a chip whose page is fresh is not asked again.
     infos: Mutex<HashMap<u32, DeviceInfo>>,
+    /// PCIe links, and when they were read.
+    links: Mutex<HashMap<PciAddress, (Instant, PcieLink)>>,
+    /// Where chips sit.
+    places: Mutex<HashMap<u32, Place>>,
+    /// The fabric as it was read last, and what the chips had written until then.
+    fabric: Mutex<Option<(Vec<Stamp>, FabricSnapshot)>>,
 }
+
+/// Tells of a chip with nothing to do whether it wrote its telemetry since: number, address, sequence.
+type Stamp = (u32, PciAddress, u64);
+
+/// How long a PCIe link that was read is right: the kernel reads it from the function itself.
+const LINK_AGE: Duration = Duration::from_secs(1);
 
 /// Where sysfs has the PCI functions.
 pub(super) const FUNCTIONS: &str = "/sys/bus/pci/devices";
@@ -48,6 +62,9 @@ impl Monitor {
             transport,
             pages: Mutex::default(),
             infos: Mutex::default(),
+            links: Mutex::default(),
+            places: Mutex::default(),
+            fabric: Mutex::default(),
         }
     }
 
@@ -113,6 +130,16 @@ impl Monitor {
         Ok(asked)
     }
 
+    /// Number of the newest entry of a chip's log; `None` if the chip is lost. From a page of any age if that is said to do, else as
+    /// [`Monitor::telemetry`].
+    pub(super) fn newest_event(&self, index: u32, any_age: bool) -> Result<Option<u64>> {
+        let page = lock(&self.pages).get(&index).cloned();
+        match page.filter(|_| any_age).and_then(|page| page.read()) {
+            Some(read) => Ok(Some(read.events)),
+            None => Ok(self.telemetry(index)?.map(|t| t.events)),
+        }
+    }
+
     /// Name of the transport: `embedded`, `local` or `kernel`.
     pub fn transport(&self) -> &'static str {
         self.transport.name()
@@ -141,11 +168,19 @@ impl Monitor {
         Ok(process::by_process(&contexts, Path::new("/proc")))
     }
 
-    /// The PCIe link of a function; of a transport without a bus nothing is known.
+    /// The PCIe link of a function, as of a second ago at most; of a transport without a bus nothing is known.
     pub fn pcie_link(&self, address: PciAddress) -> PcieLink {
-        match self.transport.name() {
-            "kernel" => link::read(Path::new(FUNCTIONS), address),
-            _ => PcieLink::default(),
+        if self.transport.name() != "kernel" {
+            return PcieLink::default();
+        }
+        let mut links = lock(&self.links);
+        match links.get(&address) {
+            Some((at, link)) if at.elapsed() < LINK_AGE => *link,
+            _ => {
+                let link = link::read(Path::new(FUNCTIONS), address);
+                links.insert(address, (Instant::now(), link));
+                link
+            }
         }
     }
 
@@ -179,6 +214,12 @@ impl Monitor {
     ///
     /// If a chip that is not lost does not tell of its ports.
     pub fn fabric(&self, devices: &[DeviceSnapshot]) -> Result<FabricSnapshot> {
+        let before = self.stamps(devices);
+        if let (Some(now), Some((then, known))) = (&before, &*lock(&self.fabric))
+            && now == then
+        {
+            return Ok(known.clone());
+        }
         let ports = devices
             .iter()
             .map(|device| match device.live {
@@ -186,9 +227,49 @@ impl Monitor {
                 Some(_) => lost_is_none(self.transport.link_ports(device.index)),
             })
             .collect::<Result<Vec<_>>>()?;
-        let pci = (self.transport.name() == "kernel").then_some(Path::new(FUNCTIONS));
-        let nodes = Path::new("/sys/devices/system/node");
-        Ok(fabric::snapshot(devices, ports, pci, nodes))
+        let places: Vec<_> = devices.iter().map(|device| self.place(device)).collect();
+        let read = fabric::snapshot(devices, ports, &places);
+        // Each chip wrote its page once because it was asked; if that is all, its ports are what they are until it writes again.
+        let after = self.stamps(devices);
+        let quiet = before.zip(after).and_then(|(before, after)| {
+            let mut pairs = before.iter().zip(&after);
+            pairs.all(|(a, b)| b.2 == a.2 + 2).then_some(after)
+        });
+        *lock(&self.fabric) = quiet.map(|stamps| (stamps, read.clone()));
+        Ok(read)
+    }
+
+    /// The stamps of these chips; `None` if one is lost, has work, or does not tell.
+    fn stamps(&self, devices: &[DeviceSnapshot]) -> Option<Vec<Stamp>> {
+        let stamp = |device: &DeviceSnapshot| {
+            device.live.as_ref()?;
+            let page = lock(&self.pages).get(&device.index).cloned();
+            let t = match page {
+                Some(page) => page.read()?,
+                // The driver has the page.
+                None if self.transport.name() == "kernel" => {
+                    self.transport.telemetry(device.index).ok()?
+                }
+                None => return None,
+            };
+            (t.busy == 0).then_some((device.index, device.pci, t.sequence))
+        };
+        devices.iter().map(stamp).collect()
+    }
+
+    /// Where a chip sits: it does not move while it is there.
+    fn place(&self, device: &DeviceSnapshot) -> Place {
+        let mut places = lock(&self.places);
+        match places.get(&device.index) {
+            Some(place) if place.is_of(device.pci, device.numa_node) => place.clone(),
+            _ => {
+                let pci = (self.transport.name() == "kernel").then_some(Path::new(FUNCTIONS));
+                let nodes = Path::new("/sys/devices/system/node");
+                let place = Place::read(pci, nodes, device.pci, device.numa_node);
+                places.insert(device.index, place.clone());
+                place
+            }
+        }
     }
 
     /// `None` if the chip was unplugged since it was counted.
@@ -205,13 +286,15 @@ impl Monitor {
             _ => self.telemetry(index)?,
         };
         let contexts = match telemetry {
-            None => Vec::new(),
-            Some(_) => lost_is_none(self.transport.processes(index))?.unwrap_or_default(),
+            Some(t) if t.contexts > 0 => {
+                lost_is_none(self.transport.processes(index))?.unwrap_or_default()
+            }
+            _ => Vec::new(),
         };
         let mut device = snapshot(index, &info, telemetry.as_ref());
         device.processes = process::by_process(&contexts, Path::new("/proc"));
         if self.transport.name() == "kernel" {
-            let read = link::read(Path::new(FUNCTIONS), device.pci);
+            let read = self.pcie_link(device.pci);
             device.pcie_link = PcieLink {
                 current: read.current,
                 max: read.max.or(device.pcie_link.max),
@@ -221,7 +304,7 @@ impl Monitor {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -10,6 +10,8 @@ use super::snapshot::PciAddress;
 pub(super) struct Place {
     /// The root complex, the bridges from there on, and the function itself; empty where there is no PCIe.
     path: Vec<String>,
+    /// Its address.
+    address: PciAddress,
     /// NUMA node; -1 if it belongs to none.
     node: i32,
     /// Processors that are near, as a list.
@@ -32,6 +34,7 @@ impl Place {
         let Some(devices) = devices else {
             return Self {
                 path: Vec::new(),
+                address,
                 node,
                 processors: of_node(),
             };
@@ -45,9 +48,15 @@ impl Place {
             .collect();
         Self {
             path,
+            address,
             node,
             processors: list(&folder.join("local_cpulist")).or_else(of_node),
         }
+    }
+
+    /// Whether it is the place of the function at an address, on a node.
+    pub(super) fn is_of(&self, address: PciAddress, node: i32) -> bool {
+        (self.address, self.node) == (address, node)
     }
 
     /// How near a chip at another place is, on another board. Without PCIe the chips of a node count as behind the switches of one host
@@ -98,6 +107,7 @@ mod tests {
     fn place(path: &str, node: i32) -> Place {
         Place {
             path: path.split('/').map(String::from).collect(),
+            address: PciAddress::default(),
             node,
             processors: None,
         }

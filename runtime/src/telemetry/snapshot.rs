@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use vmlu_abi::model::{CardModel, MODELS};
 use vmlu_abi::telemetry::incident;
 
 const MIB: u64 = 1 << 20;
@@ -45,6 +46,23 @@ pub struct DeviceSnapshot {
     pub live: Option<Live>,
     /// Processes that have contexts on the chip, in order of their ids.
     pub processes: Vec<ProcessUsage>,
+}
+
+/// Address space that the vendor's monitor shows for a chip, bytes.
+pub const VIRTUAL_BYTES: u64 = 1 << 40;
+
+impl DeviceSnapshot {
+    /// What the chip's processes have mapped for it, in device and host memory, bytes.
+    pub fn virtual_used_bytes(&self) -> u64 {
+        let device = self.live.as_ref().map_or(0, |live| live.memory.used_bytes);
+        let host = self.processes.iter().map(|p| p.host_memory_bytes);
+        host.fold(device, u64::saturating_add)
+    }
+
+    /// The product; `None` if this runtime does not know it.
+    pub fn model(&self) -> Option<&'static CardModel> {
+        MODELS.iter().copied().find(|model| model.name == self.name)
+    }
 }
 
 /// Everything about a chip that changes.

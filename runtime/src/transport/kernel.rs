@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use rustix::fs::OFlags;
+use vmlu_abi::event::EventKind;
 use vmlu_abi::ioctl::{self, DeviceCount, DeviceInfo, InjectFault, TelemetryRead};
 use vmlu_abi::link::Port;
 use vmlu_abi::queue::{FLAG_HOST_TIMELINE, PRIORITY_DEFAULT, STATUS_SIZE, UNIT};
@@ -220,6 +222,23 @@ impl Transport for Kernel {
             },
         )?;
         Ok(wanted.way)
+    }
+
+    fn subscribe(&self) -> Result<Option<OwnedFd>> {
+        const CALL: &str = "subscribe to events";
+        // A file of its own: what one file reads is missing from no other.
+        let node = Node::open(control_path(&self.folder), CALL)?;
+        let mut wanted = ioctl::Subscribe {
+            kinds: 1 << EventKind::Xid as u32 | 1 << EventKind::Link as u32,
+            ..Wire::zeroed()
+        };
+        node.call(CALL, ioctl::SUBSCRIBE, &mut wanted, || {
+            "xids and links".into()
+        })?;
+        let fd = OwnedFd::from(node.file);
+        let nonblocking = rustix::fs::fcntl_setfl(&fd, OFlags::NONBLOCK);
+        nonblocking.map_err(|e| Error::system(CALL, "the file waits", e.into()))?;
+        Ok(Some(fd))
     }
 
     fn open(&self, device: u32) -> Result<Arc<dyn Channel>> {

@@ -11,7 +11,7 @@ mod socket;
 pub(crate) mod sys;
 mod watcher;
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use vmlu_abi::ioctl::DeviceInfo;
@@ -78,6 +78,12 @@ pub trait Transport: Send + Sync {
     /// What happened to a chip behind a number that is known (0: nothing is), the oldest first, and how many entries before them are lost.
     fn event_log(&self, _device: u32, _after: u64) -> Result<(Vec<LogEntry>, u32)> {
         Err(unsupported("read the log"))
+    }
+
+    /// A descriptor that becomes readable when a chip reports an xid or a link; `None` where nobody tells, and telemetry has to be looked at.
+    /// What is read from it are `ioctl::EventRecord`s.
+    fn subscribe(&self) -> Result<Option<OwnedFd>> {
+        Ok(None)
     }
 
     /// Opens a context on a chip. It ends with all that it has when the channel is dropped.

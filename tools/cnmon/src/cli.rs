@@ -1,5 +1,7 @@
 //! The command line, and how commands fail.
 
+use std::ffi::{OsStr, OsString};
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use vmlu::telemetry::DeviceSnapshot;
 
@@ -35,17 +37,45 @@ pub(crate) struct Cli {
     pub(crate) command: Option<Command>,
 }
 
+/// Long options that the vendor writes with one dash.
+const ONE_DASH: [&str; 2] = ["-smlu", "-mim"];
+
+impl Cli {
+    /// The command line of this process.
+    pub(crate) fn from_environment() -> Self {
+        Self::parse_from(std::env::args_os().map(two_dashes))
+    }
+}
+
+/// An argument, with two dashes if it is one of [`ONE_DASH`].
+pub(crate) fn two_dashes(argument: OsString) -> OsString {
+    if !ONE_DASH.iter().any(|known| argument == *known) {
+        return argument;
+    }
+    let mut long = OsStr::new("-").to_owned();
+    long.push(argument);
+    long
+}
+
 /// What else there is to ask for.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Print the version
     Version,
+    /// Print the table of all cards, as without a command
+    All,
     /// Print the cards as keys and values
     Info(InfoOptions),
     /// Print how near the cards are to each other: MLU-Link, or the level of PCIe between them
     Topo(TopoOptions),
     /// Print the MLU-Link ports of the cards
     Mlulink(MlulinkOptions),
+    /// Print the MIM instances of the cards: this card cannot be divided, so there are none
+    Mim(InstanceOptions),
+    /// Print the sMLU instances of the cards: this card cannot be divided, so there are none
+    Smlu(InstanceOptions),
+    /// Print whether ports speak RoCE: those of this card speak MLU-Link alone
+    Roce(RoceOptions),
     /// Inject a fault, where the server of the cards allows it (root, or the user who runs the server)
     #[command(subcommand)]
     Inject(Inject),
@@ -90,6 +120,43 @@ pub(crate) struct SetOptions {
     /// Who may use the card
     #[arg(long)]
     pub(crate) compute_mode: Option<Mode>,
+    /// MIM instances, also as -mim; this card has none, so on is refused
+    #[arg(long, value_name = "MODE")]
+    pub(crate) mim: Option<Switch>,
+    /// sMLU instances, also as -smlu; this card has none, so on is refused
+    #[arg(long, value_name = "MODE")]
+    pub(crate) smlu: Option<Switch>,
+}
+
+/// Options of `cnmon mim` and `cnmon smlu`.
+#[derive(Debug, Default, Args)]
+pub(crate) struct InstanceOptions {
+    /// Only the card with this number
+    #[arg(short, long, value_name = "N")]
+    pub(crate) card: Option<u32>,
+    /// List the instances; they are listed without this, too
+    #[arg(short, long)]
+    list: bool,
+    /// Print it as JSON, with a versioned schema
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Options of `cnmon roce`.
+#[derive(Debug, Default, Args)]
+pub(crate) struct RoceOptions {
+    /// Only the card with this number
+    #[arg(short, long, value_name = "N")]
+    pub(crate) card: Option<u32>,
+}
+
+/// A mode that is on or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Switch {
+    /// On
+    On,
+    /// Off
+    Off,
 }
 
 /// Who may use a card.
@@ -223,6 +290,9 @@ pub(crate) struct MlulinkOptions {
     /// Errors by kind
     #[arg(short, long)]
     errors: bool,
+    /// All counters of each link, under the names that the vendor's library has for them
+    #[arg(short = 'o', long)]
+    pub(crate) counters: bool,
     /// Print everything as JSON, with a versioned schema
     #[arg(long)]
     pub(crate) json: bool,
@@ -233,7 +303,7 @@ impl MlulinkOptions {
     pub(crate) fn sections(&self) -> Vec<mlulink::Section> {
         let asked = [self.status, self.remote, self.traffic, self.errors];
         let all = mlulink::Section::ALL;
-        if asked == [false; 4] {
+        if asked == [false; 4] && !self.counters {
             return all.to_vec();
         }
         let chosen = all.iter().zip(asked).filter(|(_, asked)| *asked);
@@ -354,13 +424,13 @@ pub(crate) enum LinkFault {
     Illegal,
 }
 
-/// Options of `cnmon info`. Without any of the sections, all are printed.
+/// Options of `cnmon info`. Without any of the sections, all are printed. What the card does not have is N/A.
 #[derive(Debug, Default, Args)]
 pub(crate) struct InfoOptions {
     /// Only the card with this number
     #[arg(short, long, value_name = "N")]
     pub(crate) card: Option<u32>,
-    /// Product type
+    /// Product type, UUID and driver, which lead every report
     #[arg(short = 't', long = "type")]
     product: bool,
     /// Driver version
@@ -369,6 +439,9 @@ pub(crate) struct InfoOptions {
     /// Memory
     #[arg(short, long)]
     memory: bool,
+    /// Bandwidth of the memory
+    #[arg(long)]
+    bandwidth: bool,
     /// Utilisation
     #[arg(short, long)]
     util: bool,
@@ -384,6 +457,9 @@ pub(crate) struct InfoOptions {
     /// Clocks
     #[arg(short = 'f', long = "frequency")]
     frequency: bool,
+    /// Fan
+    #[arg(long)]
+    fan: bool,
     /// Memory errors and retired pages
     #[arg(short = 'E', long)]
     ecc: bool,
@@ -402,29 +478,34 @@ impl InfoOptions {
     /// The sections to print: all, if none was asked for.
     pub(crate) fn sections(&self) -> Vec<Section> {
         let asked = [
-            (self.product, Section::Product),
-            (self.driver, Section::Driver),
+            (self.health, Section::Health),
             (self.util, Section::Utilization),
             (self.temperature, Section::Temperature),
             (self.memory, Section::Memory),
-            (self.power, Section::Power),
-            (self.health, Section::Health),
-            (self.frequency, Section::Frequency),
+            (self.memory, Section::VirtualMemory),
+            (self.memory, Section::OtherMemory),
+            (self.bandwidth, Section::Bandwidth),
             (self.ecc, Section::Ecc),
+            (self.ecc, Section::Crc),
             (self.ecc, Section::Retired),
+            (self.ecc, Section::Remapping),
+            (self.power, Section::Power),
+            (self.frequency, Section::Frequency),
+            (self.frequency, Section::Throttling),
+            (self.fan, Section::Fan),
             (self.pci, Section::Pci),
+            (self.pci, Section::Throughput),
             (self.processes, Section::Processes),
+            // What leads every report anyway.
+            (self.product || self.driver, Section::Identity),
         ];
-        let sections: Vec<_> = asked
-            .iter()
-            .filter(|(asked, _)| *asked)
-            .map(|(_, section)| *section)
-            .collect();
-        if sections.is_empty() {
-            Section::ALL.to_vec()
-        } else {
-            sections
+        let wanted = |section: &Section| asked.contains(&(true, *section));
+        if !asked.iter().any(|(asked, _)| *asked) {
+            return Section::ALL.to_vec();
         }
+        let all = Section::ALL.into_iter();
+        all.filter(|section| *section == Section::Identity || wanted(section))
+            .collect()
     }
 }
 
@@ -485,6 +566,13 @@ impl Failure {
         Self {
             line: "the setting was not changed".into(),
             help: format!("{cause}\n  It takes root, or the user who runs the server of the cards; `cnmon set` shows the ranges, and a card is reset only while nobody uses it."),
+        }
+    }
+
+    pub(crate) fn no_instances(kind: &str) -> Self {
+        Self {
+            line: format!("{kind} is not supported"),
+            help: format!("{kind} was to be turned on, but this card cannot be divided into instances; `cnmon set --compute-mode` chooses who may use it"),
         }
     }
 

@@ -1,60 +1,55 @@
 //! `cnmon events`: what happened to the cards, and with `-f` what happens.
 
-use std::collections::HashMap;
-use std::time::Duration;
-
 use serde_json::json;
 use vmlu::abi::event::EventKind;
 use vmlu::abi::link::PortState;
 use vmlu::abi::setting::LogEntry;
 use vmlu::abi::status::Xid;
 use vmlu::abi::Status;
-use vmlu::telemetry::Monitor;
+use vmlu::telemetry::{EventWaiter, Monitor, Reader};
 
 use crate::cli::Failure;
 
-/// How often cards are looked at.
-const LOOK: Duration = Duration::from_millis(100);
-
-/// Reads the logs of cards, from where it stopped.
-pub(crate) struct Reader<'a> {
+/// The logs of some cards.
+pub(crate) struct Log<'a> {
     monitor: &'a Monitor,
-    seen: HashMap<u32, u64>,
+    reader: Reader,
+    waiter: EventWaiter,
+    /// Whether a card said that there is something new.
+    told: bool,
 }
 
-impl<'a> Reader<'a> {
-    pub(crate) fn new(monitor: &'a Monitor) -> Self {
-        Self {
+impl<'a> Log<'a> {
+    /// The logs of these cards, from their beginnings.
+    pub(crate) fn new(monitor: &'a Monitor, cards: &[u32]) -> Result<Self, Failure> {
+        let waiter = EventWaiter::new(&**monitor.transport_handle());
+        let reader = Reader::default();
+        cards.iter().for_each(|card| reader.add(*card, 0));
+        Ok(Self {
             monitor,
-            seen: HashMap::new(),
-        }
+            reader,
+            waiter: waiter.map_err(|error| Failure::no_events(&error))?,
+            told: false,
+        })
     }
 
-    /// What is new of these cards, in the order of time.
-    pub(crate) fn read(&mut self, cards: &[u32]) -> Result<Vec<(u32, LogEntry)>, Failure> {
+    /// What is new, in the order of time.
+    pub(crate) fn read(&mut self) -> Result<Vec<(u32, LogEntry)>, Failure> {
         let mut all = Vec::new();
-        for card in cards {
-            let seen = self.seen.entry(*card).or_default();
-            let telemetry = self.monitor.telemetry(*card).ok().flatten();
-            if telemetry.is_some_and(|t| t.events == *seen) {
-                continue;
-            }
-            let (entries, _) = self
-                .monitor
-                .transport_handle()
-                .event_log(*card, *seen)
-                .map_err(|error| Failure::no_events(&error))?;
-            *seen = entries.last().map_or(*seen, |entry| entry.number);
-            all.extend(entries.into_iter().map(|entry| (*card, entry)));
+        for card in self.reader.chips() {
+            let whole = |entries: &[LogEntry]| (entries.len(), entries.to_vec());
+            let entries = self.reader.read(self.monitor, card, self.told, whole);
+            let entries = entries.map_err(|error| Failure::no_events(&error))?;
+            all.extend(entries.into_iter().flatten().map(|entry| (card, entry)));
         }
         all.sort_by_key(|(_, entry)| entry.time_us);
         Ok(all)
     }
-}
 
-/// Waits until it is worth looking again.
-pub(crate) fn pause() {
-    std::thread::sleep(LOOK);
+    /// Waits until it is worth reading again.
+    pub(crate) fn wait(&mut self) {
+        self.told = self.waiter.wait(None);
+    }
 }
 
 /// Name of an xid.

@@ -1,45 +1,68 @@
 //! `cnmon info`: the cards as keys and values.
 
-use vmlu::telemetry::{DeviceHealth, DeviceSnapshot, DriverHealth, Link, Live};
+use vmlu::telemetry::{
+    DeviceHealth, DeviceSnapshot, DriverHealth, Link, Live, Throttle, Transfers, VIRTUAL_BYTES,
+};
 
-use crate::text::{harmless, or_unknown, whole, UNKNOWN};
-
-/// Column of the colon.
-const COLON: usize = 35;
+use crate::instances;
+use crate::query::compute_mode;
+use crate::text::{self, harmless, or_unknown, whole, UNKNOWN};
 
 /// A part of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Section {
-    Product,
-    Uuid,
-    Driver,
+    /// What the card is: it leads whatever else is asked for, as scripts take any report for the list of cards.
+    Identity,
+    Serial,
     Health,
     Utilization,
     Temperature,
     Memory,
+    VirtualMemory,
+    /// Memory of kinds that this card does not have.
+    OtherMemory,
+    Bandwidth,
     Ecc,
-    Frequency,
+    Crc,
     Retired,
+    Remapping,
     Power,
+    Frequency,
+    Throttling,
+    Fan,
+    Mode,
+    Instances,
     Pci,
+    Throughput,
+    Chassis,
     Processes,
 }
 
 impl Section {
     /// All sections, as they are printed.
-    pub(crate) const ALL: [Self; 13] = [
-        Self::Product,
-        Self::Uuid,
-        Self::Driver,
+    pub(crate) const ALL: [Self; 23] = [
+        Self::Identity,
+        Self::Serial,
         Self::Health,
         Self::Utilization,
         Self::Temperature,
         Self::Memory,
+        Self::VirtualMemory,
+        Self::OtherMemory,
+        Self::Bandwidth,
         Self::Ecc,
+        Self::Crc,
         Self::Retired,
+        Self::Remapping,
         Self::Power,
         Self::Frequency,
+        Self::Throttling,
+        Self::Fan,
+        Self::Mode,
+        Self::Instances,
         Self::Pci,
+        Self::Throughput,
+        Self::Chassis,
         Self::Processes,
     ];
 }
@@ -65,9 +88,15 @@ impl Report {
     fn section(&mut self, card: &DeviceSnapshot, section: Section) {
         let live = card.live.as_ref();
         match section {
-            Section::Product => self.key(1, "Product Name", &card.name),
-            Section::Uuid => self.key(1, "UUID", &card.uuid),
-            Section::Driver => self.key(1, "Driver", &card.driver_version),
+            Section::Identity => {
+                self.key(1, "Product Name", &card.name);
+                self.key(1, "UUID", &card.uuid);
+                self.key(1, "Driver", &card.driver_version);
+            }
+            Section::Serial => {
+                self.key(1, "Serial Number", &card.serial);
+                self.key(1, "Firmware", &card.firmware_version);
+            }
             Section::Health => self.health(card),
             Section::Utilization => {
                 self.head(1, "Utilization");
@@ -94,6 +123,23 @@ impl Report {
                 self.quantity(2, "Total", live.map(|l| l.memory.total_mib()), "MiB");
                 self.quantity(2, "Used", live.map(|l| l.memory.used_mib()), "MiB");
                 self.quantity(2, "Free", live.map(|l| l.memory.free_mib()), "MiB");
+            }
+            Section::VirtualMemory => {
+                let used = live.map(|_| card.virtual_used_bytes());
+                self.head(1, "Virtual Memory Usage");
+                self.quantity(2, "Total", used.map(|_| mib(VIRTUAL_BYTES)), "MiB");
+                self.quantity(2, "Used", used.map(mib), "MiB");
+            }
+            Section::OtherMemory => {
+                self.key(1, "Device System Memory Usage", UNKNOWN);
+                self.key(1, "Fast Alloc Memory", UNKNOWN);
+                self.key(1, "Channel Memory Usage", UNKNOWN);
+            }
+            Section::Bandwidth => {
+                let bandwidth = card
+                    .model()
+                    .map(|model| model.memory_bandwidth as f64 / 1e9);
+                self.quantity(1, "Memory Bandwidth", bandwidth.map(tenths), "GB/s");
             }
             // Scripts take anything but N/A as "ECC is on".
             Section::Ecc => self.key(
@@ -122,7 +168,37 @@ impl Report {
                 );
                 self.key(2, "Pending", &count(|l| l.ecc.retired_pending));
             }
+            Section::Crc => self.key(1, "CRC Err Count", UNKNOWN),
+            Section::Remapping => self.key(1, "Row-Remapping", UNKNOWN),
+            Section::Throttling => {
+                self.head(1, "Performance Throttle");
+                let on = |of: fn(&Throttle) -> bool| {
+                    live.map_or(UNKNOWN, |l| {
+                        if of(&l.throttle) {
+                            "Active"
+                        } else {
+                            "Inactive"
+                        }
+                    })
+                };
+                self.key(2, "Power Capping", on(|t| t.power_cap));
+                self.key(2, "Thermal Slowdown", on(|t| t.heat));
+                self.key(2, "Clock Setting", on(|t| t.locked));
+            }
+            Section::Fan => self.quantity(1, "Fan Speed", live.map(|l| l.fan_percent), "%"),
+            Section::Mode => self.key(1, "Compute Mode", compute_mode(card.compute_mode)),
+            Section::Instances => {
+                self.key(1, "MIM Mode", instances::MODE);
+                self.key(1, "sMLU Mode", instances::MODE);
+            }
             Section::Pci => self.pci(card),
+            Section::Throughput => {
+                self.head(1, "PCIe Throughput");
+                let rate = |of: fn(&Transfers) -> f64| live.map(|l| tenths(of(&l.transfers) / 1e6));
+                self.quantity(2, "Read", rate(|t| t.from_host_per_second), "MB/s");
+                self.quantity(2, "Write", rate(|t| t.to_host_per_second), "MB/s");
+            }
+            Section::Chassis => self.key(1, "Chassis", UNKNOWN),
             Section::Processes => self.processes(card),
         }
     }
@@ -176,11 +252,11 @@ impl Report {
     }
 
     fn head(&mut self, level: usize, key: &str) {
-        self.0 += &format!("{:<COLON$}:\n", indented(level, key));
+        text::head(&mut self.0, level, key);
     }
 
     fn key(&mut self, level: usize, key: &str, value: &str) {
-        self.0 += &format!("{:<COLON$}: {}\n", indented(level, key), harmless(value));
+        text::key(&mut self.0, level, key, &harmless(value));
     }
 
     fn quantity<T: std::fmt::Display>(
@@ -195,8 +271,14 @@ impl Report {
     }
 }
 
-fn indented(level: usize, key: &str) -> String {
-    format!("{}{key}", "    ".repeat(level))
+/// MiB, rounded up.
+fn mib(bytes: u64) -> u64 {
+    bytes.div_ceil(1 << 20)
+}
+
+/// A number with one digit behind the point.
+fn tenths(value: f64) -> String {
+    format!("{value:.1}")
 }
 
 /// All memory errors; `None` while ECC is off.

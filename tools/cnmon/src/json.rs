@@ -6,12 +6,13 @@ use vmlu::telemetry::{DeviceSnapshot, FabricChip, FabricSnapshot, Link};
 
 use crate::cli::Failure;
 use crate::info::{speed, width};
+use crate::instances::Kind;
 use crate::text::{whole, UNKNOWN};
 
 /// File that `cnmon info -j` writes into the current folder.
 const INFO_FILE: &str = "cnmon_info.json";
 
-/// Version of the schemas of [`report`], [`topology`] and [`links`]. It grows when a field changes its meaning or goes; fields may be added without.
+/// Version of the schemas of [`report`], [`topology`], [`links`] and [`instances`]. It grows when a field changes its meaning or goes; fields may be added without.
 const SCHEMA_VERSION: u32 = 1;
 
 /// Everything, for programs. `cards` are `vmlu::telemetry::DeviceSnapshot`s.
@@ -58,6 +59,21 @@ pub(crate) fn links(transport: &str, chips: &[&FabricChip]) -> Result<String, Fa
         "schema_version": SCHEMA_VERSION,
         "transport": transport,
         "chips": chips,
+    }))
+}
+
+/// The report of `cnmon mim --json` and `cnmon smlu --json`: no card can be divided.
+pub(crate) fn instances(
+    transport: &str,
+    cards: &[&DeviceSnapshot],
+    kind: Kind,
+) -> Result<String, Failure> {
+    let of_card = |card: &&DeviceSnapshot| json!({ "index": card.index, "supported": false, "enabled": false, "profiles": [], "instances": [] });
+    pretty(&json!({
+        "schema": format!("cnmon-{}", kind.name().to_lowercase()),
+        "schema_version": SCHEMA_VERSION,
+        "transport": transport,
+        "cards": cards.iter().map(of_card).collect::<Vec<_>>(),
     }))
 }
 

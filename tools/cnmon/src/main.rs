@@ -9,6 +9,7 @@ mod events;
 mod exporter;
 mod info;
 mod inject;
+mod instances;
 mod json;
 mod list;
 mod mlulink;
@@ -26,14 +27,13 @@ mod watch;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
 use vmlu::telemetry::{DeviceSnapshot, FabricChip, FabricSnapshot, Monitor};
 use vmlu::transport::{self, Transport};
 
 use cli::{Cli, Command, Failure};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::from_environment();
     // What goes on for a while, or needs no card, has its own way.
     if let Some(done) = run::try_run(&cli) {
         return match done {
@@ -84,7 +84,12 @@ fn observe(cli: &Cli) -> Result<Seen, Failure> {
     }
     let wanted = matches!(
         cli.command,
-        Some(Command::Topo(_) | Command::Mlulink(_) | Command::Inject(cli::Inject::Link(_)))
+        Some(
+            Command::Topo(_)
+                | Command::Mlulink(_)
+                | Command::Roce(_)
+                | Command::Inject(cli::Inject::Link(_))
+        )
     );
     let fabric = wanted
         .then(|| monitor.fabric(&cards))
@@ -164,6 +169,10 @@ fn show(cli: &Cli, seen: &Seen) -> Result<String, Failure> {
                 false => Ok(mlulink::render(&chips, options)),
             }
         }
+        Some(Command::Mim(options)) => instances(seen, options, instances::Kind::Mim),
+        Some(Command::Smlu(options)) => instances(seen, options, instances::Kind::Smlu),
+        Some(Command::Roce(options)) => Ok(instances::roce(&ports_of(seen, options.card)?)),
+        Some(Command::All) => Ok(table::render(version, &choose(seen, None)?)),
         Some(Command::Inject(cli::Inject::Link(options))) => {
             let chips = ports_of(seen, Some(options.card))?;
             let line = chips
@@ -201,6 +210,18 @@ fn show(cli: &Cli, seen: &Seen) -> Result<String, Failure> {
                 _ => table::render(version, &cards),
             })
         }
+    }
+}
+
+fn instances(
+    seen: &Seen,
+    options: &cli::InstanceOptions,
+    kind: instances::Kind,
+) -> Result<String, Failure> {
+    let cards = choose(seen, options.card)?;
+    match options.json {
+        true => json::instances(&seen.transport, &cards, kind),
+        false => Ok(instances::render(&cards, kind)),
     }
 }
 

@@ -5,10 +5,7 @@
 use vmlu::telemetry::{FabricChip, LinkState, PortSnapshot};
 
 use crate::cli::MlulinkOptions;
-use crate::text::UNKNOWN;
-
-/// Column of the colon.
-const COLON: usize = 35;
+use crate::text::{key, UNKNOWN};
 
 /// A part of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +45,9 @@ pub(crate) fn render(chips: &[&FabricChip], options: &MlulinkOptions) -> String 
             for port in ports {
                 write_port(&mut out, *section, port);
             }
+        }
+        if options.counters {
+            ports.iter().for_each(|port| write_counters(&mut out, port));
         }
     }
     out
@@ -89,6 +89,28 @@ fn write_port(out: &mut String, section: Section, port: &PortSnapshot) {
     *out += &format!("        {name}\n");
     for (name, value) in values {
         key(out, 3, name, &value.to_string());
+    }
+}
+
+/// All that a port counts.
+fn write_counters(out: &mut String, port: &PortSnapshot) {
+    let counters = &port.counters;
+    *out += &format!("    Link {}:\n", port.port);
+    for (name, value) in [
+        ("cntr_read_byte", counters.read_bytes),
+        ("cntr_read_package", counters.read_packets),
+        ("cntr_write_byte", counters.written_bytes),
+        ("cntr_write_package", counters.written_packets),
+        ("err_replay", counters.replays),
+        ("err_fatal", counters.fatal),
+        ("err_ecc_double", counters.ecc_double),
+        ("err_crc24", counters.crc24),
+        ("err_crc32", counters.crc32),
+        ("err_corrected", counters.corrected),
+        ("err_uncorrected", counters.uncorrected),
+        ("err_illegal_access", counters.illegal),
+    ] {
+        key(out, 2, name, &value.to_string());
     }
 }
 
@@ -136,9 +158,4 @@ pub(crate) fn one_port(chip: &FabricChip, port: u32) -> Option<String> {
         "Card {} Port {} is {state}{to}\n",
         chip.index, port.port
     ))
-}
-
-fn key(out: &mut String, level: usize, key: &str, value: &str) {
-    let key = format!("{}{key}", "    ".repeat(level));
-    *out += &format!("{key:<COLON$}: {value}\n");
 }

@@ -75,6 +75,8 @@ const FIELDS: &[Field] = fields! {
     "throttle.locked", "", |c| live(c, |l| on(l.throttle.locked));
     "pcie.rx", "MB/s", |c| live(c, |l| fixed(l.transfers.from_host_per_second / 1e6));
     "pcie.tx", "MB/s", |c| live(c, |l| fixed(l.transfers.to_host_per_second / 1e6));
+    "pcie.rx.total", "B", |c| live(c, |l| l.counters.bytes_from_host.to_string());
+    "pcie.tx.total", "B", |c| live(c, |l| l.counters.bytes_to_host.to_string());
     "ecc.mode.current", "", |c| live(c, |l| on(l.ecc.enabled));
     "ecc.mode.pending", "", |c| live(c, |l| on(l.ecc.pending));
     "ecc.errors.corrected.volatile", "", |c| live(c, |l| l.ecc.corrected.to_string());

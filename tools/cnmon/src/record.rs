@@ -40,8 +40,10 @@ impl Sample {
 
     /// Writes it as a line.
     pub(crate) fn write(&self, to: &mut impl Write) -> std::io::Result<()> {
-        serde_json::to_writer(&mut *to, self)?;
-        to.write_all(b"\n")?;
+        // In one piece: who follows the file reads whole lines.
+        let mut line = serde_json::to_vec(self)?;
+        line.push(b'\n');
+        to.write_all(&line)?;
         to.flush()
     }
 }

@@ -80,10 +80,10 @@ fn tell(options: &EventsOptions) -> Result<ExitCode, Failure> {
     let all = cards(&monitor)?;
     let chosen = crate::of(&all, options.card)?;
     let numbers: Vec<u32> = chosen.iter().map(|card| card.index).collect();
-    let mut reader = events::Reader::new(&monitor);
+    let mut log = events::Log::new(&monitor, &numbers)?;
     loop {
-        let lines: String = reader
-            .read(&numbers)?
+        let lines: String = log
+            .read()?
             .iter()
             .map(|(card, entry)| events::line(*card, entry, options.json))
             .collect();
@@ -96,7 +96,7 @@ fn tell(options: &EventsOptions) -> Result<ExitCode, Failure> {
         if !options.follow || gone {
             return Ok(ExitCode::SUCCESS);
         }
-        events::pause();
+        log.wait();
     }
 }
 

@@ -5,9 +5,10 @@ use vmlu::abi::Wire;
 use vmlu::telemetry::{DeviceSnapshot, Live};
 use vmlu::transport::Transport;
 
-use crate::cli::{EccOptions, Failure, Mode, SetOptions};
+use crate::cli::{EccOptions, Failure, Mode, SetOptions, Switch};
+use crate::instances::{self, Kind};
 use crate::query::compute_mode;
-use crate::text::UNKNOWN;
+use crate::text::{self, UNKNOWN};
 
 fn configure(
     transport: &dyn Transport,
@@ -30,6 +31,12 @@ pub(crate) fn set(
     options: &SetOptions,
     cards: &[&DeviceSnapshot],
 ) -> Result<(), Failure> {
+    // Off is what they are.
+    for (kind, wanted) in [(Kind::Mim, options.mim), (Kind::Smlu, options.smlu)] {
+        if wanted == Some(Switch::On) {
+            return Err(Failure::no_instances(kind.name()));
+        }
+    }
     for card in cards.iter().map(|card| card.index) {
         if let Some(watts) = options.power_cap {
             configure(transport, card, Setting::PowerCap, watts * 1000)?;
@@ -76,7 +83,7 @@ fn lines(out: &mut String, card: &DeviceSnapshot, lines: &[KeyValue<'_>]) {
     *out += &format!("Card {}\n", card.index);
     for (key, value) in lines {
         let value = card.live.as_ref().map_or(UNKNOWN.to_owned(), value);
-        *out += &format!("{:<35}: {value}\n", format!("    {key}"));
+        text::key(out, 1, key, &value);
     }
 }
 
@@ -111,7 +118,9 @@ pub(crate) fn render(cards: &[&DeviceSnapshot]) -> String {
             ],
         );
         let mode = compute_mode(card.compute_mode);
-        out += &format!("{:<35}: {mode}\n", "    Compute Mode");
+        text::key(&mut out, 1, "Compute Mode", mode);
+        text::key(&mut out, 1, "MIM Mode", instances::MODE);
+        text::key(&mut out, 1, "sMLU Mode", instances::MODE);
     }
     out
 }

@@ -2,6 +2,24 @@
 
 use std::fmt::Display;
 
+/// Column of the colon between a key and its value.
+const COLON: usize = 35;
+
+/// Adds a line with a key and its value.
+pub(crate) fn key(out: &mut String, level: usize, key: &str, value: &str) {
+    let key = indented(level, key);
+    *out += &format!("{key:<COLON$}: {value}\n");
+}
+
+/// Adds the line above the keys of a section.
+pub(crate) fn head(out: &mut String, level: usize, key: &str) {
+    *out += &format!("{:<COLON$}:\n", indented(level, key));
+}
+
+fn indented(level: usize, key: &str) -> String {
+    format!("{}{key}", "    ".repeat(level))
+}
+
 /// What stands where a value is not known.
 pub(crate) const UNKNOWN: &str = "N/A";
 

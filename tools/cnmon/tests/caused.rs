@@ -240,6 +240,11 @@ fn prometheus_reads_over_http() {
     use std::io::{BufRead, BufReader, Read, Write};
     let lab = Lab::new();
     lab.say(&["inject", "link", "-c", "0", "-p", "0", "crc32", "-n", "6"]);
+    lab.say(&["inject", "xid", "-c", "1", "9"]);
+    let transport = vmlu::transport::local::Local::open(lab.path().join("mlu")).unwrap();
+    let context = vmlu::Context::open_on(&*transport, 1).unwrap();
+    let _memory = context.alloc(64 << 20).unwrap();
+    let own = std::process::id().to_string();
     let mut child = Command::new(env!("CARGO_BIN_EXE_cnmon"))
         .args(["exporter", "--listen", "127.0.0.1:0"])
         .env("MLU_TRANSPORT", &lab.transport)
@@ -264,16 +269,175 @@ fn prometheus_reads_over_http() {
     };
     let metrics = get("/metrics");
     assert!(get("/").starts_with("HTTP/1.1 404"));
+    assert!(get("/metrics?x=1").starts_with("HTTP/1.1 200"));
     child.kill().unwrap();
     child.wait().unwrap();
-    assert!(metrics.starts_with("HTTP/1.1 200 OK"), "{metrics}");
-    let errors = metrics.lines().find(|line| {
-        line.starts_with("mlu_mlulink_err_crc32_total{link=\"0\"") && line.contains("mlu=\"0\"")
+    let (head, body) = metrics.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
+    let length = format!("\r\nContent-Length: {}\r\n", body.len());
+    assert!(head.contains(&length), "{head}");
+    let value = scraped(body);
+    for (name, labels, expected) in [
+        (
+            "mlu_mlulink_err_crc32_total",
+            &[("mlu", "0"), ("link", "0")][..],
+            6.0,
+        ),
+        (
+            "mlu_mlulink_err_crc32_total",
+            &[("mlu", "0"), ("link", "1")],
+            0.0,
+        ),
+        ("mlu_memory_used", &[("mlu", "1")], f64::from(64 << 20)),
+        ("mlu_memory_used", &[("mlu", "0")], 0.0),
+        ("mlu_compute_mode", &[("mlu", "0")], 0.0),
+        (
+            "mlu_process_physical_memory_used",
+            &[("mlu", "1"), ("pid", &own)],
+            f64::from(64 << 20),
+        ),
+        ("mlu_health", &[("mlu", "1"), ("unhealth_reason", "")], 1.0),
+        ("mlu_last_xid_error", &[("mlu", "1"), ("xid", "")], 9.0),
+        (
+            "mlu_cluster_temperature",
+            &[("mlu", "0"), ("cluster", "3")],
+            39.0,
+        ),
+        ("mlu_ddr_band_width", &[("mlu", "0")], 307.2),
+        ("mlu_machine_mlu_nums", &[("type", "mlu370")], 2.0),
+    ] {
+        assert_eq!(value(name, labels), Some(expected), "{name} {labels:?}");
+    }
+    // What did not happen is not there.
+    assert_eq!(value("mlu_last_xid_error", &[("mlu", "0")]), None);
+}
+
+/// What a parser that knows nothing of the program reads: the value of the metric of a name that has these labels. Every family has a head of
+/// its own and no other, and no value stands there twice.
+fn scraped(body: &str) -> impl Fn(&str, &[(&str, &str)]) -> Option<f64> + '_ {
+    use nom_openmetrics::{parser, MetricDescriptor, MetricType};
+    let (rest, families) = parser::prometheus(body).unwrap();
+    assert_eq!(rest, "");
+    let mut names = std::collections::HashSet::new();
+    let mut seen = std::collections::HashSet::new();
+    for family in &families {
+        let name = family.samples[0].name().to_owned();
+        let [MetricDescriptor::Help { metric, help }, MetricDescriptor::Type {
+            metric: typed,
+            r#type,
+        }] = &family.descriptors[..]
+        else {
+            panic!("{name}: {:?}", family.descriptors);
+        };
+        assert!(
+            *metric == name && *typed == name && !help.is_empty(),
+            "{name}"
+        );
+        assert!(
+            matches!(r#type, MetricType::Counter | MetricType::Gauge),
+            "{name}"
+        );
+        for sample in &family.samples {
+            let labels: Vec<_> = sample.labels().iter().map(|l| (l.name, &l.value)).collect();
+            assert!(
+                sample.name() == name && sample.number().is_finite(),
+                "{sample:?}"
+            );
+            assert!(seen.insert(format!("{name} {labels:?}")), "{sample:?}");
+        }
+        assert!(names.insert(name));
+    }
+    move |name, wanted| {
+        let samples = families.iter().flat_map(|family| &family.samples);
+        let has = |labels: &[nom_openmetrics::Label<'_>]| {
+            wanted.iter().all(|(name, value)| {
+                labels
+                    .iter()
+                    .any(|l| (l.name, &*l.value) == (*name, *value))
+            })
+        };
+        let mut found = samples.filter(|s| s.name() == name && has(s.labels()));
+        let value = found.next().map(|sample| sample.number());
+        assert!(found.next().is_none(), "{name} {wanted:?}");
+        value
+    }
+}
+
+#[test]
+fn what_a_program_does_is_seen() {
+    use vmlu::{operators::MatmulOptions, DataType, Tensor};
+    const MIB: f64 = (1u64 << 20) as f64;
+    let lab = Lab::new();
+    let names = [
+        "memory.used",
+        "memory.free",
+        "pcie.rx.total",
+        "pcie.tx.total",
+        "energy",
+        "processes",
+        "power.draw",
+    ];
+    let look = |card: &str| names.map(|name| lab.field(card, name));
+    let idle = look("1");
+    let transport = vmlu::transport::local::Local::open(lab.path().join("mlu")).unwrap();
+    let context = vmlu::Context::open_on(&*transport, 1).unwrap();
+    let queue = context.queue().unwrap();
+    let buffer = context.alloc(64 << 20).unwrap();
+    queue.write(&buffer, 0, &vec![1; 48 << 20]).unwrap();
+    let mut back = vec![0; 16 << 20];
+    queue.read(&buffer, 0, &mut back).unwrap();
+    assert!(lab.field("1", "pcie.rx") > 0.0 && lab.field("1", "pcie.tx") > 0.0);
+    let now = look("1");
+    assert_eq!((now[0] - idle[0], idle[1] - now[1]), (64.0, 64.0));
+    assert_eq!(now[2] - idle[2], 48.0 * MIB);
+    assert_eq!(now[3] - idle[3], 16.0 * MIB);
+    assert!(now[4] > idle[4] && now[5] == 1.0, "{idle:?} {now:?}");
+    assert_eq!(look("0")[..4], [0.0, 23374.0, 0.0, 0.0]);
+
+    let heat = lab.field("1", "temperature.chip");
+    let matrix = || Tensor::zeros(&queue, DataType::F32, &[512, 512]).unwrap();
+    let (a, b, out) = (matrix(), matrix(), matrix());
+    let work = |what: &str, holds: &dyn Fn(&Lab) -> bool| {
+        lab.until(what, |lab| {
+            for _ in 0..32 {
+                queue
+                    .matmul(&a, &b, &out, &MatmulOptions::default())
+                    .unwrap();
+            }
+            let shown = holds(lab);
+            queue.sync().unwrap();
+            shown
+        });
+    };
+    work("it is busy", &|lab| {
+        lab.field("1", "utilization.mlu") > 50.0
     });
-    assert!(
-        errors.is_some_and(|line| line.ends_with("} 6")),
-        "{errors:?}"
-    );
+    work("it draws more", &|lab| {
+        lab.field("1", "power.draw") > idle[6] + 5.0
+    });
+    work("it warms up", &|lab| {
+        lab.field("1", "temperature.chip") > heat
+    });
+    // A cap on the power holds the clock down.
+    lab.say(&["set", "-c", "1", "--power-cap", "130"]);
+    work("the cap lowers the clock", &|lab| {
+        lab.field("1", "clocks.mlu") < 1000.0
+    });
+    work("it says why", &|lab| {
+        lab.say(&[
+            "--query",
+            "throttle.power_cap",
+            "--format",
+            "csv,noheader",
+            "-c",
+            "1",
+        ]) == "Enabled\n"
+    });
+    assert!(lab.field("0", "utilization.mlu") < 5.0);
+    drop((a, b, out, buffer, queue, context));
+    lab.until("memory and processes are gone", |lab| {
+        (lab.field("1", "memory.used"), lab.field("1", "processes")) == (0.0, 0.0)
+    });
 }
 
 #[test]

@@ -125,10 +125,41 @@ fn exit_codes_tell_what_happened() {
         String::from_utf8_lossy(&missing.stdout),
         "Card 99 is not existed\n"
     );
-    assert_eq!(
-        run("embedded", folder.path(), &["dmon"]).status.code(),
-        Some(2)
+    // Nothing but a number is a card, a mode is on or off, and a command that is misspelt is guessed.
+    for wrong in [
+        &["dmon"][..],
+        &["-c", "first"],
+        &["info", "-c", "-1"],
+        &["set", "-smlu", "maybe"],
+        &["mlulink", "--sideways"],
+    ] {
+        let out = run("embedded", folder.path(), wrong);
+        let help = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert_eq!(out.status.code(), Some(2), "{wrong:?}");
+        assert!(
+            help.starts_with("error: ") && help.contains("--help"),
+            "{help}"
+        );
+    }
+    let out = run("embedded", folder.path(), &["mlulnk"]);
+    let help = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(help.contains("'mlulink'"), "{help}");
+    let refused = run(
+        "embedded",
+        folder.path(),
+        &["set", "-c", "0", "-smlu", "on"],
     );
+    assert_eq!(refused.status.code(), Some(1));
+    assert_eq!(
+        String::from_utf8_lossy(&refused.stdout),
+        "sMLU is not supported\n"
+    );
+    let off = run(
+        "embedded",
+        folder.path(),
+        &["set", "-c", "0", "-smlu", "off"],
+    );
+    assert!(off.status.success(), "{off:?}");
 }
 
 #[test]

@@ -40,6 +40,37 @@ fn an_xid_wakes_who_waits() {
     assert_eq!(events::cndevEventHandleDestroy(set), 5);
 }
 
+/// A thread that waits without a limit: the code that it gets, and the xid.
+fn waiting(set: *mut std::ffi::c_void) -> std::thread::JoinHandle<(i32, u64)> {
+    let set = set.addr();
+    std::thread::spawn(move || {
+        let mut event = cndevEventData_t::zeroed();
+        let set = std::ptr::without_provenance_mut(set);
+        let code = events::cndevEventWait(set, Out::to(&mut event), -1);
+        (code, event.eventData)
+    })
+}
+
+#[test]
+fn events_wake_as_many_threads_as_there_are_and_an_end_wakes_all() {
+    let _library = in_use();
+    let mut set = std::ptr::null_mut();
+    assert_eq!(events::cndevEventHandleCreate(Out::to(&mut set)), 0);
+    assert_eq!(events::cndevRegisterEvents(set, 1, 0), 0);
+    let threads = [waiting(set), waiting(set)];
+    assert_eq!(inject::cndevInjectEventError(1, 6, 0), 0);
+    assert_eq!(inject::cndevInjectEventError(1, 7, 0), 0);
+    let mut got = threads.map(|thread| thread.join().unwrap());
+    got.sort_unstable();
+    assert_eq!(got, [(0, 6), (0, 7)]);
+    let threads = [waiting(set), waiting(set), waiting(set)];
+    std::thread::sleep(Duration::from_millis(20));
+    assert_eq!(events::cndevEventHandleDestroy(set), 0);
+    for thread in threads {
+        assert_eq!(thread.join().unwrap().0, 5);
+    }
+}
+
 #[test]
 fn memory_errors_count_and_make_a_device_sick() {
     let _library = in_use();

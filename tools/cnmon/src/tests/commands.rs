@@ -174,3 +174,60 @@ fn a_recording_comes_back_as_it_was() {
     std::fs::write(&file, "{}\n").unwrap();
     assert!(crate::record::read(&file).is_err());
 }
+
+#[test]
+fn what_other_cards_have_is_said_not_to_be_there() {
+    let seen = busy_board();
+    for (command, name) in [("mim", "MIM"), ("smlu", "sMLU")] {
+        let text = output(&seen, &[command, "-c", "1"]);
+        assert!(
+            text.starts_with("Card 1\n") && text.ends_with(&format!("No {name} instances found\n")),
+            "{text}"
+        );
+        let mode = format!("    {:<31}: Disable\n", format!("{name} Mode"));
+        assert!(text.contains(&mode), "{text}");
+        assert!(output(&seen, &["info", "-c", "0"]).contains(&mode));
+        assert!(output(&seen, &["set"]).contains(&mode));
+        let json: serde_json::Value =
+            serde_json::from_str(&output(&seen, &[command, "--json"])).unwrap();
+        assert_eq!(json["cards"][1]["instances"], serde_json::json!([]));
+        assert!(cnmon(&seen, &[command, "-c", "9"]).is_err());
+    }
+}
+
+#[test]
+fn the_vendors_one_dash_is_understood() {
+    let parse = |arguments: &[&str]| {
+        let all = arguments
+            .iter()
+            .map(|text| crate::cli::two_dashes(text.into()));
+        Cli::try_parse_from(std::iter::once("cnmon".into()).chain(all))
+    };
+    let cli = parse(&["set", "-c", "0", "-smlu", "on", "-mim", "off"]).unwrap();
+    let Some(crate::cli::Command::Set(options)) = cli.command else {
+        panic!("{cli:?}");
+    };
+    assert_eq!(options.card, Some(0));
+    assert_eq!(options.smlu, Some(crate::cli::Switch::On));
+    assert_eq!(options.mim, Some(crate::cli::Switch::Off));
+    assert!(parse(&["set", "-smlu", "maybe"]).is_err());
+    assert!(parse(&["info", "-tmud"]).is_ok());
+}
+
+/// Every command and every option says what it is for.
+#[test]
+fn everything_has_help() {
+    use clap::CommandFactory;
+    fn look(command: &clap::Command, path: &str) {
+        assert!(command.get_about().is_some(), "{path}");
+        for argument in command.get_arguments() {
+            assert!(argument.get_help().is_some(), "{path} {argument}");
+        }
+        for inner in command.get_subcommands() {
+            look(inner, &format!("{path} {}", inner.get_name()));
+        }
+    }
+    let command = Cli::command();
+    command.clone().debug_assert();
+    look(&command, "cnmon");
+}

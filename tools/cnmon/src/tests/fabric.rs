@@ -225,3 +225,37 @@ fn programs_get_the_fabric() {
     assert_eq!(links["chips"][0]["ports"][2]["remote"]["card"], 3);
     assert_eq!(links["chips"][0]["ports"][3]["remote"], Value::Null);
 }
+
+/// A test bench strips each line, takes one that begins with `Link ` for the next port, and sums up its uncorrected errors.
+#[test]
+fn a_test_bench_reads_the_counters_of_links() {
+    let mut seen = server();
+    let ports = &mut seen.fabric.as_mut().unwrap().chips[0].ports;
+    ports.as_mut().unwrap()[0].counters.uncorrected = 7;
+    let text = output(&seen, &["mlulink", "-c", "0", "-o"]);
+    let mut found = Vec::new();
+    for line in text.lines().map(str::trim) {
+        if line.starts_with("Link ") {
+            found.push((line.split(':').next().unwrap(), ""));
+        } else if line.contains("err_uncorrected") {
+            found.last_mut().unwrap().1 = line.split_once(':').unwrap().1.trim();
+        }
+    }
+    let ports = seen.fabric.as_ref().unwrap().chips[0].ports.as_ref();
+    assert_eq!(found.len(), ports.unwrap().len(), "{text}");
+    assert_eq!(found[0], ("Link 0", "7"));
+    assert!(found[1..].iter().all(|(_, count)| *count == "0"), "{text}");
+    assert!(!text.contains("Status"), "{text}");
+}
+
+#[test]
+fn ports_do_not_speak_roce() {
+    let seen = server();
+    let text = output(&seen, &["roce", "-c", "0"]);
+    let ports = seen.fabric.as_ref().unwrap().chips[0].ports.as_ref();
+    assert_eq!(
+        text.matches(": Not Supported\n").count(),
+        ports.unwrap().len(),
+        "{text}"
+    );
+}

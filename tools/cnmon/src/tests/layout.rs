@@ -105,7 +105,7 @@ fn a_lost_card_keeps_its_fields() {
     );
 }
 
-/// `cnmon info` as a parser's test data has it, and below the keys that we print besides.
+/// `cnmon info` as a parser's test data has it.
 const SAMPLE_INFO: &str = "\
 ================CNMON v5.10.22================
 Card 0
@@ -139,20 +139,43 @@ Card 0
             cmdline                : /torch/venv3/pytorch_infer/bin/python
             MLU Memory Usage       : 15829 MiB
 ";
-const BESIDES: [&str; 12] = [
-    "DDR ECC Err Count",
-    "Max Speed",
-    "Max Width",
-    "Current Speed",
-    "Current Width",
-    "Retired Pages",
-    "Single Bit ECC",
-    "Double Bit ECC",
-    "Pending",
-    "Frequency",
-    "MLU   ",
-    "DDR   ",
-];
+/// The keys that we print besides.
+const BESIDES: &str = "    Serial Number                  : 5400000000000001
+    Firmware                       : v1.1.6
+    Virtual Memory Usage           :
+        Total                      : 1048576 MiB
+        Used                       : 17336 MiB
+    Device System Memory Usage     : N/A
+    Fast Alloc Memory              : N/A
+    Channel Memory Usage           : N/A
+    Memory Bandwidth               : N/A
+    DDR ECC Err Count              : N/A
+    CRC Err Count                  : N/A
+    Retired Pages                  :
+        Single Bit ECC             : 0
+        Double Bit ECC             : 0
+        Pending                    : 0
+    Row-Remapping                  : N/A
+    Frequency                      :
+        MLU                        : 1000 MHz
+        DDR                        : 3200 MHz
+    Performance Throttle           :
+        Power Capping              : Active
+        Thermal Slowdown           : Inactive
+        Clock Setting              : Inactive
+    Fan Speed                      : 0 %
+    Compute Mode                   : Default
+    MIM Mode                       : Disable
+    sMLU Mode                      : Disable
+        Max Speed                  : 16 GT/s
+        Max Width                  : x16
+        Current Speed              : 16 GT/s
+        Current Width              : x16
+    PCIe Throughput                :
+        Read                       : 1234.5 MB/s
+        Write                      : 0.2 MB/s
+    Chassis                        : N/A
+";
 
 #[test]
 fn the_report_is_the_vendors() {
@@ -165,7 +188,11 @@ fn the_report_is_the_vendors() {
         &["/torch/venv3/pytorch_infer/bin/python", "serve.py"],
         15829,
     )];
+    card.processes[0].host_memory_bytes = 16 << 20;
     let live = card.live.as_mut().unwrap();
+    live.throttle.power_cap = true;
+    live.transfers.from_host_per_second = 1_234_500_000.0;
+    live.transfers.to_host_per_second = 200_000.0;
     live.utilisation_percent = 66.0;
     (live.temperature.board_c, live.temperature.memory_c) = (64.0, 63.0);
     (live.power.board_w, live.power.cap_w) = (44.0, 150.0);
@@ -181,27 +208,14 @@ fn the_report_is_the_vendors() {
         },
         &["info"],
     );
-    let (besides, sample): (Vec<&str>, Vec<&str>) = text
+    // The vendor's lines stand there in the vendor's order, and the others are these.
+    let mut sample = SAMPLE_INFO.lines().peekable();
+    let besides: Vec<_> = text
         .lines()
-        .partition(|line| BESIDES.iter().any(|key| line.trim_start().starts_with(key)));
-    assert_eq!(sample.join("\n") + "\n", SAMPLE_INFO);
-    assert_eq!(
-        besides,
-        [
-            "    DDR ECC Err Count              : N/A",
-            "    Retired Pages                  :",
-            "        Single Bit ECC             : 0",
-            "        Double Bit ECC             : 0",
-            "        Pending                    : 0",
-            "    Frequency                      :",
-            "        MLU                        : 1000 MHz",
-            "        DDR                        : 3200 MHz",
-            "        Max Speed                  : 16 GT/s",
-            "        Max Width                  : x16",
-            "        Current Speed              : 16 GT/s",
-            "        Current Width              : x16",
-        ]
-    );
+        .filter(|line| sample.next_if_eq(line).is_none())
+        .collect();
+    assert_eq!(sample.next(), None, "{text}");
+    assert_eq!(besides.join("\n") + "\n", BESIDES);
 }
 
 #[test]
@@ -211,6 +225,9 @@ fn sections_can_be_chosen() {
         text,
         "================CNMON v5.10.13================\n\
          Card 1\n\
+         \x20   Product Name                   : MLU370-X8\n\
+         \x20   UUID                           : 54000000-0000-0001-0000-000000000001\n\
+         \x20   Driver                         : v5.10.13\n\
          \x20   Temperature                    :\n\
          \x20       Board                      : 32 C\n\
          \x20       Chip                       : 39 C\n\
@@ -227,9 +244,13 @@ fn sections_can_be_chosen() {
     );
     assert_eq!(long, output(&busy_board(), &["info", "-c", "1", "-tmud"]));
     assert!(
-        long.contains("    Driver                         : v5.10.13\n"),
+        long.contains("    Virtual Memory Usage           :\n"),
         "{long}"
     );
+    let of =
+        |arguments: &[&str]| output(&idle_board(), &[&["info", "-c", "0"], arguments].concat());
+    assert!(of(&["--bandwidth"]).ends_with("    Memory Bandwidth               : 307.2 GB/s\n"));
+    assert_eq!(of(&["-t"]), of(&["-d"]));
 }
 
 #[test]

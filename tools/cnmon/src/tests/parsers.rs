@@ -170,8 +170,74 @@ for key in sorted(found, key=str):
         let command = format!("cnmon info {option} | python3 -c '{script}'");
         bash(&busy_board(), &[&["info", option]], &command)
     };
-    assert_eq!(run("-m"), "0 physical memory usage total 23374\n0 physical memory usage used 17320\n1 physical memory usage total 20638\n1 physical memory usage used 1\n");
+    assert_eq!(
+        run("-m"),
+        "0 physical memory usage total 23374\n0 physical memory usage used 17320\n\
+        0 virtual memory usage total 1048576\n0 virtual memory usage used 17320\n\
+        1 physical memory usage total 20638\n1 physical memory usage used 1\n\
+        1 virtual memory usage total 1048576\n1 virtual memory usage used 1\n"
+    );
     assert_eq!(run("-u"), "0 util 100\n1 util 0\n");
     assert_eq!(run("-e"), "0 temperature chip 78\n1 temperature chip 39\n");
     assert_eq!(run("-p"), "0 power usage 244\n1 power usage 106\n");
+}
+
+/// Another tracker takes `cnmon info -m` for the list of cards: their names, the driver, their memory in whole GiB, in this order; and
+/// the line two below a block's head for the memory in use.
+#[test]
+fn a_tracker_lists_the_cards_by_their_memory() {
+    let script = r#"
+import sys
+lines = sys.stdin.read().splitlines()
+cards = {}
+for words in (line.split() for line in lines[1:]):
+    if words[0] == "Card":
+        card = cards.setdefault(words[-1], [])
+    elif words[0] == "Product" or (words[0] == "Driver" and len(card) == 1):
+        card.append(words[-1])
+    elif words[0] == "Total" and len(card) == 2:
+        card.append(int(words[-2]) // 1024)
+for number, card in cards.items():
+    print(number, *card)
+for at, line in enumerate(lines):
+    if "physical memory usage" in line.lower():
+        print(lines[at + 2].split(":")[-1].replace("MiB", "").strip())
+"#;
+    let command = format!("cnmon info -m | python3 -c '{script}'");
+    assert_eq!(
+        bash(&busy_board(), &[&["info", "-m"]], &command),
+        "0 MLU370-X8 v5.10.13 22\n1 MLU370-X8 v5.10.13 20\n17320\n1\n"
+    );
+}
+
+/// A benchmark reads the processes of `cnmon all` with a regular expression, and takes a row that it does not understand for an error.
+#[test]
+fn all_is_a_table_whose_rows_are_understood() {
+    let script = r#"
+import re, sys
+rows = sys.stdin.read().split("Processes:")[1].splitlines()
+for row in rows:
+    if row.startswith("|") and "PID" not in row and set(row) - set("|="):
+        print(*re.match(r"^\|\s*(\d+)\s+\S+\s+(\d+)\s+.+?\s+[\d,]+\s+MiB\s*\|\s*$", row).groups())
+"#;
+    let command = format!("cnmon all | python3 -c '{script}'");
+    assert_eq!(
+        bash(&busy_board(), &[&["all"]], &command),
+        "0 101934\n0 7\n1 4194304\n"
+    );
+    assert_eq!(output(&idle_board(), &["all"]), SAMPLE_TABLE);
+}
+
+/// A monitor of operators takes each line with `MLU` and one colon for a key and its value.
+#[test]
+fn a_monitor_asks_with_long_options() {
+    let arguments: &[&str] = &["info", "--card", "0", "--bandwidth", "--util", "--memory"];
+    let script = format!(
+        "cnmon {} | grep MLU | awk -F: 'NF == 2 {{print $1 $2}}' | xargs -n 10",
+        arguments.join(" ")
+    );
+    assert_eq!(
+        bash(&busy_board(), &[arguments], &script),
+        "Product Name MLU370-X8 MLU Average 100 %\n"
+    );
 }
