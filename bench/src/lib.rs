@@ -6,5 +6,6 @@ pub mod floors;
 pub mod idle;
 pub mod link;
 pub mod model;
+pub mod monitor;
 pub mod queues;
 pub mod row;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use vmlu_bench::queues::steady::Work;
 use vmlu_bench::row::Row;
-use vmlu_bench::{abi, compute, floors, idle, link, model, queues};
+use vmlu_bench::{abi, compute, floors, idle, link, model, monitor, queues};
 
 #[derive(Parser)]
 #[command(about = "Measures the virtual MLU; `cargo xtask bench` runs it on every transport")]
@@ -26,6 +26,11 @@ enum Bench {
     Link,
     /// Calls of the C interfaces with the vendor's names
     Abi,
+    /// What the monitor costs
+    Monitor {
+        /// The program, `cnmon`
+        program: std::path::PathBuf,
+    },
     /// Commands in the steady state, for who counts traps and system calls
     Steady {
         /// How often a million
@@ -116,6 +121,10 @@ fn measure(options: Options) -> vmlu::Result<Vec<Row>> {
         Bench::Queues => queues::run(transport, device),
         Bench::Link => link::run(transport),
         Bench::Abi => abi::run(transport),
+        Bench::Monitor { program } => {
+            let chips = transport.devices()?.len();
+            monitor::run(&program, transport.name(), chips)
+        }
         Bench::Steady {
             rounds,
             queues,

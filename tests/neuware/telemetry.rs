@@ -1,7 +1,9 @@
 //! libcndev as others use it: by name, by layout, and from a program of a registry.
 
-use std::path::PathBuf;
-use std::process::Command;
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use vmlu::abi::model::MLU370_X8;
 use vmlu_device::local::{LocalServer, Options};
@@ -53,6 +55,94 @@ fn an_exporter_finds_all_functions_by_name() {
     run("embedded", &[]);
     let (_server, transport, _folder) = server("exporter");
     run(&transport, &["fork"]);
+}
+
+/// What the program in C says of a device: keys and numbers.
+fn ask(monitor: &Path, transport: &str, device: &str) -> HashMap<String, i64> {
+    let output = Command::new(monitor)
+        .arg(device)
+        .env("MLU_TRANSPORT", transport)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines()
+        .map(|line| {
+            let (key, value) = line.split_once(' ').unwrap();
+            (key.to_owned(), value.parse().unwrap())
+        })
+        .collect()
+}
+
+#[test]
+fn a_monitor_in_c_sees_what_is_done() {
+    const MIB: i64 = 1 << 20;
+    let monitor = compile("cc", "-std=c11", &source("monitor.c"), &["cndev"]);
+    let (server, transport, _folder) = server("monitor");
+    let look = |device: &str| ask(&monitor, &transport, device);
+    let before = look("1");
+    let card = vmlu::transport::local::Local::open(server.path()).unwrap();
+    let context = vmlu::Context::open_on(&*card, 1).unwrap();
+    let queue = context.queue().unwrap();
+    let buffer = context.alloc(64 << 20).unwrap();
+    queue.write(&buffer, 0, &vec![1; 24 << 20]).unwrap();
+    queue.read(&buffer, 0, &mut vec![0; 8 << 20]).unwrap();
+    let inject = |fault: vmlu::abi::rpc::Fault, value: u64| {
+        let inject = vmlu::abi::rpc::Inject {
+            fault: fault as u32,
+            count: 1,
+            value,
+            ..vmlu::abi::Wire::zeroed()
+        };
+        vmlu::transport::Transport::inject(&*card, 1, &inject).unwrap();
+    };
+    inject(vmlu::abi::rpc::Fault::EccCorrected, 5);
+    inject(vmlu::abi::rpc::Fault::EccUncorrected, 3 << 20);
+    let now = look("1");
+    for (key, more) in [
+        ("memory.used", 64),
+        ("pcie.read", 24 * MIB),
+        ("pcie.write", 8 * MIB),
+        ("ecc.corrected", 5),
+        ("ecc.uncorrected", 1),
+        ("ecc.corrected.total", 5),
+        ("retired.uncorrected", 1),
+        ("retired.pending", 1),
+        ("health", -1),
+    ] {
+        assert_eq!(now[key] - before[key], more, "{key}");
+    }
+    assert_eq!(now[&format!("process.{}", std::process::id())], 64 << 10);
+    let other = look("0");
+    for key in [
+        "memory.used",
+        "pcie.read",
+        "ecc.corrected",
+        "retired.pending",
+    ] {
+        assert_eq!(other[key], 0, "{key}");
+    }
+
+    // It waits until something happens, and no longer than it was told to.
+    let wait = |limit: &str| {
+        let mut child = Command::new(&monitor)
+            .args(["wait", limit])
+            .env("MLU_TRANSPORT", &transport)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert_eq!(lines.next().unwrap().unwrap(), "waiting");
+        (child, lines)
+    };
+    let (mut child, mut lines) = wait("60000");
+    inject(vmlu::abi::rpc::Fault::Xid, 7);
+    assert_eq!(lines.next().unwrap().unwrap(), "device 1 xid 7");
+    assert!(child.wait().unwrap().success());
+    let (mut child, mut lines) = wait("50");
+    let said = lines.next().unwrap().unwrap();
+    assert!(!said.contains("xid"), "{said}");
+    assert!(child.wait().unwrap().success());
 }
 
 #[test]

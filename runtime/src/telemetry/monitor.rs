@@ -602,6 +602,7 @@ mod tests {
             power_cap_mw: 250_000,
             ecc_uncorrected: 2,
             ecc_mode: 1,
+            contexts: 1,
             ..Telemetry::zeroed()
         }
     }

@@ -268,6 +268,19 @@ fn prometheus_reads_over_http() {
         text
     };
     let metrics = get("/metrics");
+    // Ports are not read again while no chip does anything; errors are something.
+    let errors = |text: &str| {
+        let body = text.split_once("\r\n\r\n").unwrap().1;
+        scraped(body)(
+            "mlu_mlulink_err_crc32_total",
+            &[("mlu", "0"), ("link", "0")],
+        )
+    };
+    assert_eq!(errors(&get("/metrics")), Some(6.0));
+    lab.say(&["inject", "link", "-c", "0", "-p", "0", "crc32", "-n", "2"]);
+    for _ in 0..2 {
+        assert_eq!(errors(&get("/metrics")), Some(8.0));
+    }
     assert!(get("/").starts_with("HTTP/1.1 404"));
     assert!(get("/metrics?x=1").starts_with("HTTP/1.1 200"));
     child.kill().unwrap();

@@ -38,6 +38,15 @@ pub fn link(built: &Built) -> Result<Vec<Value>> {
     })
 }
 
+/// Measures what the monitor costs, over a server of its own.
+pub fn monitor(built: &Built) -> Result<Vec<Value>> {
+    let (bench, server) = (built.program("mlu-bench")?, built.program("mlu-server")?);
+    let cnmon = built.program("cnmon")?.display().to_string();
+    with_server(server, MANY_CHIPS, |address, _| {
+        measure(bench, address, &["monitor", &cnmon])
+    })
+}
+
 /// Ends the server with the measurement.
 struct Running(Child);
 

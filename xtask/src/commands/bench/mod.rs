@@ -54,7 +54,7 @@ enum Bench {
     Model,
     /// Copies between chips and collectives, embedded and over a local server
     Link,
-    /// Calls of the C interfaces with the vendor's names, in the measuring process, with sixteen chips
+    /// Calls of the C interfaces with the vendor's names, in the measuring process, and what cnmon costs, with sixteen chips
     Abi,
 }
 
@@ -93,7 +93,9 @@ pub fn run(args: Args) -> Result<i32> {
         let mut command = Command::new(built.program("mlu-bench")?);
         command.arg("abi").env("MLU_TRANSPORT", "embedded");
         command.env("MLU_CHIPS", MANY_CHIPS.to_string());
-        return finish(&args, output(command, "embedded")?);
+        let mut rows = output(command, "embedded")?;
+        rows.extend(local::monitor(&built)?);
+        return finish(&args, rows);
     }
     let chosen = match args.transport.as_slice() {
         [] => vec![Transport::Embedded, Transport::Local, Transport::Kernel],
