@@ -265,6 +265,10 @@ fn who_waits_for_events_sleeps(lab: &Lab) -> Result<()> {
     until("the event is told", || {
         Ok(follower.line()?.contains("Card 1 XID 7"))
     })?;
+    vm.ok("cd /sys/class/mlu/mlu1/device && echo flr > reset_method && echo 1 > reset")?;
+    for what in ["Card 1 is lost", "Card 1 works again"] {
+        until(what, || Ok(follower.line()?.contains(what)))?;
+    }
     follower.running.signal(15)?;
     let limit = vm.ok(&format!("{monitor} wait 200"))?;
     ensure!(

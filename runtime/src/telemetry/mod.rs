@@ -31,4 +31,4 @@ pub use snapshot::{
     Incident, Link, Live, Memory, PciAddress, PcieLink, Power, ProcessUsage, Temperatures,
     Throttle, Transfers, VIRTUAL_BYTES,
 };
-pub use waiter::{EventWaiter, Reader};
+pub use waiter::{Change, EventWaiter, Reader};

@@ -308,7 +308,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn lost_is_none<T>(result: Result<T>) -> Result<Option<T>> {
+pub(super) fn lost_is_none<T>(result: Result<T>) -> Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(e) if matches!(e.status(), Status::DeviceLost | Status::DeviceReset) => Ok(None),

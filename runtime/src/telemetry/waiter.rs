@@ -1,15 +1,17 @@
 //! Waiting for what chips log, without asking them again and again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use rustix::event::{eventfd, poll, EventfdFlags, PollFd, PollFlags, Timespec};
+use vmlu_abi::event::EventKind;
 use vmlu_abi::ioctl::{EventRecord, MAX_RECORDS};
 use vmlu_abi::setting::LogEntry;
+use vmlu_abi::Wire;
 
-use super::monitor::{lock, Monitor};
+use super::monitor::{lock, lost_is_none, Monitor};
 use crate::error::{Error, Result};
 use crate::transport::Transport;
 
@@ -17,6 +19,9 @@ use crate::transport::Transport;
 const LOOK: Duration = Duration::from_millis(10);
 /// How often a chip is asked whose page says nothing new: it may have been replaced.
 const ASK: Duration = Duration::from_secs(1);
+
+/// Bytes of a record of the driver.
+const RECORD: usize = size_of::<EventRecord>();
 
 /// What several threads may wait at for the xids and links that chips log. Where the driver tells of them (`SUBSCRIBE`, `docs/uapi.md`,
 /// section 10) a thread that waits uses no processor; on the other transports it looks at the telemetry pages each 10 ms.
@@ -27,6 +32,17 @@ pub struct EventWaiter {
     records: Option<OwnedFd>,
     /// Has one thread that waits look up.
     nudge: OwnedFd,
+    /// What became of chips, the oldest first, until somebody asks.
+    changes: Mutex<VecDeque<Change>>,
+}
+
+/// What became of a chip, as the driver tells: it is in no chip's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Number of the chip.
+    pub chip: u32,
+    /// `true`: it was reset and works again; `false`: it has failed, and all that was on it is over.
+    pub is_back: bool,
 }
 
 impl EventWaiter {
@@ -43,6 +59,7 @@ impl EventWaiter {
         Ok(Self {
             records: transport.subscribe()?,
             nudge: nudge.map_err(no_nudge)?,
+            changes: Mutex::default(),
         })
     }
 
@@ -68,12 +85,41 @@ impl EventWaiter {
         told
     }
 
-    /// Takes the records away: what they say is in the logs, too.
+    /// Takes the records away. What they say of xids and links is in the logs, too.
     fn drain(&self) {
-        let mut room = [0; size_of::<EventRecord>() * MAX_RECORDS];
-        if let Some(records) = &self.records {
-            while rustix::io::read(records, &mut room).is_ok_and(|length| length == room.len()) {}
+        let Some(records) = &self.records else { return };
+        let mut room = [0; RECORD * MAX_RECORDS];
+        loop {
+            let length = rustix::io::read(records, &mut room).unwrap_or(0);
+            for record in room[..length].chunks_exact(RECORD) {
+                if let Some(record) = EventRecord::read_from(record) {
+                    self.note(&record);
+                }
+            }
+            if length < room.len() {
+                return;
+            }
         }
+    }
+
+    /// Keeps what became of a chip; of more than a file of the driver keeps, the newest.
+    fn note(&self, record: &EventRecord) {
+        let is_back = match EventKind::from_raw(record.kind) {
+            Some(EventKind::CardLost) => false,
+            Some(EventKind::CardBack) => true,
+            _ => return,
+        };
+        let mut changes = lock(&self.changes);
+        if changes.len() == MAX_RECORDS {
+            changes.pop_front();
+        }
+        let chip = record.device;
+        changes.push_back(Change { chip, is_back });
+    }
+
+    /// What became of chips since this was asked last, the oldest first; always nothing where no driver tells.
+    pub fn changes(&self) -> Vec<Change> {
+        lock(&self.changes).drain(..).collect()
     }
 
     /// Has a thread that waits, or the next one that does, look at once.
@@ -159,7 +205,9 @@ impl Reader {
         if newest == place.seen && !told {
             return Ok(None);
         }
-        let (entries, _) = monitor.transport_handle().event_log(chip, place.seen)?;
+        // It may be lost between the two questions.
+        let log = monitor.transport_handle().event_log(chip, place.seen);
+        let (entries, _) = lost_is_none(log)?.unwrap_or_default();
         if entries.is_empty() {
             return Ok(None);
         }

@@ -228,12 +228,18 @@ impl Transport for Kernel {
         const CALL: &str = "subscribe to events";
         // A file of its own: what one file reads is missing from no other.
         let node = Node::open(control_path(&self.folder), CALL)?;
+        let kinds = [
+            EventKind::Xid,
+            EventKind::Link,
+            EventKind::CardLost,
+            EventKind::CardBack,
+        ];
         let mut wanted = ioctl::Subscribe {
-            kinds: 1 << EventKind::Xid as u32 | 1 << EventKind::Link as u32,
+            kinds: kinds.iter().fold(0, |all, kind| all | 1 << *kind as u32),
             ..Wire::zeroed()
         };
         node.call(CALL, ioctl::SUBSCRIBE, &mut wanted, || {
-            "xids and links".into()
+            "xids, links and chips".into()
         })?;
         let fd = OwnedFd::from(node.file);
         let nonblocking = rustix::fs::fcntl_setfl(&fd, OFlags::NONBLOCK);

@@ -80,7 +80,8 @@ pub trait Transport: Send + Sync {
         Err(unsupported("read the log"))
     }
 
-    /// A descriptor that becomes readable when a chip reports an xid or a link; `None` where nobody tells, and telemetry has to be looked at.
+    /// A descriptor that becomes readable when a chip reports an xid or a link, is lost or works again; `None` where nobody tells, and telemetry
+    /// has to be looked at.
     /// What is read from it are `ioctl::EventRecord`s.
     fn subscribe(&self) -> Result<Option<OwnedFd>> {
         Ok(None)

@@ -85,7 +85,7 @@ pub(crate) enum Command {
     Ecc(EccOptions),
     /// Begin anew with a card that nobody uses: what waits for a reset takes effect
     Reset(ResetOptions),
-    /// Print what happened to the cards: xids, links
+    /// Print what happened to the cards: xids, links; with --follow also cards that are lost and come back
     Events(EventsOptions),
     /// Show the cards live: graphs, processes, links
     Watch(WatchOptions),

@@ -1,12 +1,14 @@
 //! `cnmon events`: what happened to the cards, and with `-f` what happens.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use serde_json::json;
 use vmlu::abi::event::EventKind;
 use vmlu::abi::link::PortState;
 use vmlu::abi::setting::LogEntry;
 use vmlu::abi::status::Xid;
-use vmlu::abi::Status;
-use vmlu::telemetry::{EventWaiter, Monitor, Reader};
+use vmlu::abi::{Status, Wire};
+use vmlu::telemetry::{Change, EventWaiter, Monitor, Reader};
 
 use crate::cli::Failure;
 
@@ -42,6 +44,10 @@ impl<'a> Log<'a> {
             let entries = entries.map_err(|error| Failure::no_events(&error))?;
             all.extend(entries.into_iter().flatten().map(|entry| (card, entry)));
         }
+        let wanted = self.reader.chips();
+        let changes = self.waiter.changes().into_iter();
+        let changes = changes.filter(|change| wanted.contains(&change.chip));
+        all.extend(changes.map(|change| (change.chip, of_change(change))));
         all.sort_by_key(|(_, entry)| entry.time_us);
         Ok(all)
     }
@@ -49,6 +55,20 @@ impl<'a> Log<'a> {
     /// Waits until it is worth reading again.
     pub(crate) fn wait(&mut self) {
         self.told = self.waiter.wait(None);
+    }
+}
+
+/// An entry for what became of a card, which its own log does not have.
+fn of_change(change: Change) -> LogEntry {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let kind = match change.is_back {
+        true => EventKind::CardBack,
+        false => EventKind::CardLost,
+    };
+    LogEntry {
+        time_us: now.map_or(0, |time| time.as_micros() as u64),
+        kind: kind as u32,
+        ..LogEntry::zeroed()
     }
 }
 
@@ -71,6 +91,11 @@ fn xid(entry: &LogEntry) -> &'static str {
 
 /// What an entry says.
 fn text(entry: &LogEntry) -> String {
+    match EventKind::from_raw(entry.kind) {
+        Some(EventKind::CardLost) => return "is lost, with all that was on it".into(),
+        Some(EventKind::CardBack) => return "works again".into(),
+        _ => {}
+    }
     if entry.kind == EventKind::Link as u32 {
         let state = match u32::try_from(entry.value)
             .ok()
@@ -99,14 +124,20 @@ pub(crate) fn line(card: u32, entry: &LogEntry, as_json: bool) -> String {
     if !as_json {
         return format!("{seconds:.6} Card {card} {}\n", text(entry));
     }
-    let is_link = entry.kind == EventKind::Link as u32;
+    let kind = EventKind::from_raw(entry.kind);
+    let (kind, is_link) = match kind {
+        Some(EventKind::Link) => ("link", true),
+        Some(EventKind::CardLost) => ("lost", false),
+        Some(EventKind::CardBack) => ("back", false),
+        _ => ("xid", false),
+    };
     let line = json!({
         "schema": "cnmon-event",
         "schema_version": 1,
         "card": card,
-        "number": entry.number,
+        "number": (entry.number != 0).then_some(entry.number),
         "time_us": entry.time_us,
-        "kind": if is_link { "link" } else { "xid" },
+        "kind": kind,
         "value": entry.value,
         "port": is_link.then_some(entry.object),
         "pid": (entry.pid != 0).then_some(entry.pid),
