@@ -17,6 +17,13 @@ pub(super) struct Metric<F> {
     pub(super) value: F,
 }
 
+/// A value of a card; `None` where it is not known.
+type OfCard = fn(&DeviceSnapshot, &Live) -> Option<f64>;
+/// A value of a process on a card.
+type OfProcess = fn(&DeviceSnapshot, &ProcessUsage) -> f64;
+/// A value of a port.
+type OfPort = fn(&PortSnapshot) -> f64;
+
 macro_rules! metrics {
     ($( $name:literal, $kind:expr, $help:literal, $value:expr; )*) => {
         &[ $( Metric { name: $name, kind: $kind, help: $help, value: $value } ),* ]
@@ -37,7 +44,7 @@ fn percent(part: f64, whole: f64) -> f64 {
 }
 
 /// Metrics of a card.
-pub(super) const CARD: &[Metric<fn(&DeviceSnapshot, &Live) -> Option<f64>>] = metrics! {
+pub(super) const CARD: &[Metric<OfCard>] = metrics! {
     "utilization", GAUGE, "Utilisation of the card, percent", |_, l| Some(l.utilisation_percent.round());
     "activity", GAUGE, "Share of time in which the card had work, percent", |_, l| Some(l.utilisation_percent.round());
     "temperature", GAUGE, "Board temperature, celsius", |_, l| Some(l.temperature.board_c.round());
@@ -103,7 +110,7 @@ pub(super) const CARD: &[Metric<fn(&DeviceSnapshot, &Live) -> Option<f64>>] = me
 };
 
 /// Metrics of a process on a card.
-pub(super) const PROCESS: &[Metric<fn(&DeviceSnapshot, &ProcessUsage) -> f64>] = metrics! {
+pub(super) const PROCESS: &[Metric<OfProcess>] = metrics! {
     "process_physical_memory_used", GAUGE, "Memory of a process, bytes", |_, p| p.memory_bytes as f64;
     "process_virtual_memory_used", GAUGE, "Address space of a process, bytes",
         |_, p| p.memory_bytes.saturating_add(p.host_memory_bytes) as f64;
@@ -114,7 +121,7 @@ pub(super) const PROCESS: &[Metric<fn(&DeviceSnapshot, &ProcessUsage) -> f64>] =
 };
 
 /// Metrics of a port of a card.
-pub(super) const PORT: &[Metric<fn(&PortSnapshot) -> f64>] = metrics! {
+pub(super) const PORT: &[Metric<OfPort>] = metrics! {
     "mlulink_status", GAUGE, "Whether the link runs", |p| flag(p.state.runs());
     "mlulink_serdes_status", GAUGE, "Whether the lanes run", |p| flag(p.state.runs());
     "mlulink_cable_status", GAUGE, "Whether a cable is plugged in", |p| flag(p.state != LinkState::Absent);
