@@ -53,7 +53,7 @@ impl crate::Descriptor for Softmax {
         operands: &["x", "out*"],
         functions: Function::ROWS,
         types: "f32, f16, bf16, f64",
-        backward: "not yet; cross_entropy has its own",
+        backward: "softmax_backward",
         cost: "10 per element",
         body: size_of::<Self>(),
         fields: Self::FIELDS,

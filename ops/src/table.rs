@@ -14,6 +14,12 @@ pub mod opcode {
     pub const CONV_BACKWARD_DATA: u16 = 0x1011;
     /// [`crate::conv_backward_filter`].
     pub const CONV_BACKWARD_FILTER: u16 = 0x1012;
+    /// [`crate::deform_conv`].
+    pub const DEFORM_CONV: u16 = 0x1013;
+    /// [`crate::deform_conv_backward_data`].
+    pub const DEFORM_CONV_BACKWARD_DATA: u16 = 0x1014;
+    /// [`crate::deform_conv_backward_filter`].
+    pub const DEFORM_CONV_BACKWARD_FILTER: u16 = 0x1015;
     /// [`crate::attention`].
     pub const ATTENTION: u16 = 0x1020;
     /// [`crate::attention_backward`].
@@ -62,6 +68,8 @@ pub mod opcode {
     pub const CTC: u16 = 0x1405;
     /// [`crate::ctc_backward`].
     pub const CTC_BACKWARD: u16 = 0x1406;
+    /// [`crate::soft_cross_entropy`].
+    pub const SOFT_CROSS_ENTROPY: u16 = 0x1407;
     /// [`crate::concat`].
     pub const CONCAT: u16 = 0x1500;
     /// [`crate::pad`].
@@ -184,7 +192,7 @@ pub const ABSENT: &[(&str, &str)] = &[
     ("elementwise", "Bessel functions but i0, complex numbers"),
     (
         "vision and losses",
-        "deformable convolution, the gradient of ROI align by its largest",
+        "the gradient of ROI align by its largest",
     ),
     ("types", "complex, 8-bit floats"),
 ];
@@ -197,6 +205,9 @@ pub static TABLE: &[Info] = &[
     info::<crate::conv::Conv>(),
     info::<crate::conv_backward_data::ConvBackwardData>(),
     info::<crate::conv_backward_filter::ConvBackwardFilter>(),
+    info::<crate::deform_conv::DeformConv>(),
+    info::<crate::deform_conv_backward_data::DeformConvBackwardData>(),
+    info::<crate::deform_conv_backward_filter::DeformConvBackwardFilter>(),
     info::<crate::attention::Attention>(),
     info::<crate::attention_backward::AttentionBackward>(),
     info::<crate::unary::Unary>(),
@@ -221,6 +232,7 @@ pub static TABLE: &[Info] = &[
     info::<crate::nll::Nll>(),
     info::<crate::ctc::Ctc>(),
     info::<crate::ctc_backward::CtcBackward>(),
+    info::<crate::soft_cross_entropy::SoftCrossEntropy>(),
     info::<crate::concat::Concat>(),
     info::<crate::pad::Pad>(),
     info::<crate::take::Take>(),

@@ -293,7 +293,7 @@ impl<F: Feed, P: Fn(usize) -> (isize, usize) + Sync> Side<F::Word> for Values<'_
 }
 
 /// Where nothing is stored: sums are taken from the private memory.
-pub(super) struct Nowhere;
+struct Nowhere;
 
 impl<T> Sink<T> for Nowhere {
     fn store(&self, _: usize, _: usize, _: &mut [T], _: &[T], _: T) {}

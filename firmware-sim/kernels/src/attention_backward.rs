@@ -12,16 +12,15 @@ use vmlu_ops::matmul::{BF16_BLOCK, K_BLOCK};
 use vmlu_ops::tensor::Tensor;
 
 use super::attention::{
-    add_mask, checked_lengths, rescale, sum, times, Gathered, Nowhere, Values, Weight, QUERIES,
+    add_mask, checked_lengths, rescale, sum, times, Gathered, Values, Weight, QUERIES,
 };
 use super::env::{Access, Env, Fault, Work};
 use super::epilogue::Narrow;
 use super::floats::Float;
-use super::gemm::{
-    self, Arith, Brain, Feed, Half, Pairs, Private, Product, Side, Single, Sums, F32,
-};
+use super::gemm::{Arith, Brain, Feed, Half, Pairs, Private, Side, Single, F32};
 use super::math::Real;
 use super::number::TILE;
+use super::private_product::each_row;
 use super::simd::{self, multiversion};
 use super::view::View;
 use super::walk::split;
@@ -75,7 +74,7 @@ pub(super) fn run(body: &[u8], env: &dyn Env) -> Result<Work, Fault> {
         DataType::Bf16 => {
             #[cfg(target_arch = "x86_64")]
             if simd::has_bf16() {
-                use gemm::Bf16;
+                use super::gemm::Bf16;
                 job.compute::<Bf16, Pairs, Bf16, Pairs, Pairs, bf16>(BF16_BLOCK as usize / 2)?;
                 return Ok(op.cost().into());
             }
@@ -287,7 +286,7 @@ impl Job<'_, '_> {
         Ok((lse, delta))
     }
 
-    /// Calls `then` with the product of two operands' lines.
+    /// `to` becomes the product of two operands' lines.
     fn lines_product<A: Arith<Acc = f32>>(
         &self,
         block: usize,
@@ -296,29 +295,10 @@ impl Job<'_, '_> {
         b: &dyn Side<A::Word>,
         to: &mut Vec<f32>,
     ) -> Result<(), Fault> {
-        let plan = A::plan_for(simd::level());
-        let product = Product::<A> {
-            a,
-            b,
-            words,
-            block,
-            sink: &Nowhere,
-            sums: Sums::default(),
-        };
-        let cut = product.cut(plan, 1);
         let columns = b.lines();
         to.resize(a.lines() * columns, 0.0);
-        gemm::with_space(|space| {
-            for part in 0..cut.parts() {
-                let (rows, some, pitch) =
-                    product.part_sums(plan, &cut, None, None, part, self.env, space)?;
-                let all = space.out.take::<f32>(rows.len() * pitch);
-                for (i, row) in rows.enumerate() {
-                    to[row * columns..][some.clone()]
-                        .copy_from_slice(&all[i * pitch..][..some.len()]);
-                }
-            }
-            Ok(())
+        each_row::<A>(self.env, (words, block), a, b, |row, some, sums| {
+            to[row * columns..][some].copy_from_slice(sums);
         })
     }
 
@@ -342,27 +322,10 @@ impl Job<'_, '_> {
             lines: count,
             length,
         };
-        let plan = AV::plan_for(simd::level());
-        let product = Product::<AV> {
-            a: &side,
-            b,
-            words: W::words(length),
-            block,
-            sink: &Nowhere,
-            sums: Sums::default(),
-        };
-        let (cut, columns) = (product.cut(plan, 1), b.lines());
-        gemm::with_space(|space| {
-            for part in 0..cut.parts() {
-                let (rows, some, pitch) =
-                    product.part_sums(plan, &cut, None, None, part, self.env, space)?;
-                let all = space.out.take::<f32>(rows.len() * pitch);
-                for (i, row) in rows.enumerate() {
-                    let to = &mut to[row * columns..][some.clone()];
-                    rescale(to, 1.0, &all[i * pitch..][..some.len()]);
-                }
-            }
-            Ok(())
+        let columns = b.lines();
+        let words = (W::words(length), block);
+        each_row::<AV>(self.env, words, &side, b, |row, some, sums| {
+            rescale(&mut to[row * columns..][some], 1.0, sums);
         })
     }
 

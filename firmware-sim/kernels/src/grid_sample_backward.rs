@@ -60,10 +60,12 @@ impl Job<'_, '_> {
         let [_, _, high, wide] = plane(tensor);
         let strides = [(high * wide) as isize, wide as isize, 1];
         let ([_, d, h, w], dtype) = (plane(&self.op.dy), self.op.dy.dtype);
+        // Rows without elements have no part in anything, however many there are.
+        let rows = if w == 0 { 0 } else { d * h };
         each_plane::<T>(self.env, dx, tensor, |image, channel, band, pace| {
             let mut weighed = Weighed::default();
             let mut row = [T::default(); TILE];
-            for index in 0..d * h {
+            for index in 0..rows {
                 let (i, j) = (index / h, index % h);
                 for start in (0..w).step_by(TILE) {
                     let row = &mut row[..TILE.min(w - start)];

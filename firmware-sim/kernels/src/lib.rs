@@ -28,6 +28,9 @@ mod cross_entropy;
 mod cross_entropy_backward;
 mod ctc;
 mod ctc_backward;
+mod deform_conv;
+mod deform_conv_backward_data;
+mod deform_conv_backward_filter;
 mod dropout;
 mod epilogue;
 mod fill;
@@ -51,6 +54,7 @@ mod math;
 mod matmul;
 mod matmul_grouped;
 mod matmul_int4;
+mod moved;
 mod nll;
 mod nms;
 mod norm;
@@ -64,6 +68,7 @@ mod poly32;
 mod poly64;
 mod pool;
 mod pool_backward;
+mod private_product;
 mod put;
 mod quantize;
 mod random;
@@ -81,6 +86,7 @@ mod scan;
 mod search_sorted;
 mod sgd;
 mod simd;
+mod soft_cross_entropy;
 mod softmax;
 mod softmax_backward;
 mod sort;
@@ -135,6 +141,15 @@ pub static KERNELS: &[Kernel] = &[
         vmlu_ops::conv_backward_filter::ConvBackwardFilter::INFO,
         conv_backward_filter::run,
     ),
+    kernel(vmlu_ops::deform_conv::DeformConv::INFO, deform_conv::run),
+    kernel(
+        vmlu_ops::deform_conv_backward_data::DeformConvBackwardData::INFO,
+        deform_conv_backward_data::run,
+    ),
+    kernel(
+        vmlu_ops::deform_conv_backward_filter::DeformConvBackwardFilter::INFO,
+        deform_conv_backward_filter::run,
+    ),
     kernel(vmlu_ops::attention::Attention::INFO, attention::run),
     kernel(
         vmlu_ops::attention_backward::AttentionBackward::INFO,
@@ -177,6 +192,10 @@ pub static KERNELS: &[Kernel] = &[
     kernel(vmlu_ops::nll::Nll::INFO, nll::run),
     kernel(vmlu_ops::ctc::Ctc::INFO, ctc::run),
     kernel(vmlu_ops::ctc_backward::CtcBackward::INFO, ctc_backward::run),
+    kernel(
+        vmlu_ops::soft_cross_entropy::SoftCrossEntropy::INFO,
+        soft_cross_entropy::run,
+    ),
     kernel(vmlu_ops::concat::Concat::INFO, concat::run),
     kernel(vmlu_ops::pad::Pad::INFO, pad::run),
     kernel(vmlu_ops::take::Take::INFO, take::run),

@@ -3,6 +3,7 @@
 use vmlu_abi::Wire;
 use vmlu_ops::{
     cross_entropy, cross_entropy_backward, ctc, ctc_backward, loss, loss_backward, nll,
+    soft_cross_entropy, soft_cross_entropy::SoftCrossEntropy,
 };
 
 use super::{optional, Source};
@@ -272,6 +273,70 @@ impl Queue {
             flags: u32::from(examples.zero_infinity) * ctc::FLAG_ZERO_INFINITY,
             reduction: examples.reduction as u32,
             ..ctc_backward::CtcBackward::zeroed()
+        })
+    }
+}
+
+/// What [`Queue::soft_cross_entropy`] takes besides logits and targets.
+#[derive(Clone, Copy)]
+pub struct SoftOptions<'a> {
+    /// Weights of the classes.
+    pub weight: Option<&'a Tensor>,
+    /// Share of the loss that falls on all classes alike.
+    pub smoothing: f64,
+    /// What becomes of the losses.
+    pub reduction: Reduction,
+}
+
+impl Default for SoftOptions<'_> {
+    fn default() -> Self {
+        Self {
+            weight: None,
+            smoothing: 0.0,
+            reduction: Reduction::Mean,
+        }
+    }
+}
+
+impl SoftOptions<'_> {
+    fn body(&self, logits: &Tensor, target: &Tensor, loss: &Tensor) -> SoftCrossEntropy {
+        SoftCrossEntropy {
+            logits: *logits.desc(),
+            target: *target.desc(),
+            weight: optional(self.weight),
+            loss: *loss.desc(),
+            smoothing: self.smoothing,
+            reduction: self.reduction as u32,
+            ..SoftCrossEntropy::zeroed()
+        }
+    }
+}
+
+impl Queue {
+    /// Softmax cross-entropy of `logits` `[N, C, …]` with probabilities of that shape.
+    pub fn soft_cross_entropy(
+        &self,
+        logits: &Tensor,
+        target: &Tensor,
+        options: &SoftOptions<'_>,
+        out: &Tensor,
+    ) -> Result<u64> {
+        self.submit(&options.body(logits, target, out))
+    }
+
+    /// Gradient of [`Queue::soft_cross_entropy`] by the logits; `upstream` is that of its result.
+    pub fn soft_cross_entropy_backward(
+        &self,
+        logits: &Tensor,
+        target: &Tensor,
+        options: &SoftOptions<'_>,
+        upstream: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<u64> {
+        self.submit(&SoftCrossEntropy {
+            gradient: *gradient.desc(),
+            function: soft_cross_entropy::Function::Backward.raw(),
+            ..options.body(logits, target, upstream)
         })
     }
 }

@@ -20,7 +20,9 @@ use crate::error::Result;
 use crate::queue::Queue;
 use crate::tensor::Tensor;
 
-pub use self::losses::{ClassOptions, CtcExamples, LossFunction, LossOptions, Reduction};
+pub use self::losses::{
+    ClassOptions, CtcExamples, LossFunction, LossOptions, Reduction, SoftOptions,
+};
 pub use self::optimisers::{
     AdagradOptions, AdamOptions, Common, FusedSgdOptions, Parameter, RmspropOptions,
 };

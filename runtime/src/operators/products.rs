@@ -3,8 +3,8 @@
 
 use vmlu_abi::tensor::{reserved_type, DataType, TensorDesc};
 use vmlu_ops::{
-    attention, attention_backward, conv, conv_backward_data, conv_backward_filter, matmul_grouped,
-    matmul_int4,
+    attention, attention_backward, conv, conv_backward_data, conv_backward_filter, deform_conv,
+    deform_conv_backward_data, deform_conv_backward_filter, matmul_grouped, matmul_int4,
 };
 
 use super::{optional, Activation};
@@ -91,6 +91,27 @@ impl Queue {
     pub fn conv_backward_filter(
         &self,
         body: &conv_backward_filter::ConvBackwardFilter,
+    ) -> Result<u64> {
+        self.submit(body)
+    }
+
+    /// Convolution whose taps are moved; see [`deform_conv::DeformConv`].
+    pub fn deform_conv(&self, body: &deform_conv::DeformConv) -> Result<u64> {
+        self.submit(body)
+    }
+
+    /// Gradients of [`Queue::deform_conv`] by input, offsets and mask.
+    pub fn deform_conv_backward_data(
+        &self,
+        body: &deform_conv_backward_data::DeformConvBackwardData,
+    ) -> Result<u64> {
+        self.submit(body)
+    }
+
+    /// Gradient of [`Queue::deform_conv`] by its filter.
+    pub fn deform_conv_backward_filter(
+        &self,
+        body: &deform_conv_backward_filter::DeformConvBackwardFilter,
     ) -> Result<u64> {
         self.submit(body)
     }

@@ -7,6 +7,9 @@ use vmlu_ops::affine_grid::AffineGrid;
 use vmlu_ops::attention::Attention;
 use vmlu_ops::attention_backward::AttentionBackward;
 use vmlu_ops::col2im::Col2im;
+use vmlu_ops::deform_conv::DeformConv;
+use vmlu_ops::deform_conv_backward_data::DeformConvBackwardData;
+use vmlu_ops::deform_conv_backward_filter::DeformConvBackwardFilter;
 use vmlu_ops::gamma::Gamma;
 use vmlu_ops::grid_sample::GridSample;
 use vmlu_ops::grid_sample_backward::GridSampleBackward;
@@ -18,6 +21,7 @@ use vmlu_ops::resize_backward::ResizeBackward;
 use vmlu_ops::roi_align::RoiAlign;
 use vmlu_ops::roi_align_backward::RoiAlignBackward;
 use vmlu_ops::search_sorted::SearchSorted;
+use vmlu_ops::soft_cross_entropy::SoftCrossEntropy;
 use vmlu_ops::tensor::contiguous;
 use vmlu_ops::Descriptor;
 
@@ -72,7 +76,48 @@ pub fn bodies(arena: &mut Arena) -> Vec<(u16, Vec<u8>)> {
         dilation: [1, 1, 0],
         ..Wire::zeroed()
     };
+    let deform = DeformConv {
+        x: image,
+        w: tensor(arena, &[4, 1, 2, 2]),
+        offset: tensor(arena, &[1, 16, 4, 3]),
+        mask: tensor(arena, &[1, 8, 4, 3]),
+        bias: tensor(arena, &[4]),
+        out: tensor(arena, &[1, 4, 4, 3]),
+        stride: [1, 1],
+        dilation: [1, 1],
+        groups: 2,
+        offset_groups: 2,
+        ..Wire::zeroed()
+    };
     vec![
+        body(&deform),
+        body(&DeformConvBackwardData {
+            dy: deform.out,
+            x: image,
+            w: deform.w,
+            offset: deform.offset,
+            mask: deform.mask,
+            dx: tensor(arena, &[1, 2, 5, 4]),
+            doffset: tensor(arena, &[1, 16, 4, 3]),
+            dmask: tensor(arena, &[1, 8, 4, 3]),
+            stride: [1, 1],
+            dilation: [1, 1],
+            groups: 2,
+            offset_groups: 2,
+            ..Wire::zeroed()
+        }),
+        body(&DeformConvBackwardFilter {
+            dy: deform.out,
+            x: image,
+            offset: deform.offset,
+            mask: deform.mask,
+            dw: tensor(arena, &[4, 1, 2, 2]),
+            stride: [1, 1],
+            dilation: [1, 1],
+            groups: 2,
+            offset_groups: 2,
+            ..Wire::zeroed()
+        }),
         body(&AttentionBackward::of(&attention, dout, gradients)),
         body(&Gamma {
             a: image,
@@ -80,6 +125,16 @@ pub fn bodies(arena: &mut Arena) -> Vec<(u16, Vec<u8>)> {
             out: tensor(arena, &[1, 2, 5, 4]),
             function: 1,
             order: 0,
+        }),
+        body(&SoftCrossEntropy {
+            logits: image,
+            target: image,
+            weight: tensor(arena, &[2]),
+            loss: tensor(arena, &[1, 5, 4]),
+            gradient: tensor(arena, &[1, 2, 5, 4]),
+            smoothing: 0.25,
+            function: 1,
+            ..Wire::zeroed()
         }),
         body(&SearchSorted {
             sorted: tensor(arena, &[9]),

@@ -338,3 +338,20 @@ fn places_that_are_nowhere() {
             .all(|v| v.is_finite()));
     }
 }
+
+/// A result without elements may have any number of rows; the gradient is 0.
+#[test]
+fn rows_of_nothing_take_no_time() {
+    let mut arena = Arena::new(1 << 12);
+    let of = |address, dims: &[u64]| vmlu_ops::tensor::contiguous(F32, address, dims);
+    let (x, dx) = (arena.put(&[1f32; 4]), arena.put(&[9f32; 4]));
+    let desc = GridSampleBackward {
+        dy: of(x, &[1, 1, 1 << 30, 0]),
+        x: of(x, &[1, 1, 2, 2]),
+        grid: of(x, &[1, 1 << 30, 0, 2]),
+        dx: of(dx, &[1, 1, 2, 2]),
+        ..Wire::zeroed()
+    };
+    arena.run(&desc).unwrap();
+    assert_eq!(arena.get::<f32>(dx, 4), [0.0; 4]);
+}
