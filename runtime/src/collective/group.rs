@@ -4,29 +4,21 @@ use std::cell::RefCell;
 
 use vmlu_abi::Status;
 
-use super::call::Call;
-use super::Communicator;
+use super::script::Script;
 use crate::error::{Error, Result};
-use crate::queue::Queue;
-
-/// A call that waits for the end of its group.
-pub(super) struct Grouped {
-    pub(super) communicator: Communicator,
-    pub(super) call: Call,
-    pub(super) queue: Queue,
-}
 
 #[derive(Default)]
 struct Group {
     depth: u32,
-    calls: Vec<Grouped>,
+    scripts: Vec<Script>,
 }
 
 thread_local! {
     static GROUP: RefCell<Group> = RefCell::default();
 }
 
-/// Begins a group on this thread: collectives that it calls are put off until [`group_end`]. Groups nest; the outermost counts.
+/// Begins a group on this thread: collectives that it calls, and graphs with collectives that it launches, are put off until
+/// [`group_end`]. Groups nest; the outermost counts.
 pub fn group_start() {
     GROUP.with_borrow_mut(|group| group.depth += 1);
 }
@@ -38,19 +30,19 @@ pub fn group_start() {
 ///
 /// `Status::BadState` if no group was begun.
 pub fn group_end() -> Result<()> {
-    let calls = GROUP.with_borrow_mut(|group| {
+    let scripts = GROUP.with_borrow_mut(|group| {
         if group.depth == 0 {
             let text = "no group was begun on this thread";
             return Err(Error::new("end a group", Status::BadState, text));
         }
         group.depth -= 1;
         Ok(if group.depth == 0 {
-            std::mem::take(&mut group.calls)
+            std::mem::take(&mut group.scripts)
         } else {
             Vec::new()
         })
     })?;
-    super::make(calls)
+    super::script::make(scripts)
 }
 
 /// Makes calls together, as between [`group_start`] and [`group_end`]; those that were made before an error of `calls` take effect too.
@@ -67,13 +59,13 @@ pub(super) fn is_begun() -> bool {
     GROUP.with_borrow(|group| group.depth > 0)
 }
 
-/// Puts a call into this thread's group, if it has begun one; gives it back otherwise.
-pub(super) fn put_off(call: Grouped) -> Option<Grouped> {
+/// Puts something into this thread's group, if it has begun one; gives it back otherwise.
+pub(super) fn put_off(script: Script) -> Option<Script> {
     GROUP.with_borrow_mut(|group| {
         if group.depth == 0 {
-            return Some(call);
+            return Some(script);
         }
-        group.calls.push(call);
+        group.scripts.push(script);
         None
     })
 }

@@ -14,7 +14,9 @@
 //! - What fails on one rank's queue, because of a link, a chip or an earlier command, fails the commands of the other ranks
 //!   (`Status::Dependency`), whose queues are in error then. A rank that has gone, or does not come, is an error of the others' calls; the
 //!   communicator is broken after that ([`Communicator::async_error`]), and a new one is made.
-//! - A queue that is being captured takes no collectives (`Status::CaptureUnsupported`).
+//! - A collective on a queue that is being captured becomes part of the graph; what is grouped stays together. Each launch of the graph makes
+//!   the calls anew, so all ranks launch their graphs, as often and in the same order, and a launch returns when all have. A thread that
+//!   drives several ranks groups the launches. The graph keeps the rank in its clique, is neither updated nor kept as an image.
 
 mod board;
 mod call;
@@ -27,6 +29,7 @@ mod meet;
 mod member;
 mod mesh;
 mod plan;
+mod script;
 mod wire;
 
 use std::sync::Arc;
@@ -36,11 +39,10 @@ use vmlu_abi::tensor::DataType;
 use vmlu_abi::Status;
 use vmlu_ops::combine::MAX_PARTS;
 
-use board::{Key, Ticket};
 use call::{Call, Held, Kind, Part};
 use clique::Clique;
-use group::Grouped;
 use member::Member;
+use script::Grouped;
 
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -49,6 +51,7 @@ use crate::queue::Queue;
 
 pub use group::{group, group_end, group_start};
 pub use id::CliqueId;
+pub(crate) use script::{Captured, Script};
 pub use vmlu_ops::combine::Function;
 
 /// Most ranks of a communicator.
@@ -465,7 +468,7 @@ impl Communicator {
         })
     }
 
-    /// Checks a call, and makes it or puts it off; the value on the queue, 0 if it was put off.
+    /// Checks a call, and makes it, captures it or puts it off; the value on the queue, 0 if it was put off.
     fn submit(&self, call: Call, queue: &Queue) -> Result<u64> {
         let name = call.kind.name();
         let refuse = |status, text: String| Err(Error::new(name, status, text));
@@ -475,10 +478,6 @@ impl Communicator {
         if !own || !Arc::ptr_eq(queue.inner.context(), context) {
             let text = "the memory or the queue is of another context than the rank";
             return refuse(Status::BadHandle, text.to_owned());
-        }
-        if queue.is_capturing() {
-            let text = "collectives are not captured";
-            return refuse(Status::CaptureUnsupported, text.to_owned());
         }
         if call.kind.is_pair() && call.root == self.rank() && !group::is_begun() {
             let text = "a rank sends to itself only in a group, in which it receives too";
@@ -492,80 +491,11 @@ impl Communicator {
             call,
             queue: queue.clone(),
         };
-        match group::put_off(grouped) {
-            None => Ok(0),
-            Some(now) => post(now)?.finish(),
+        if !group::is_begun() && queue.capture_id().is_some() {
+            return script::captured(vec![grouped]);
         }
+        Script::call(grouped).run()
     }
-}
-
-/// A call that was posted.
-struct Posted {
-    communicator: Communicator,
-    kind: Kind,
-    key: Key,
-    ticket: Ticket,
-}
-
-impl Posted {
-    fn finish(self) -> Result<u64> {
-        let clique = &self.communicator.inner.clique;
-        clique.finish(self.kind, self.key, &self.ticket)
-    }
-}
-
-fn post(grouped: Grouped) -> Result<Posted> {
-    let Grouped {
-        communicator,
-        call,
-        queue,
-    } = grouped;
-    let kind = call.kind;
-    let Inner { member, clique } = &*communicator.inner;
-    let (key, ticket) = clique.post(member, call, &queue)?;
-    Ok(Posted {
-        communicator,
-        kind,
-        key,
-        ticket,
-    })
-}
-
-/// Makes the calls of a group.
-fn make(calls: Vec<Grouped>) -> Result<()> {
-    check_own(&calls)?;
-    let posted = calls.into_iter().map(post).collect::<Result<Vec<_>>>()?;
-    let mut failed = None;
-    for call in posted {
-        if let Err(error) = call.finish() {
-            failed.get_or_insert(error);
-        }
-    }
-    failed.map_or(Ok(()), Err)
-}
-
-/// What ranks send to themselves they receive in the same group, or nobody would.
-fn check_own(calls: &[Grouped]) -> Result<()> {
-    let own = |grouped: &&Grouped| {
-        grouped.call.kind.is_pair() && grouped.call.root == grouped.communicator.rank()
-    };
-    let mut open: Vec<(*const Inner, i64)> = Vec::new();
-    for Grouped {
-        communicator, call, ..
-    } in calls.iter().filter(own)
-    {
-        let rank = Arc::as_ptr(&communicator.inner);
-        let step = if call.kind == Kind::Send { 1 } else { -1 };
-        match open.iter_mut().find(|(known, _)| *known == rank) {
-            Some((_, count)) => *count += step,
-            None => open.push((rank, step)),
-        }
-    }
-    if open.iter().all(|(_, count)| *count == 0) {
-        return Ok(());
-    }
-    let text = "a rank sends to itself what it does not receive in the same group";
-    Err(Error::new("end a group", Status::InvalidArgument, text))
 }
 
 fn part(memory: impl Into<Memory>, bytes: u64) -> Vec<Part> {

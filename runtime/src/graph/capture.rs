@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use vmlu_abi::Status;
 
 use super::{operands, Graph, HEADER};
+use crate::collective::Captured;
 use crate::error::{Error, Result};
 use crate::queue::{Queue, QueueInner};
 
@@ -351,6 +352,26 @@ impl Queue {
         })
     }
 
+    /// Captures collectives that are called together, on queues of one capture; the value of the last.
+    pub(crate) fn capture_collectives(queues: &[Queue], calls: Vec<Captured>) -> Result<u64> {
+        let mut calls = Some(calls);
+        let mut value = 0;
+        // The last commands of the other queues are these too.
+        for queue in queues {
+            let recorded = queue.record(|state| {
+                if let Some(calls) = calls.take() {
+                    state.graph.meet(calls);
+                }
+                Ok(())
+            });
+            value = recorded.unwrap_or_else(|| {
+                let text = "the capture ended meanwhile";
+                refuse("capture a collective", Status::BadState, text)
+            })?;
+        }
+        Ok(value)
+    }
+
     fn record(&self, add: impl FnOnce(&mut Recording) -> Result<()>) -> Option<Result<u64>> {
         let capture = self.inner.capture().get()?;
         let mut state = capture.state();
@@ -364,7 +385,7 @@ impl Queue {
             state.invalidate(error.to_string());
             return Some(Err(error));
         }
-        let commands = state.graph.commands() as u64;
+        let commands = state.graph.steps() as u64;
         let member = state.member(self);
         state.members[member].last = commands;
         Some(Ok(capture.value(commands)))

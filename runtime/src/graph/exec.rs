@@ -6,6 +6,7 @@ use vmlu_abi::packet::{op, GraphLaunch};
 use vmlu_abi::{Status, Wire};
 
 use super::Graph;
+use crate::collective::Script;
 use crate::context::{Context, ContextInner};
 use crate::error::{Error, Result};
 use crate::memory::HostMemory;
@@ -20,11 +21,13 @@ pub struct GraphExec {
 
 struct ExecInner {
     context: Arc<ContextInner>,
-    handle: u64,
+    /// Of what the card runs: the graph, or the pieces between its collectives, of which some are empty.
+    handles: Vec<Option<u64>>,
     parameters: usize,
     state: Mutex<State>,
 }
 
+#[derive(Default)]
 struct State {
     graph: Arc<Graph>,
     /// The last launch on each queue since the graph became what it is.
@@ -53,20 +56,32 @@ impl Graph {
     /// Those of the card for an image that it refuses, with `Status::OutOfResources` if it has no room for another graph.
     pub fn instantiate(&self, context: &Context) -> Result<GraphExec> {
         let inner = &context.inner;
-        let handle = with_image(inner, self, |address, length| {
-            inner.channel.graph_create(address, length)
-        })?;
+        let create = |graph: &Graph| {
+            with_image(inner, graph, |address, length| {
+                inner.channel.graph_create(address, length)
+            })
+        };
+        // Whatever was made goes again if something fails.
+        let mut exec = ExecInner {
+            context: inner.clone(),
+            handles: Vec::new(),
+            parameters: self.parameters(),
+            state: Mutex::default(),
+        };
+        if self.meetings.is_empty() {
+            exec.handles.push(Some(create(self)?));
+        } else {
+            for piece in self.pieces() {
+                let handle = (piece.commands() > 0).then(|| create(&piece)).transpose()?;
+                exec.handles.push(handle);
+            }
+        }
         let state = State {
             graph: Arc::new(self.clone()),
             launches: Vec::new(),
             before: Vec::new(),
         };
-        let exec = ExecInner {
-            context: inner.clone(),
-            handle,
-            parameters: self.parameters(),
-            state: Mutex::new(state),
-        };
+        exec.state = Mutex::new(state);
         Ok(GraphExec {
             inner: Arc::new(exec),
         })
@@ -89,9 +104,10 @@ fn with_image<T>(
 }
 
 impl GraphExec {
-    /// Handle: names the graph in `packet::GraphLaunch`.
+    /// Handle: names the graph in `packet::GraphLaunch`; of a graph with collectives its first piece, 0 if it has no commands.
     pub fn handle(&self) -> u64 {
-        self.inner.handle
+        let mut handles = self.inner.handles.iter().flatten();
+        handles.next().copied().unwrap_or_default()
     }
 
     /// Parameters that a launch gives.
@@ -104,7 +120,7 @@ impl GraphExec {
     ///
     /// # Errors
     ///
-    /// `Status::GraphUpdate` if the number of parameters differs; otherwise as [`Graph::instantiate`]. The graph stays as it was.
+    /// `Status::GraphUpdate` if the number of parameters differs, or one of the graphs has collectives; otherwise as [`Graph::instantiate`]. The graph stays as it was.
     pub fn update(&self, graph: &Graph) -> Result<()> {
         let inner = &self.inner;
         if graph.parameters() != inner.parameters {
@@ -118,9 +134,14 @@ impl GraphExec {
         // What is dropped may wait for queues: outside of the lock.
         let mut ended = Vec::new();
         let mut state = inner.state();
+        if graph.collectives() + state.graph.collectives() > 0 {
+            let text = "a graph with collectives is not updated, but instantiated anew";
+            return Err(Error::new("update a graph", Status::GraphUpdate, text));
+        }
+        let handle = self.handle();
         with_image(&inner.context, graph, |address, length| {
             let channel = &inner.context.channel;
-            channel.graph_update(inner.handle, address, length)
+            channel.graph_update(handle, address, length)
         })?;
         let old = std::mem::replace(&mut state.graph, Arc::new(graph.clone()));
         let launches = std::mem::take(&mut state.launches);
@@ -145,8 +166,10 @@ impl ExecInner {
 
 impl Drop for ExecInner {
     fn drop(&mut self) {
-        if let Err(error) = self.context.channel.graph_destroy(self.handle) {
-            tracing::debug!("graph {:#x} was not destroyed: {error}", self.handle);
+        for handle in self.handles.iter().flatten() {
+            if let Err(error) = self.context.channel.graph_destroy(*handle) {
+                tracing::debug!("graph {handle:#x} was not destroyed: {error}");
+            }
         }
     }
 }
@@ -156,9 +179,13 @@ impl Queue {
     /// `parameters` are the values of the graph's parameters in the order of [`Param::index`](super::Param::index). On a queue that is being
     /// captured the graph's commands become part of the new graph.
     ///
+    /// Collectives of the graph are called: the launch returns when all ranks have come to the last one, and 0 if it was put off in a
+    /// [`group`](crate::collective::group).
+    ///
     /// # Errors
     ///
-    /// `Status::InvalidArgument` if the number of parameters is wrong, `Status::BadHandle` if the graph is on another context's card.
+    /// `Status::InvalidArgument` if the number of parameters is wrong, `Status::BadHandle` if the graph is on another context's card;
+    /// those of collectives.
     pub fn launch(&self, exec: &GraphExec, parameters: &[u64]) -> Result<u64> {
         const CALL: &str = "launch a graph";
         let inner = &exec.inner;
@@ -180,13 +207,12 @@ impl Queue {
             drop(state);
             return self.capture_graph(&graph, parameters);
         }
-        let head = GraphLaunch {
-            graph: inner.handle,
-            parameters: parameters.len() as u32,
-            reserved: 0,
-        };
-        let value =
-            self.submit_pieces(op::GRAPH_LAUNCH, &[head.as_bytes(), bytes_of(parameters)])?;
+        if !state.graph.meetings.is_empty() {
+            let graph = state.graph.clone();
+            drop(state);
+            return self.launch_script(exec, &graph, parameters);
+        }
+        let value = self.submit_launch(exec.handle(), parameters)?;
         let this = |l: &&mut Launch| std::ptr::eq(l.queue.as_ptr(), Arc::as_ptr(&self.inner));
         match state.launches.iter_mut().find(this) {
             Some(launch) => launch.value = value,
@@ -201,6 +227,36 @@ impl Queue {
         drop(state);
         self.inner.keep_until(value, inner.clone());
         Ok(value)
+    }
+}
+
+impl Queue {
+    fn submit_launch(&self, graph: u64, parameters: &[u64]) -> Result<u64> {
+        let head = GraphLaunch {
+            graph,
+            parameters: parameters.len() as u32,
+            reserved: 0,
+        };
+        self.submit_pieces(op::GRAPH_LAUNCH, &[head.as_bytes(), bytes_of(parameters)])
+    }
+
+    /// Launches a graph with collectives: its pieces, and its calls between them.
+    fn launch_script(&self, exec: &GraphExec, graph: &Graph, parameters: &[u64]) -> Result<u64> {
+        let mut script = Script::new(self);
+        for (i, handle) in exec.inner.handles.iter().enumerate() {
+            if let Some(handle) = *handle {
+                let (inner, parameters) = (exec.inner.clone(), parameters.to_vec());
+                script.piece(move |queue| {
+                    let value = queue.submit_launch(handle, &parameters)?;
+                    queue.inner.keep_until(value, inner);
+                    Ok(value)
+                });
+            }
+            if let Some(meeting) = graph.meetings.get(i) {
+                script.calls(meeting.with(parameters)?);
+            }
+        }
+        script.run()
     }
 }
 

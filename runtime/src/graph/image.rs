@@ -14,7 +14,8 @@ fn damaged<T>(status: Status, text: impl Into<String>) -> Result<T> {
 
 impl Graph {
     /// The graph as bytes, which can be kept in a file and used on any host. Addresses that are no parameters stay as they are (see
-    /// [`Graph::fixed_addresses`]).
+    /// [`Graph::fixed_addresses`]). Collectives are ranks of this process and do not go into an image: that of a graph which has some is
+    /// refused by whoever reads it.
     pub fn image(&self) -> Vec<u8> {
         let relocations = self.places.len() * size_of::<Relocation>();
         let length = size_of::<GraphHead>() + relocations + self.packets.len();
@@ -22,7 +23,7 @@ impl Graph {
             magic: MAGIC,
             version: VERSION,
             length: length as u64,
-            commands: self.starts.len() as u32,
+            commands: self.steps() as u32,
             parameters: self.parameters,
             relocations: self.places.len() as u32,
             reserved: 0,

@@ -25,6 +25,7 @@
 
 mod builder;
 mod capture;
+mod collectives;
 mod exec;
 mod image;
 mod operands;
@@ -58,6 +59,8 @@ pub struct Graph {
     places: BTreeMap<u32, Place>,
     parameters: u32,
     owners: Vec<Owner>,
+    /// In the order of the commands that stand before them.
+    meetings: Vec<collectives::Meeting>,
 }
 
 /// Where a parameter goes.
@@ -127,7 +130,8 @@ impl Graph {
                 found.push((offset, value - address));
             }
         }
-        if found.is_empty() {
+        let range = address..address.saturating_add(length.max(1));
+        if found.is_empty() && !self.met_addresses().any(|a| range.contains(&a)) {
             let text = format!("no command names an address of the {length} bytes at {address:#x}");
             return refuse(Status::InvalidArgument, text);
         }
@@ -135,6 +139,7 @@ impl Graph {
         for (offset, addend) in found {
             self.set_place(offset, param, 8, addend);
         }
+        self.meet_with(range, param);
         self.owners.retain(|owner| owner.address() != address);
         Ok(param)
     }
@@ -179,6 +184,7 @@ impl Graph {
         let mut fixed: Vec<u64> = self
             .addresses()
             .map(|(_, v)| v)
+            .chain(self.met_addresses())
             .filter(|v| *v != 0)
             .collect();
         fixed.sort_unstable();
@@ -290,6 +296,8 @@ impl Graph {
     /// Adds the commands of another graph, with values for its parameters.
     fn append(&mut self, other: &Graph, values: &[u64]) -> Result<()> {
         self.check_room(other.packets.len(), 0)?;
+        let met = self.meetings.len();
+        self.append_meetings(other, values)?;
         let base = self.packets.len();
         self.packets.extend_from_slice(&other.packets);
         for (offset, place) in &other.places {
@@ -299,6 +307,7 @@ impl Graph {
             let bytes = value.to_le_bytes();
             if place.width == 4 && value > u64::from(u32::MAX) {
                 self.packets.truncate(base);
+                self.meetings.truncate(met);
                 let text = format!(
                     "parameter {} is {value:#x}, which does not fit 4 bytes",
                     place.parameter
