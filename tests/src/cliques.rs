@@ -145,6 +145,13 @@ struct Rank {
     queue: Queue,
 }
 
+/// Makes an identity, for processes elsewhere, and lives until its input ends.
+pub fn clique() -> Check {
+    println!("{}", hex(&CliqueId::new()?));
+    std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
+    Ok(())
+}
+
 /// What a process of ranks does: `TASK ID RANKS SIZE`. Rank `i` is on chip `i`, or shares one if there are fewer.
 pub fn ranks(card: &dyn Transport, arguments: &[String]) -> Check {
     let [task, id, ranks, size] = arguments else {

@@ -1,7 +1,10 @@
 //! Boards on different host memory nodes, and the links between them, over the driver.
 
-use anyhow::{ensure, Context, Result};
-use xtask::vm::config::Config;
+use std::time::{Duration, Instant};
+
+use anyhow::{bail, ensure, Context, Result};
+use xtask::vm::agent::{Event, Running};
+use xtask::vm::config::{Config, Join};
 use xtask::vm::Vm;
 
 use crate::lab::{Case, Lab};
@@ -11,6 +14,7 @@ pub const CASES: &[Case] = &[
     ("boards_sit_on_their_nodes", boards_sit_on_their_nodes),
     ("topology_of_two_boards", topology_of_two_boards),
     ("wrong_topology", wrong_topology),
+    ("two_machines_share_a_server", two_machines_share_a_server),
 ];
 
 /// Two boards on two nodes; of the links between them, only one pair's.
@@ -85,6 +89,89 @@ fn topology_of_two_boards(lab: &Lab) -> Result<()> {
     let status = words(&vm.ok("cnmon mlulink -c 3 -s")?);
     ensure!(status.contains("Port 6 : Disable"), "{status}");
     Ok(())
+}
+
+/// Chips of one server in two machines: the links between them run, and collectives have ranks in both. When one machine goes the other's
+/// ranks have an error, and its chips work on.
+fn two_machines_share_a_server(lab: &Lab) -> Result<()> {
+    let first = lab.boot(&Config {
+        spare: 1,
+        ..Config::default()
+    })?;
+    let second = lab.boot(&Config {
+        join: Some(Join {
+            folder: first.folder().to_owned(),
+            board: 1,
+        }),
+        ..Config::default()
+    })?;
+    // The first machine knows by its ports that there are four chips.
+    let remote = words(&first.ok("cnmon mlulink -c 0 -r")?);
+    ensure!(remote.matches("Port").count() >= 3, "{remote}");
+    let address = first.config().address();
+    let ranks = |vm: &Vm, task: &str, id: &str, ranks: &str, size: u32| {
+        let script = format!("exec mlu-processes ranks {task} {id} {ranks} {size}");
+        vm.start(&format!("export MLU_TRANSPORT=kernel; {script}"))
+    };
+    let clique = || -> Result<(Running, String)> {
+        let maker = first.start(&format!(
+            "MLU_TRANSPORT=kernel MLU_COLLECTIVE_ADDRESS={address} exec mlu-processes clique"
+        ))?;
+        let id = line(&maker)?;
+        Ok((maker, id))
+    };
+    let (maker, id) = clique()?;
+    let all = [
+        ranks(&first, "operations", &id, "0,1", 4)?,
+        ranks(&second, "operations", &id, "2,3", 4)?,
+    ];
+    for running in all {
+        running.input(&[])?;
+        let output = running.finish(LONG)?;
+        ensure!(output.code == 0, "{output:?}");
+    }
+    maker.input(&[])?;
+    maker.finish(LONG)?;
+
+    let (_maker, id) = clique()?;
+    let stays = ranks(&first, "until-lost", &id, "0", 2)?;
+    let goes = ranks(&second, "until-lost", &id, "1", 2)?;
+    for running in [&stays, &goes] {
+        ensure!(line(running)? == "works");
+    }
+    drop(goes);
+    drop(second);
+    let said = line(&stays)?;
+    ensure!(
+        said.contains("Dependency") && said.contains("rank 1"),
+        "{said}"
+    );
+    drop(stays);
+    let output = first.exec_within("MLU_TRANSPORT=kernel digits", LONG)?;
+    ensure!(output.code == 0, "{output:?}");
+    Ok(())
+}
+
+/// How long ranks may take under TCG on a busy machine.
+const LONG: Duration = Duration::from_secs(120);
+
+/// The next line of a program in the guest.
+fn line(running: &Running) -> Result<String> {
+    let end = Instant::now() + LONG;
+    let (mut text, mut errors) = (String::new(), String::new());
+    while Instant::now() < end {
+        match running.next(Duration::from_millis(100))? {
+            Some(Event::Stdout(bytes)) => text += &String::from_utf8_lossy(&bytes),
+            Some(Event::Stderr(bytes)) => errors += &String::from_utf8_lossy(&bytes),
+            Some(Event::Exit(code)) => bail!("it ended with {code}: {text}{errors}"),
+            Some(Event::Failed(why)) => bail!("it did not start: {why}"),
+            None => {}
+        }
+        if let Some((line, "")) = text.split_once('\n') {
+            return Ok(line.to_owned());
+        }
+    }
+    bail!("it said no line: {text}{errors}")
 }
 
 /// Text with single blanks.

@@ -25,6 +25,9 @@ fn run(name: &str) -> Check {
     if name == "holder" {
         return processes::holder(&*card);
     }
+    if name == "clique" {
+        return cliques::clique();
+    }
     if name == "ranks" {
         let arguments: Vec<String> = std::env::args().skip(2).collect();
         return cliques::ranks(&*card, &arguments);

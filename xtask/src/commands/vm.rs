@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use crate::progress::say;
 use crate::setup;
-use crate::vm::config::{Accel, Config};
+use crate::vm::config::{Accel, Config, Join};
 use crate::vm::{terminal, Vm};
 
 /// Boot a guest with virtual boards: a shell, or one command.
@@ -44,6 +44,15 @@ pub struct Args {
     /// Give COMMAND a terminal
     #[arg(short, long)]
     tty: bool,
+    /// More boards for other machines, which `--join` this one; links between boards run across machines
+    #[arg(long, default_value_t = 0, conflicts_with = "join")]
+    spare: u32,
+    /// Take boards of the machine with this folder, which was started with `--spare`
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["topology", "server", "state_dir"])]
+    join: Option<PathBuf>,
+    /// With `--join`, the first of that machine's boards to take, counted with its own
+    #[arg(long, default_value_t = 1, requires = "join")]
+    first_board: u32,
     /// Use the project's programs as last built
     #[arg(long)]
     no_build: bool,
@@ -74,11 +83,27 @@ pub fn run(args: Args) -> Result<i32> {
         driver: !args.no_driver,
         console: args.console,
         state: args.state_dir,
+        spare: args.spare,
+        join: args.join.map(|folder| Join {
+            folder,
+            board: args.first_board,
+        }),
         server_args: args.server,
         qemu_args: args.qemu,
         kernel_args: args.append,
     };
     let vm = Vm::boot(&setup, &config)?;
+    if config.shares() {
+        say(format!("this machine's address is {}", config.address()));
+    }
+    if config.spare > 0 {
+        say(format!(
+            "{} boards are left for other machines: cargo xtask vm --join {} --first-board {}",
+            config.spare,
+            vm.folder().display(),
+            config.boards
+        ));
+    }
     match args.command.as_slice() {
         [] => {
             let tty = stdin().is_terminal() && stdout().is_terminal();

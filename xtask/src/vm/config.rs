@@ -35,12 +35,25 @@ pub struct Config {
     pub console: bool,
     /// Where the boards keep what survives: serial numbers, ECC counts. `None`: forgotten at the end.
     pub state: Option<PathBuf>,
+    /// Boards that the device server has beyond those of this machine, for machines that join it.
+    pub spare: u32,
+    /// Boards of another machine's device server instead of one of its own.
+    pub join: Option<Join>,
     /// Further arguments of `mlu-server`.
     pub server_args: Vec<String>,
     /// Further arguments of QEMU.
     pub qemu_args: Vec<String>,
     /// Further kernel parameters.
     pub kernel_args: Vec<String>,
+}
+
+/// Where a machine that shares a device server gets its boards from.
+#[derive(Debug, Clone)]
+pub struct Join {
+    /// The folder of the machine that started the server: [`Vm::folder`](super::Vm::folder).
+    pub folder: PathBuf,
+    /// The server's board that is this machine's first.
+    pub board: u32,
 }
 
 /// Chips on one X8 board.
@@ -67,6 +80,8 @@ impl Default for Config {
             driver: true,
             console: false,
             state: None,
+            spare: 0,
+            join: None,
             server_args: Vec::new(),
             qemu_args: Vec::new(),
             kernel_args: Vec::new(),
@@ -78,5 +93,16 @@ impl Config {
     /// Chips of all boards.
     pub fn chips(&self) -> u32 {
         self.boards * CHIPS_A_BOARD
+    }
+
+    /// Whether the machine is one of several with one device server. They have a network of their own.
+    pub fn shares(&self) -> bool {
+        self.spare > 0 || self.join.is_some()
+    }
+
+    /// The machine's address in the network of those that share a server, /24: of the server's first board that it has.
+    pub fn address(&self) -> String {
+        let board = self.join.as_ref().map_or(0, |join| join.board);
+        format!("10.77.0.{}", board + 1)
     }
 }

@@ -18,6 +18,7 @@ pub mod config;
 pub mod qemu;
 pub mod qmp;
 pub mod server;
+mod share;
 pub mod terminal;
 pub mod topology;
 
@@ -64,10 +65,10 @@ impl Vm {
     /// Starts the device server and QEMU and waits for the agent. Checks that every chip has all of its BARs.
     pub fn boot(setup: &Setup, config: &Config) -> Result<Vm> {
         let accel = accel::choose(config.accel, &setup.toolbox, &setup.guest)?;
-        if config.boards > config::MAX_BOARDS {
+        let boards = config.boards + config.spare;
+        if boards > config::MAX_BOARDS {
             let wrong = format!(
-                "{} boards asked for, {} are the most",
-                config.boards,
+                "{boards} boards asked for, {} are the most",
                 config::MAX_BOARDS
             );
             return Err(problem(
@@ -86,9 +87,14 @@ impl Vm {
             out: paths::out(),
         };
         let nodes = nodes(setup, config)?;
-        let server = match config.chips() {
-            0 => None,
-            chips => {
+        let server = match (&config.join, config.chips()) {
+            (Some(join), chips) => {
+                share::sockets(join, chips, &files.run)?;
+                None
+            }
+            (None, 0) => None,
+            (None, _) => {
+                let chips = (config.boards + config.spare) * config::CHIPS_A_BOARD;
                 let state = config
                     .state
                     .clone()
@@ -138,6 +144,9 @@ impl Vm {
         };
         step.done_with(&format!("{}, {chips}", vm.accel.name()));
         vm.check_driver()?;
+        if config.shares() {
+            share::up(&vm)?;
+        }
         Ok(vm)
     }
 
@@ -226,6 +235,11 @@ impl Vm {
         String::from_utf8_lossy(&fs::read(self.files.kernel_log()).unwrap_or_default()).into_owned()
     }
 
+    /// The folder of its sockets, by which other machines join it.
+    pub fn folder(&self) -> &Path {
+        &self.files.run
+    }
+
     /// The folder of this machine's logs: `kernel.log`, `qemu.log`, `server.log`.
     pub fn logs(&self) -> &Path {
         &self.files.logs
@@ -305,7 +319,8 @@ fn nodes(setup: &Setup, config: &Config) -> Result<Vec<u32>> {
     };
     let asked = "use the topology";
     let mut command = Command::new(setup.built.program("mlu-server")?);
-    let chips = config.chips().to_string();
+    let chips = (config.boards + config.spare) * config::CHIPS_A_BOARD;
+    let chips = chips.to_string();
     command
         .arg("topology")
         .arg(file)
@@ -322,6 +337,7 @@ fn nodes(setup: &Setup, config: &Config) -> Result<Vec<u32>> {
     let nodes: Vec<u32> = text
         .lines()
         .filter_map(|line| line.rsplit(' ').next()?.parse().ok())
+        .take(config.boards as usize)
         .collect();
     let most = nodes.iter().max().map_or(0, |node| node + 1);
     if most > config::MAX_NODES || nodes.len() != config.boards as usize {

@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::{json, Value};
 
 use super::config::{Accel, Config};
-use super::topology;
+use super::{share, topology};
 use crate::guest::Guest;
 use crate::run;
 use crate::toolbox::{self, Toolbox};
@@ -187,6 +187,7 @@ pub fn machine(
         "-qmp",
         &format!("unix:{},server=on,wait=off", escaped(&files.qmp())),
     ]);
+    command.args(share::network(config, &files.run));
     command.args(&config.qemu_args);
     command
 }
