@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use vmlu::abi::link::PortState;
+use vmlu::abi::rpc::{LinkAction, LinkControl};
+use vmlu::abi::Wire;
 use vmlu::collective::{group, Communicator, Function};
 use vmlu::transport::Transport;
 use vmlu::{Buffer, Context, DataType, Queue, Result};
@@ -48,6 +51,12 @@ impl Ranks {
 
     /// One all-reduce in place, of f32; until it has ended everywhere.
     fn all_reduce(&self, bytes: u64) -> Result<()> {
+        self.begin(bytes)?;
+        self.queues.iter().try_for_each(Queue::sync)
+    }
+
+    /// The same, until it was submitted.
+    fn begin(&self, bytes: u64) -> Result<()> {
         group(|| {
             for ((comm, queue), buffer) in self.comms.iter().zip(&self.queues).zip(&self.buffers) {
                 comm.all_reduce(
@@ -60,8 +69,7 @@ impl Ranks {
                 )?;
             }
             Ok(())
-        })?;
-        self.queues.iter().try_for_each(Queue::sync)
+        })
     }
 
     fn time(&self, bytes: u64, times: u32) -> Result<f64> {
@@ -83,19 +91,7 @@ impl Ranks {
             begin.place(queue)?;
             ends.push((begin, end));
         }
-        group(|| {
-            for ((comm, queue), buffer) in self.comms.iter().zip(&self.queues).zip(&self.buffers) {
-                comm.all_reduce(
-                    buffer,
-                    buffer,
-                    bytes / 4,
-                    DataType::F32,
-                    Function::Sum,
-                    queue,
-                )?;
-            }
-            Ok(())
-        })?;
+        self.begin(bytes)?;
         let mut longest = 0f64;
         for ((begin, end), queue) in ends.iter().zip(&self.queues) {
             end.place(queue)?;
@@ -104,6 +100,43 @@ impl Ranks {
         }
         Ok(longest)
     }
+}
+
+/// From a cut of a link in the middle of all-reduces until every rank has its error, ns; none where faults are not injected.
+fn cut(transport: &dyn Transport, ranks: &Ranks, bytes: u64) -> Result<Option<f64>> {
+    let ports = transport.link_ports(2)?;
+    let Some(port) = ports.iter().position(|p| p.state == PortState::Up as u32) else {
+        return Ok(None);
+    };
+    let control = |action: LinkAction| {
+        let control = LinkControl {
+            action: action as u32,
+            port: port as u32,
+            ..LinkControl::zeroed()
+        };
+        transport.link_control(2, &control)
+    };
+    if control(LinkAction::Up).is_err() {
+        return Ok(None);
+    }
+    let mut seen = Vec::new();
+    for _ in 0..9 {
+        for _ in 0..4 {
+            ranks.begin(bytes)?;
+        }
+        control(LinkAction::Down)?;
+        let start = Instant::now();
+        let failed = ranks.queues.iter().filter(|q| q.sync().is_err()).count();
+        if failed == ranks.queues.len() {
+            seen.push(start.elapsed().as_nanos() as f64);
+        }
+        control(LinkAction::Up)?;
+        for queue in &ranks.queues {
+            queue.clear_error()?;
+        }
+    }
+    // A run that was over before the cut says nothing.
+    Ok((seen.len() > 4).then(|| median(&mut seen)))
 }
 
 /// Bytes/ns that so many threads copy at once; reads and writes are as many each.
@@ -146,7 +179,7 @@ pub fn run(transport: &dyn Transport) -> Result<Vec<Row>> {
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
     let mut rows = Vec::new();
     if chips >= 2 {
-        rows.push(peer_copy(transport, threads, &row)?);
+        rows.extend(peer_copy(transport, threads, &row)?);
     }
     if chips >= 8 {
         let ranks = Ranks::new(transport, 8, 64 * MIB)?;
@@ -166,6 +199,19 @@ pub fn run(transport: &dyn Transport) -> Result<Vec<Row>> {
             .floor(2.0 * least / 1e3)
             .goal(Better::Lower, 2.0 * least / 1e3 / 0.9),
         );
+        // As the benchmarks of collectives give it: what crosses a chip's links in one direction.
+        let bus = 2.0 * bytes as f64 * 7.0 / 8.0 / device;
+        let what = "all-reduce, 64 MiB, 8 chips, device bus bandwidth";
+        let limit = CHIP_LINK / 1e9;
+        rows.push(
+            row(what, bus, "GB/s")
+                .floor(limit)
+                .goal(Better::Higher, 0.9 * limit),
+        );
+        if let Some(took) = cut(transport, &ranks, bytes)? {
+            let what = "a link is cut, until all 8 ranks know";
+            rows.push(row(what, took / 1e6, "ms").goal(Better::Lower, 1000.0));
+        }
     }
     for size in [8, 16].into_iter().filter(|n| *n <= chips) {
         let bytes = 16 * MIB;
@@ -187,7 +233,7 @@ fn peer_copy(
     transport: &dyn Transport,
     threads: usize,
     row: &dyn Fn(&str, f64, &str) -> Row,
-) -> Result<Row> {
+) -> Result<Vec<Row>> {
     let bytes = 64 * MIB;
     let (near, far) = (
         Context::open_on(transport, 0)?,
@@ -206,7 +252,18 @@ fn peer_copy(
         seen.push(bytes as f64 / start.elapsed().as_nanos() as f64);
     }
     let floor = copy_rate(threads, bytes as usize);
-    Ok(row("peer copy, 64 MiB", median(&mut seen), "GB/s")
+    let copy = row("peer copy, 64 MiB", median(&mut seen), "GB/s")
         .floor(floor)
-        .goal(Better::Higher, 0.9 * floor))
+        .goal(Better::Higher, 0.9 * floor);
+    let (begin, end) = (near.notifier()?, near.notifier()?);
+    begin.place(&queue)?;
+    queue.copy(to.address(), from.address(), bytes)?;
+    end.place(&queue)?;
+    end.wait()?;
+    let rate = bytes as f64 / (f64::from(begin.duration_us(&end)?) * 1e3);
+    let way = vmlu::peer::way(transport, 0, 1)?.rate as f64 / 1e9;
+    let device = row("peer copy, 64 MiB, device time", rate, "GB/s")
+        .floor(way)
+        .goal(Better::Higher, 0.9 * way);
+    Ok(vec![copy, device])
 }

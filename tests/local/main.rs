@@ -1,5 +1,6 @@
 //! Several processes on a local server.
 
+mod collectives;
 mod hostile;
 mod processes;
 mod server;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         ),
         ("waits_for_another_chip", timelines::waits_for_another_chip),
         ("exporter_is_killed", timelines::exporter_is_killed),
+        ("a_rank_loses_its_chip", collectives::a_rank_loses_its_chip),
         ("garbage", hostile::garbage),
         ("sealed_memory", hostile::sealed_memory),
         ("silent_connections", hostile::silent_connections),

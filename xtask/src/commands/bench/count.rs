@@ -78,11 +78,18 @@ pub fn system_calls(transport: &str, trace: &str) -> Result<Vec<Value>> {
             .iter_mut()
             .zip(others)
             .for_each(|(own, other)| *own += other);
-        return Ok(vec![row(transport, CALLS, median(program), "", Some(0.0))]);
+        return Ok(vec![row(
+            "queues",
+            transport,
+            CALLS,
+            median(program),
+            "",
+            Some(0.0),
+        )]);
     }
     Ok(vec![
-        row(transport, CALLS, median(program), "", Some(0.0)),
-        row(transport, CARD_CALLS, median(others), "", None),
+        row("queues", transport, CALLS, median(program), "", Some(0.0)),
+        row("queues", transport, CARD_CALLS, median(others), "", None),
     ])
 }
 

@@ -49,6 +49,25 @@ pub fn run(setup: &Setup, quick: bool) -> Result<Vec<Value>> {
     Ok(rows)
 }
 
+/// How long a machine of sixteen chips takes, from the start of the device server to all of its device nodes.
+pub fn link(setup: &Setup) -> Result<Vec<Value>> {
+    let start = Instant::now();
+    let vm = Vm::boot(
+        setup,
+        &Config {
+            boards: MANY_CHIPS / CHIPS_A_BOARD,
+            ..Config::default()
+        },
+    )?;
+    let nodes = vm.ok("ls /dev | grep -c '^mlu[0-9]*$'")?;
+    let took = start.elapsed().as_secs_f64();
+    if nodes.trim() != MANY_CHIPS.to_string() {
+        bail!("{} of {MANY_CHIPS} device nodes are there", nodes.trim());
+    }
+    let name = "sixteen chips, from start to their device nodes";
+    Ok(vec![row("link", "kernel", name, took, "s", Some(15.0))])
+}
+
 /// Runs a command in the guest; what it prints.
 fn bench(vm: &Vm, command: &str) -> Result<String> {
     let output = vm.exec_within(&format!("export MLU_TRANSPORT=kernel; {command}"), PATIENCE)?;
@@ -130,7 +149,7 @@ fn traps(vm: &Vm, server: &Path) -> Result<Value> {
     }
     running.finish(PATIENCE)?;
     let name = "trapped accesses a million commands";
-    Ok(row("kernel", name, median(counts), "", Some(0.0)))
+    Ok(row("queues", "kernel", name, median(counts), "", Some(0.0)))
 }
 
 fn system_calls(vm: &Vm) -> Result<Vec<Value>> {

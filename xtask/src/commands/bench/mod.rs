@@ -52,7 +52,7 @@ enum Bench {
     Compute,
     /// What the card's model says of known workloads
     Model,
-    /// Copies between chips and collectives, embedded and over a local server
+    /// Copies between chips and collectives; how long a machine of sixteen chips takes to start
     Link,
     /// Calls of the C interfaces with the vendor's names, in the measuring process, and what cnmon costs, with sixteen chips
     Abi,
@@ -111,6 +111,7 @@ pub fn run(args: Args) -> Result<i32> {
             let mut command = Command::new(program);
             command.arg("link").env("MLU_TRANSPORT", "embedded");
             command.env("MLU_CHIPS", MANY_CHIPS.to_string());
+            command.env("MLU_INJECT", "1");
             rows.extend(output(command, "embedded")?);
             step.done();
         }
@@ -118,6 +119,9 @@ pub fn run(args: Args) -> Result<i32> {
             let step = Step::start("links over local");
             rows.extend(local::link(&built)?);
             step.done();
+        }
+        if has(Transport::Kernel) {
+            rows.extend(guest::link(&setup::everything(true)?)?);
         }
         return finish(&args, rows);
     }
@@ -260,9 +264,16 @@ fn idle_embedded(program: &Path) -> Result<Vec<Value>> {
 }
 
 /// A figure that this program measured itself; at most `goal` is good.
-fn row(transport: &str, name: &str, value: f64, unit: &str, goal: Option<f64>) -> Value {
+fn row(
+    bench: &str,
+    transport: &str,
+    name: &str,
+    value: f64,
+    unit: &str,
+    goal: Option<f64>,
+) -> Value {
     json!({
-        "bench": "queues",
+        "bench": bench,
         "name": name,
         "transport": transport,
         "value": value,
