@@ -293,7 +293,7 @@ impl Topo {
     fn steps(&self, live: &Arc<Live>) -> Result<Vec<Step>> {
         let state = lock(&self.state).clone();
         if let Some(graph) = state.graph {
-            let exec = match graph.commands() {
+            let exec = match graph.commands() + graph.collectives() {
                 0 => None,
                 _ => Some(graph.instantiate(&live.runtime)?),
             };
@@ -358,7 +358,11 @@ impl Step {
         const TOPOLOGY: i32 = 2;
         const NODE_TYPE: i32 = 3;
         match (self, other) {
-            (Self::Graph(_, a), Self::Graph(_, b)) if a.commands() != b.commands() => TOPOLOGY,
+            (Self::Graph(_, a), Self::Graph(_, b))
+                if (a.commands(), a.collectives()) != (b.commands(), b.collectives()) =>
+            {
+                TOPOLOGY
+            }
             (Self::Graph(_, a), Self::Graph(_, b)) => {
                 let same = (0..a.commands()).all(|i| a.opcode(i) == b.opcode(i));
                 if same {
