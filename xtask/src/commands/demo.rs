@@ -14,7 +14,7 @@ use crate::vm::Vm;
 /// Boot boards, train on all of their chips, watch them with cnmon.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// X8 boards, two chips each. With one, its first chip trains; with several, all chips train one network together, a process each
+    /// X8 boards, two chips each. With one, its first chip trains; with several, all chips train one network together
     #[arg(long, default_value_t = 1, value_parser = boards)]
     boards: u32,
     /// How the guest's processor is run
@@ -28,9 +28,9 @@ pub struct Args {
 /// How long training may take.
 const TRAINING: Duration = Duration::from_secs(300);
 
-/// How often the images are gone through by one chip, and by several, whose processes share the guest's processor.
+/// How often the images are gone through by one chip, and by several, whose threads share the guest's processors.
 const EPOCHS: u32 = 150;
-const EPOCHS_TOGETHER: u32 = 8;
+const EPOCHS_TOGETHER: u32 = 25;
 
 /// How long after its first line on an epoch cnmon looks: the card has been busy for a while then.
 const UNDER_WAY: Duration = Duration::from_millis(250);
@@ -78,7 +78,7 @@ pub fn run(args: Args) -> Result<i32> {
         false => format!("digits --epochs {EPOCHS}"),
         true => {
             let chips = vm.config().chips();
-            format!("digits --chips {chips} --processes --epochs {EPOCHS_TOGETHER}")
+            format!("digits --chips {chips} --epochs {EPOCHS_TOGETHER}")
         }
     };
     heading(&command);
