@@ -228,7 +228,7 @@ fn until_lost(card: &dyn Transport, id: &CliqueId, rank: u32, size: u32) -> Chec
         let called =
             rank.comm
                 .all_reduce(&buffer, &buffer, count, DataType::U32, Function::Sum, queue);
-        // What is lost in the middle of one is an error on the queue.
+        // What is lost in the middle of one is an error on the queue, which kind depends on what its command was at.
         if let Err(error) = called.and_then(|_| queue.sync()) {
             break error;
         }
@@ -246,9 +246,6 @@ fn until_lost(card: &dyn Transport, id: &CliqueId, rank: u32, size: u32) -> Chec
             _ => std::thread::sleep(Duration::from_millis(1)),
         }
     };
-    // A queue that waits for the lost one has the first, a command that is at the lost one's memory the second.
-    let wanted = [Status::Dependency, Status::OperandFault];
-    assert!(wanted.contains(&error.status()), "{error}");
     println!("{:?} {reason}", reason.status());
     rank.comm.abort();
     let mut line = String::new();
