@@ -23,9 +23,9 @@ const STARTS: usize = 31;
 /// For how long looks are measured, and for how long before they are not.
 const DURING: Duration = Duration::from_secs(10);
 const SETTLE: Duration = Duration::from_secs(1);
-/// A terminal in which all of sixteen cards have room.
+/// A large terminal. All cards are looked at; those that have room are drawn.
 const TERMINAL: Winsize = Winsize {
-    ws_row: 110,
+    ws_row: 50,
     ws_col: 160,
     ws_xpixel: 0,
     ws_ypixel: 0,
