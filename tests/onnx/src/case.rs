@@ -93,7 +93,7 @@ fn tensor(path: &PathBuf) -> Result<TensorProto> {
 fn tolerance(dtype: DataType) -> (f64, f64) {
     match dtype {
         DataType::F16 => (3e-3, 1e-3),
-        DataType::Bf16 => (1e-2, 1e-2),
+        DataType::Bf16 => (3e-3, 3e-3),
         DataType::F32 | DataType::F64 => (1e-3, 1e-7),
         _ => (0.0, 0.0),
     }

@@ -1,6 +1,7 @@
 //! Operators whose results follow from shapes and attributes.
 
 use vmlu::abi::Wire;
+use vmlu::operators::{BinaryFunction as B, UnaryFunction as U};
 use vmlu::ops::range::{Function as RangeFunction, Range};
 use vmlu::{DataType, Tensor};
 
@@ -32,6 +33,9 @@ pub(super) fn run(node: &Node<'_>) -> Found {
             let (start, end) = (at("start", 0), at("end", rank));
             card.integers(&dims[start..end.max(start)])?
         }
+        "HannWindow" => window(node, &[0.5, -0.5])?,
+        "HammingWindow" => window(node, &[25.0 / 46.0, -21.0 / 46.0])?,
+        "BlackmanWindow" => window(node, &[0.42, -0.5, 0.08])?,
         "Size" => {
             let elements = node.input(0)?.elements() as i64;
             card.reshape(&card.integers(&[elements])?, &[])?
@@ -107,4 +111,20 @@ fn constant(node: &Node<'_>) -> Result<Tensor> {
         }
         other => unsupported(format!("constants by {other}")),
     }
+}
+
+/// A sum of cosines over a window, with these factors.
+fn window(node: &Node<'_>, factors: &[f64]) -> Result<Tensor> {
+    let card = node.card;
+    let size = card.whole(node.input(0)?)?[0] as u64;
+    let periodic = node.int("periodic", 1) != 0;
+    let length = if periodic { size } else { size - 1 } as f64;
+    let mut sum = card.full(DataType::F64, &[size], factors[0])?;
+    for (k, factor) in factors.iter().enumerate().skip(1) {
+        let step = 2.0 * std::f64::consts::PI * k as f64 / length;
+        let angles = card.range(DataType::F64, 0.0, step, size)?;
+        let cosines = card.affine(&card.unary(U::Cos, &angles)?, *factor, 0.0)?;
+        sum = card.binary(B::Add, &sum, &cosines)?;
+    }
+    card.cast(&sum, data_type(node.int("output_datatype", 1) as i32)?)
 }

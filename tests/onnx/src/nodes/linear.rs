@@ -4,6 +4,7 @@ use vmlu::abi::Wire;
 use vmlu::operators::{BinaryFunction as B, MatmulOptions, ReduceFunction};
 use vmlu::ops::conv::Conv;
 use vmlu::ops::conv_backward_data::ConvBackwardData;
+use vmlu::ops::deform_conv::DeformConv;
 use vmlu::Tensor;
 
 use super::{is_float, one, Found, Node};
@@ -26,6 +27,7 @@ pub(super) fn run(node: &Node<'_>) -> Found {
             convolution(node, x, w, node.given(2))?
         }
         "ConvTranspose" => transposed(node)?,
+        "DeformConv" => deformed(node)?,
         "Einsum" => einsum(node)?,
         _ => return Ok(None),
     })
@@ -341,4 +343,35 @@ fn einsum(node: &Node<'_>) -> Result<Tensor> {
         return Ok(product);
     }
     card.reduce(ReduceFunction::Sum, &product, &gone, false)
+}
+
+/// A convolution whose taps are moved.
+fn deformed(node: &Node<'_>) -> Result<Tensor> {
+    let card = node.card;
+    let (x, w, offset) = (node.input(0)?, node.input(1)?, node.input(2)?);
+    if x.dims().len() != 4 {
+        return unsupported("deformable convolution of other than two axes");
+    }
+    let slide = Slide::of(node, &x.dims()[2..], &w.dims()[2..])?;
+    let mut dims = vec![x.dims()[0], w.dims()[0]];
+    dims.extend((0..2).map(|i| slide.windows(i, x.dims()[2 + i], false)));
+    let out = card.empty(x.dtype(), &dims)?;
+    let given = |i: usize| node.given(i).map_or(Wire::zeroed(), |t| *t.desc());
+    let two = |v: [u32; 3]| [v[0], v[1]];
+    let padding = slide.padding();
+    card.queue.deform_conv(&DeformConv {
+        x: *x.desc(),
+        w: *w.desc(),
+        offset: *offset.desc(),
+        bias: given(3),
+        mask: given(4),
+        out: *out.desc(),
+        stride: two(slide.stride()),
+        dilation: two(slide.dilation()),
+        padding: [padding[0], padding[1], padding[2], padding[3]],
+        groups: node.int("group", 1) as u32,
+        offset_groups: node.int("offset_group", 1) as u32,
+        reserved: 0,
+    })?;
+    Ok(out)
 }

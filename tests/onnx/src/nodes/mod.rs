@@ -4,13 +4,18 @@ mod attention;
 mod constants;
 mod control;
 mod elementwise;
+mod fourier;
 mod indexing;
 mod linear;
 mod loss;
 mod movement;
 mod normalisation;
 mod quantised;
+mod recurrent;
 mod reduction;
+mod resize;
+mod sampling;
+mod training;
 mod vision;
 
 use std::collections::HashMap;
@@ -39,6 +44,9 @@ type Found = Result<Option<Vec<Tensor>>>;
 /// Evaluates a node.
 pub fn run(node: &Node<'_>) -> Result<Vec<Tensor>> {
     let name = &node.proto.op_type;
+    if node.proto.domain == "ai.onnx.preview.training" {
+        return training::run(node);
+    }
     if !matches!(&node.proto.domain[..], "" | "ai.onnx") {
         return unsupported(format!("operators of {}", node.proto.domain));
     }
@@ -51,6 +59,10 @@ pub fn run(node: &Node<'_>) -> Result<Vec<Tensor>> {
         linear::run,
         normalisation::run,
         vision::run,
+        resize::run,
+        sampling::run,
+        recurrent::run,
+        fourier::run,
         quantised::run,
         loss::run,
         attention::run,

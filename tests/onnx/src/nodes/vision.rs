@@ -2,6 +2,7 @@
 
 use vmlu::abi::Wire;
 use vmlu::operators::{BinaryFunction as B, PutFunction, UnaryFunction as U};
+use vmlu::ops::col2im::Col2im;
 use vmlu::ops::pool::{Function as PoolFunction, Pool, FLAG_ADAPTIVE};
 use vmlu::{DataType, Tensor};
 
@@ -25,6 +26,7 @@ pub(super) fn run(node: &Node<'_>) -> Found {
         "GlobalAveragePool" => global(node, PoolFunction::Average)?,
         "GlobalMaxPool" => global(node, PoolFunction::Max)?,
         "MaxUnpool" => unpool(node)?,
+        "Col2Im" => columns(node)?,
         _ => return Ok(None),
     })
 }
@@ -149,4 +151,35 @@ fn unpool(node: &Node<'_>) -> Result<Tensor> {
         &larger,
     )?;
     Ok(larger)
+}
+
+/// Sums of windows that overlap.
+fn columns(node: &Node<'_>) -> Result<Tensor> {
+    let (card, x) = (node.card, node.input(0)?);
+    let whole = |i: usize| -> Result<Vec<u64>> {
+        Ok(card
+            .whole(node.input(i)?)?
+            .iter()
+            .map(|v| *v as u64)
+            .collect())
+    };
+    let (image, taps) = (whole(1)?, whole(2)?);
+    let slide = Slide::of(node, &image, &taps)?;
+    let channels = x.dims()[1] / taps.iter().product::<u64>();
+    let mut dims = vec![x.dims()[0], channels];
+    dims.extend(&taps);
+    dims.extend((0..taps.len()).map(|i| slide.windows(i, image[i], false)));
+    let mut all = vec![x.dims()[0], channels];
+    all.extend(&image);
+    let out = card.empty(x.dtype(), &all)?;
+    card.queue.col2im(&Col2im {
+        x: *card.reshape(x, &dims)?.desc(),
+        out: *out.desc(),
+        taps: slide.taps(),
+        stride: slide.stride(),
+        dilation: slide.dilation(),
+        padding: slide.padding(),
+        reserved: 0,
+    })?;
+    Ok(out)
 }
