@@ -4,7 +4,7 @@
 
 use kernel::prelude::*;
 
-use crate::{card::Card, ext::attributes::Attribute};
+use crate::{card::Card, ext::attributes::Attribute, quota::Kind};
 
 /// Zero-padded text of the firmware, as far as it is printable.
 pub(crate) fn text(bytes: &[u8]) -> &str {
@@ -16,13 +16,17 @@ pub(crate) fn text(bytes: &[u8]) -> &str {
 }
 
 macro_rules! attributes {
-    ($($name:literal: |$card:ident| ($($value:tt)*),)*) => {
-        [$(Attribute::new($name, |$card, page| page.emit(fmt!($($value)*)))),*]
+    ($($name:literal: |$card:ident| ($($value:tt)*) $(= $quota:expr)?,)*) => {
+        [$(Attribute::<Card>::new($name, |$card, page| page.emit(fmt!($($value)*)))
+            $(.writable(|card: &Card, text| {
+                card.quotas.set_limit($quota, text.parse().map_err(|_| EINVAL)?);
+                Ok(())
+            }))?),*]
     };
 }
 
 /// The attributes of a chip.
-pub(crate) static ATTRIBUTES: [Attribute<Card>; 18] = attributes! {
+pub(crate) static ATTRIBUTES: [Attribute<Card>; 21] = attributes! {
     c"model": |card| ("{}", text(&card.info().name)),
     c"serial": |card| ("{:016x}", card.info().serial),
     c"uuid": |card| ("{:032x}", u128::from_be_bytes(card.info().uuid)),
@@ -41,4 +45,7 @@ pub(crate) static ATTRIBUTES: [Attribute<Card>; 18] = attributes! {
     c"ecc_uncorrected": |card| ("{}", card.telemetry()?.ecc_uncorrected),
     c"xid": |card| ("{}", card.telemetry()?.xid),
     c"xid_count": |card| ("{}", card.telemetry()?.xid_count),
+    c"quota_queues": |card| ("{}", card.quotas.limit(Kind::Queues)) = Kind::Queues,
+    c"quota_memory": |card| ("{}", card.quotas.limit(Kind::Memory)) = Kind::Memory,
+    c"quota_pinned": |card| ("{}", card.quotas.limit(Kind::Pinned)) = Kind::Pinned,
 };

@@ -2,9 +2,11 @@
 
 //! A chip: what is shared by its files, its interrupts and the driver core. It outlives the binding as long as files are open.
 
+mod residents;
+
 use kernel::{
     device::{Bound, Device},
-    fmt, new_mutex, new_spinlock, pci,
+    new_mutex, new_spinlock, pci,
     prelude::*,
     sync::{
         aref::ARef,
@@ -15,7 +17,6 @@ use kernel::{
 
 use crate::{
     abi::{
-        event::EventKind,
         ioctl::{DeviceInfo, UAPI_VERSION},
         pci::{MAX_QUEUES, VENDOR_ID},
         regs::CardState,
@@ -23,6 +24,7 @@ use crate::{
         status::Status,
         Wire,
     },
+    aperture::Apertures,
     context::Context,
     counters::Counters,
     ext::{
@@ -30,18 +32,16 @@ use crate::{
         pages::PageSet,
         pci::{location, Location},
         periodic::Periodic,
-        trace::{self, QueueTrace},
         wait::{new_wait_queue, WaitQueue},
     },
-    attributes::text,
     event::SharedRing,
-    nodes,
     queue::Queue,
+    quota::Quotas,
     recovery::{History, Recovery},
     regs::Registers,
-    rpc::{RpcChannel, Scope},
+    rpc::RpcChannel,
     rpc_trace::RpcTrace,
-    stream::{record, Stream, Subscribers},
+    stream::Subscribers,
     telemetry::TelemetryPage,
     watch::Watch,
 };
@@ -57,8 +57,8 @@ pub(crate) const STARTING: u32 = 3;
 
 /// A chip.
 ///
-/// Lock order: `life`, a context's lock, then `rpc`, then the others; none of the others is held while another is taken, but for a file's stream,
-/// which is the last. User memory is touched under none of them.
+/// Lock order: `life`, a context's `device`, its `inner`, then `rpc`, then the others; none of the others is held while another is taken, but for
+/// a file's stream, which is the last, and a range's `live`, which is taken under `apertures`. User memory is touched under none of them.
 #[pin_data]
 pub(crate) struct Card {
     pdev: ARef<pci::Device>,
@@ -104,8 +104,13 @@ pub(crate) struct Card {
     subscribers: Mutex<Subscribers>,
     /// What is counted.
     pub(crate) counters: Arc<Counters>,
+    /// What each user may have.
+    pub(crate) quotas: Arc<Quotas>,
     #[pin]
     contexts: Mutex<KVec<Arc<Context>>>,
+    /// Device memory that user space can map.
+    #[pin]
+    pub(crate) apertures: Mutex<Apertures>,
     /// Holds a reference to this card; `shutdown` breaks the circle.
     #[pin]
     watch: Mutex<Option<Pin<KBox<Periodic<Watch>>>>>,
@@ -149,7 +154,9 @@ impl Card {
                 queues <- new_spinlock!(queues),
                 subscribers <- new_mutex!(Subscribers::new()),
                 counters: Counters::new()?,
+                quotas: Quotas::new()?,
                 contexts <- new_mutex!(KVec::new()),
+                apertures <- new_mutex!(Apertures::new()),
                 watch <- new_mutex!(None),
                 recovery <- new_mutex!(None),
             }? Error),
@@ -331,209 +338,6 @@ impl Card {
         self.is_callable()
     }
 
-    /// Wakes all who wait for the card, and those who wait for events.
-    pub(crate) fn wake_everybody(&self) {
-        self.rpc_event.wake_all();
-        self.for_queues(|queue| queue.wake_all(self));
-        for context in self.contexts.lock().iter() {
-            context.stream().wake();
-        }
-    }
-
-    /// Calls `f` with each queue, under no lock.
-    fn for_queues(&self, mut f: impl FnMut(&Queue)) {
-        let mut from = 0;
-        loop {
-            let queues = self.queues.lock();
-            let next = (from..queues.len()).find_map(|at| Some((at, queues[at].clone()?)));
-            drop(queues);
-            let Some((at, queue)) = next else {
-                return;
-            };
-            f(&queue);
-            from = at + 1;
-        }
-    }
-
-    /// Looks for values that were reached although no event came. Returns whether to look again soon: an event may still be on its way.
-    pub(crate) fn rescue_waiters(&self) -> bool {
-        let mut again = false;
-        self.for_queues(|queue| again |= queue.rescue(self));
-        again
-    }
-
-    /// Chooses the events of this chip that a file hears of.
-    pub(crate) fn subscribe(&self, stream: &Arc<Stream>, kinds: u64) -> Result {
-        self.subscribers.lock().set(stream, kinds)
-    }
-
-    /// Tells those who want to know of an event about the context with an index that the card named.
-    pub(crate) fn tell(&self, kind: EventKind, context: u32, value: u64) {
-        self.tell_of(kind, self.handle_of(context), value);
-    }
-
-    /// The handle of the context with an index; 0 if it has ended.
-    pub(crate) fn handle_of(&self, context: u32) -> u64 {
-        let contexts = self.contexts.lock();
-        let found = contexts.iter().find(|c| c.index() == context);
-        found.map_or(0, |c| c.handle())
-    }
-
-    /// Tells those who want to know of an event about `object`.
-    pub(crate) fn tell_of(&self, kind: EventKind, object: u64, value: u64) {
-        let record = record(kind, self.number(), object, value);
-        self.subscribers.lock().tell(kind, &record);
-        nodes::tell(kind, &record);
-    }
-
-    /// A line a queue that the driver knows.
-    pub(crate) fn write_queues(&self, f: &mut dyn fmt::Write) -> fmt::Result {
-        let mut result = Ok(());
-        self.for_queues(|queue| {
-            if result.is_ok() {
-                result = queue.describe(f);
-            }
-        });
-        result
-    }
-
-    /// The last calls of the firmware.
-    pub(crate) fn write_calls(&self, f: &mut dyn fmt::Write) -> fmt::Result {
-        // Copied, so that nobody spins while this writes.
-        let trace = self.rpc_trace.lock().copy().map_err(|_| fmt::Error)?;
-        trace.write(f)
-    }
-
-    /// Enters a queue at its index.
-    pub(crate) fn add_queue(&self, queue: Arc<Queue>) -> Result {
-        let mut queues = self.queues.lock();
-        let place = queues.get_mut(queue.index() as usize).ok_or(EPROTO)?;
-        if place.is_some() {
-            return Err(EPROTO);
-        }
-        *place = Some(queue);
-        Ok(())
-    }
-
-    /// Takes a queue out.
-    pub(crate) fn remove_queue(&self, queue: &Arc<Queue>) {
-        let mut queues = self.queues.lock();
-        // After a restart the place may be another's.
-        let place = queues.get_mut(queue.index() as usize);
-        let place = place.filter(|place| place.as_ref().is_some_and(|q| Arc::ptr_eq(q, queue)));
-        // The caller has the queue, so nothing is freed here.
-        drop(place.and_then(Option::take));
-    }
-
-    /// Something happened to the queue with an index that the card named.
-    pub(crate) fn signal_queue(&self, index: u32, kind: EventKind, value: u64) {
-        let queue = self.queues.lock().get(index as usize).cloned().flatten();
-        if let Some(queue) = queue {
-            match kind {
-                EventKind::QueueError => trace::queue(
-                    QueueTrace::Error,
-                    self.number(),
-                    queue.handle(),
-                    0,
-                    value as u32,
-                ),
-                _ => trace::queue(
-                    QueueTrace::Completion,
-                    self.number(),
-                    queue.handle(),
-                    value,
-                    0,
-                ),
-            }
-            queue.tell(self, kind, value);
-            queue.signal(self);
-        }
-    }
-
-    /// Something may have happened to any queue.
-    pub(crate) fn signal_all_queues(&self) {
-        self.for_queues(|queue| queue.signal(self));
-        self.rpc_event.wake_all();
-    }
-
-    /// The context with an index that the card named was stopped.
-    pub(crate) fn stop_context(&self, index: u32, status: Status) {
-        self.tell(EventKind::ContextStopped, index, status.raw().into());
-        self.set_suspect(index);
-        self.name_guilty(c"none");
-        trace::fault(self.number(), self.handle_of(index), 0, status.raw());
-        self.for_queues(|queue| {
-            if queue.context_index() == index {
-                queue.end(self, status);
-            }
-        });
-    }
-
-    /// Enters a context. From now on the card is watched.
-    pub(crate) fn add_context(&self, context: Arc<Context>) -> Result {
-        let mut contexts = self.contexts.lock();
-        // `shutdown` first declares the card gone, then empties the list, and so does a restart with an epoch.
-        if !context.is_current() {
-            return Err(ENODEV);
-        }
-        contexts.push(context, GFP_KERNEL)?;
-        drop(contexts);
-        if let Some(watch) = self.watch.lock().as_ref() {
-            watch.start();
-        }
-        Ok(())
-    }
-
-    /// Takes a context out.
-    pub(crate) fn remove_context(&self, context: &Arc<Context>) {
-        let mut contexts = self.contexts.lock();
-        let at = contexts.iter().position(|c| Arc::ptr_eq(c, context));
-        let found = at.and_then(|at| contexts.remove(at).ok());
-        drop(contexts);
-        drop(found);
-    }
-
-    /// Appends the scopes of all contexts.
-    pub(crate) fn context_scopes(&self, to: &mut KVec<Scope>) -> Result {
-        for context in self.contexts.lock().iter() {
-            to.push(context.scope(), GFP_KERNEL)?;
-        }
-        Ok(())
-    }
-
-    /// A line a context.
-    pub(crate) fn write_contexts(&self, f: &mut dyn fmt::Write) -> fmt::Result {
-        for context in self.contexts.lock().iter() {
-            let caller = context.caller();
-            writeln!(
-                f,
-                "{:#x} index={} pid={} uid={} comm={}",
-                context.handle(),
-                context.index(),
-                caller.pid,
-                caller.uid,
-                text(&caller.comm)
-            )?;
-        }
-        Ok(())
-    }
-
-    /// The packet that each queue is at.
-    pub(crate) fn write_packets(&self, f: &mut dyn fmt::Write) -> fmt::Result {
-        let mut result = Ok(());
-        self.for_queues(|queue| {
-            if result.is_ok() {
-                result = queue.write_packet(f);
-            }
-        });
-        result
-    }
-
-    /// Whether there are contexts.
-    pub(crate) fn is_used(&self) -> bool {
-        !self.contexts.lock().is_empty()
-    }
-
     /// Sets who looks after the card, and who brings it back when it fails.
     pub(crate) fn set_watch(
         &self,
@@ -573,6 +377,7 @@ impl Card {
         drop((watch, recovery));
         // A call in progress has ended when the lock is free.
         let channel = self.rpc.lock().take();
+        self.close_apertures();
         // The card uses no host memory from here on.
         self.silence();
         let page = self.telemetry_page.lock().take();
@@ -581,16 +386,5 @@ impl Card {
         let rings = core::mem::take(&mut *self.rings.lock());
         drop((channel, rings));
         self.bound.close();
-    }
-
-    /// Ends all contexts, whose waiters get `status`; the card uses no host memory any more.
-    pub(crate) fn end_contexts(&self, status: Status) {
-        loop {
-            let context = self.contexts.lock().pop();
-            match context {
-                Some(context) => context.detach(status),
-                None => return,
-            }
-        }
     }
 }

@@ -71,10 +71,12 @@ impl FileOperations for ChipFile {
             abi::MEM_ALLOC => update(at, |arg| context.mem_alloc(arg)),
             abi::MEM_FREE => context.mem_free(&read(at)?),
             abi::HOST_ALLOC => update(at, |arg| context.host_alloc(arg)),
+            abi::HOST_REGISTER => context.host_register(&read(at)?),
             abi::HOST_FREE => context.host_free(&read(at)?),
             abi::NOTIFIER_POOL => context.notifier_pool(&read(at)?),
             abi::MEM_EXPORT => update(at, |arg| context.mem_export(arg)),
             abi::MEM_IMPORT => context.mem_import(&read(at)?),
+            abi::MEM_MAP => update(at, |arg| context.mem_map(arg)),
             abi::QUEUE_CREATE => update(at, |arg| context.queue_create(arg)),
             abi::QUEUE_DESTROY => context.queue_destroy(&read(at)?),
             abi::QUEUE_WAIT => {

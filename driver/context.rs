@@ -30,10 +30,12 @@ use crate::{
     ext::{
         pages::{PageSet, BLOCK},
         task::Caller,
-        vma::{self, Access, DevicePage, FileMapping},
+        vma::{self, Access, DeviceRange, FileMapping},
     },
+    aperture::DeviceMemory,
     memory::HostMemory,
     queue::Queue,
+    quota::{Charge, Kind},
     rpc::{RpcError, Scope},
     stream::Stream,
 };
@@ -43,8 +45,8 @@ use crate::{
 pub(crate) enum Area {
     /// Memory.
     Pages(Arc<PageSet>, Access),
-    /// A page of the card.
-    Device(Arc<DevicePage>),
+    /// Pages of the card.
+    Device(Arc<DeviceRange>),
 }
 
 /// Offsets for mmap are unique over all files of the module, since files of one node share the tables in which mappings are found when they
@@ -95,13 +97,18 @@ impl Inner {
         Ok(())
     }
 
+    /// The mappings of the file, until its card is gone.
+    pub(crate) fn file(&self) -> Option<&FileMapping> {
+        self.file.as_ref()
+    }
+
     /// Takes an area out; mappings that exist stay.
     pub(crate) fn remove_area(&mut self, offset: u64) {
         self.areas.remove(&offset);
     }
 
     /// Takes a page of the card away from user space.
-    pub(crate) fn revoke(&mut self, offset: u64, page: &DevicePage) {
+    pub(crate) fn revoke(&mut self, offset: u64, page: &DeviceRange) {
         self.areas.remove(&offset);
         if let Some(file) = &self.file {
             page.revoke(file, offset);
@@ -111,7 +118,9 @@ impl Inner {
     /// Takes pinned memory out.
     pub(crate) fn remove_host(&mut self, va: u64) -> Option<HostMemory> {
         let host = self.host.remove(&va)?;
-        self.areas.remove(&host.offset);
+        if let Some(offset) = host.offset() {
+            self.areas.remove(&offset);
+        }
         Some(host)
     }
 }
@@ -122,13 +131,16 @@ pub(crate) struct Context {
     card: Arc<Card>,
     scope: Scope,
     index: u32,
-    kick: Arc<DevicePage>,
+    kick: Arc<DeviceRange>,
     kick_offset: u64,
     stream: Arc<Stream>,
     /// Who opened the file.
     caller: Caller,
     /// Number of the file, unique over all chips.
     client: u64,
+    /// Device memory by its address. Held over the calls of the firmware that change it, so that both agree.
+    #[pin]
+    pub(crate) device: Mutex<RBTree<u64, DeviceMemory>>,
     #[pin]
     inner: Mutex<Inner>,
 }
@@ -171,7 +183,7 @@ impl Context {
             card.fail(fmt!("ContextCreate gave an impossible context"));
             return Err(ENODEV);
         }
-        let kick = DevicePage::new(card.pdev(), BAR_REGS as u32, kick_offset(index))?;
+        let kick = DeviceRange::new(card.pdev(), BAR_REGS as u32, kick_offset(index), PAGE_SIZE)?;
         let kick_offset = new_offset(PAGE_SIZE as u64)?;
         let mut inner = Inner {
             file: Some(FileMapping::new(file)),
@@ -190,6 +202,7 @@ impl Context {
                 stream: Stream::new()?,
                 caller,
                 client: NEXT_CLIENT.fetch_add(1, Relaxed),
+                device <- new_mutex!(RBTree::new()),
                 inner <- new_mutex!(inner),
             }? Error),
             GFP_KERNEL,
@@ -219,6 +232,11 @@ impl Context {
     /// The firmware's index.
     pub(crate) fn index(&self) -> u32 {
         self.index
+    }
+
+    /// Counts something for the user who opened the file.
+    pub(crate) fn charge(&self, kind: Kind, amount: u64) -> Result<Charge> {
+        Charge::new(&self.card.quotas, self.caller.uid, kind, amount)
     }
 
     /// Who opened the file.
@@ -306,12 +324,15 @@ impl Context {
         let area = self.lock()?.areas.get(&offset).cloned().ok_or(EINVAL)?;
         match area {
             Area::Pages(pages, access) => vma::map_pages(vma, pages, access),
-            Area::Device(page) => DevicePage::map(vma, page),
+            Area::Device(page) => DeviceRange::map(vma, page),
         }
     }
 
     /// Ends all that needs the card, which was reset or is about to go, with `status` for those who wait. The file stays open.
     pub(crate) fn detach(&self, status: Status) {
+        // Nothing of it can be mapped any more.
+        let device = core::mem::replace(&mut *self.device.lock(), RBTree::new());
+        drop(device);
         let mut inner = self.inner.lock();
         if let Some(file) = inner.file.take() {
             self.kick.revoke(&file, self.kick_offset);
@@ -335,6 +356,12 @@ impl Context {
     pub(crate) fn close(this: Arc<Self>) {
         // Taking out does not fail.
         let _ = this.card.subscribe(&this.stream, 0);
+        // Nobody has it mapped.
+        let device = core::mem::replace(&mut *this.device.lock(), RBTree::new());
+        for memory in device.values() {
+            this.hide(memory);
+        }
+        drop(device);
         // Before the card gives the indices to other queues.
         for queue in this.inner.lock().queues.values() {
             this.card.remove_queue(queue);
@@ -349,9 +376,12 @@ impl Context {
             queue.detach();
         }
         inner.queues = RBTree::new();
-        inner.host = RBTree::new();
+        let host = core::mem::replace(&mut inner.host, RBTree::new());
+        host.values().for_each(HostMemory::detach);
         inner.areas = RBTree::new();
         drop(inner);
+        // What is pinned is given up under no lock.
+        drop(host);
         // Last, so that nobody unbinds the driver in between without looking here.
         this.card.remove_context(&this);
     }

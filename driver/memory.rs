@@ -10,6 +10,7 @@ use kernel::{
 };
 
 use crate::{
+    aperture::DeviceMemory,
     abi::{
         ioctl,
         rpc::{self, Function, HostPiece, ACCESS_READ, ACCESS_WRITE, MAX_PIECES},
@@ -18,7 +19,8 @@ use crate::{
     },
     card::Card,
     context::{new_offset, Area, Context},
-    ext::{pages::PageSet, vma::Access},
+    ext::{pages::PageSet, pinned::PinnedPages, vma::Access},
+    quota::{Charge, Kind},
     rpc::RpcError,
 };
 
@@ -70,18 +72,87 @@ impl Drop for CardMemory {
     }
 }
 
+/// Memory of a process that a card uses. Made and dropped under no lock, since both take that of the process's memory map; but mapped, and
+/// dropped or detached first, under its context's lock, as [`CardMemory`].
+pub(crate) struct RegisteredMemory {
+    card: Arc<Card>,
+    pages: KBox<PinnedPages>,
+}
+
+impl RegisteredMemory {
+    /// Pins memory of the calling process.
+    fn pin(card: &Arc<Card>, arg: &ioctl::HostRegister) -> Result<Self> {
+        let (address, length) = (usize::try_from(arg.address)?, usize::try_from(arg.length)?);
+        let pages = PinnedPages::new(address, length, arg.access & ACCESS_WRITE != 0)?;
+        Ok(Self {
+            card: card.clone(),
+            pages: KBox::new(pages, GFP_KERNEL)?,
+        })
+    }
+
+    fn map(&mut self) -> Result {
+        let pages = &mut self.pages;
+        self.card.with_bound(|dev| pages.map(dev)).ok_or(ENODEV)?
+    }
+
+    fn detach(&self) {
+        self.card.with_bound(|dev| self.pages.unmap(dev));
+    }
+}
+
+impl Drop for RegisteredMemory {
+    fn drop(&mut self) {
+        self.detach();
+    }
+}
+
 /// Pinned memory that a context has on its card.
-pub(crate) struct HostMemory {
-    /// Offset for mmap.
-    pub(crate) offset: u64,
-    memory: CardMemory,
+pub(crate) enum HostMemory {
+    /// The driver's.
+    Allocated {
+        /// Offset for mmap.
+        offset: u64,
+        /// The memory.
+        memory: CardMemory,
+        /// Counts it for its user.
+        _charge: Charge,
+    },
+    /// The process's.
+    Registered {
+        /// The memory.
+        memory: RegisteredMemory,
+        /// Counts it for its user.
+        _charge: Charge,
+    },
 }
 
 impl HostMemory {
     /// Ends the card's mapping, when the card is known to leave the memory alone.
     pub(crate) fn detach(&self) {
-        self.memory.detach();
+        match self {
+            Self::Allocated { memory, .. } => memory.detach(),
+            Self::Registered { memory, .. } => memory.detach(),
+        }
     }
+
+    /// Offset for mmap, if it has one.
+    pub(crate) fn offset(&self) -> Option<u64> {
+        match self {
+            Self::Allocated { offset, .. } => Some(*offset),
+            Self::Registered { .. } => None,
+        }
+    }
+}
+
+/// Whether the card may be told to use host memory so.
+fn may_map(va: u64, length: u64, access: u32) -> bool {
+    let page = PAGE_SIZE as u64;
+    length != 0
+        && length % page == 0
+        && va % page == 0
+        && va.checked_add(length).is_some()
+        && access != 0
+        && access & !(ACCESS_READ | ACCESS_WRITE) == 0
 }
 
 impl Context {
@@ -95,7 +166,13 @@ impl Context {
             length: arg.length,
             flags: 0,
         };
+        // Before the card gives the memory: then nothing may fail.
+        let place = RBTreeNodeReservation::new(GFP_KERNEL)?;
+        let charge = self.charge(Kind::Memory, arg.length)?;
+        let mut device = self.device.lock();
         let done: rpc::MemoryAllocated = self.call(Function::MemoryAlloc, &command)?;
+        let memory = DeviceMemory::new(done.offset, arg.length, charge);
+        device.insert(place.into_node(arg.va, memory));
         arg.allocation = done.allocation;
         arg.reserved = 0;
         Ok(())
@@ -106,24 +183,21 @@ impl Context {
         if arg.flags != 0 {
             return Err(EINVAL);
         }
+        let mut device = self.device.lock();
+        // Before the card gives the memory to others. (Mappings of others' memory are not in the table.)
+        if let Some(memory) = device.remove(&arg.va) {
+            self.hide(&memory);
+        }
         Ok(self.call::<_, ()>(Function::MemoryFree, &rpc::MemoryFree { va: arg.va })?)
     }
 
     /// `HOST_ALLOC`.
     pub(crate) fn host_alloc(&self, arg: &mut ioctl::HostAlloc) -> Result {
-        let page = PAGE_SIZE as u64;
-        if arg.flags != 0
-            || arg.reserved != 0
-            || arg.length == 0
-            || arg.length % page != 0
-            || arg.va % page != 0
-            || arg.va.checked_add(arg.length).is_none()
-            || arg.access == 0
-            || arg.access & !(ACCESS_READ | ACCESS_WRITE) != 0
-        {
+        if arg.flags != 0 || arg.reserved != 0 || !may_map(arg.va, arg.length, arg.access) {
             return Err(EINVAL);
         }
         let length = usize::try_from(arg.length)?;
+        let charge = self.charge(Kind::Pinned, arg.length)?;
         let offset = new_offset(arg.length)?;
         // Before the card gets the memory: then nothing may fail.
         let host_place = RBTreeNodeReservation::new(GFP_KERNEL)?;
@@ -134,15 +208,51 @@ impl Context {
             return Err(EEXIST);
         }
         let memory = CardMemory::scattered(self.card(), length)?;
-        if let Err(e) = self.host_map(arg, &memory) {
-            self.take_back(arg.va);
-            return Err(e.into());
-        }
+        let pieces = memory.pages().dma_pieces();
+        self.host_map(arg.va, arg.length, arg.access, pieces)?;
         let area = Area::Pages(memory.pages().clone(), Access::ReadWrite);
         inner.areas.insert(area_place.into_node(offset, area));
-        let host = HostMemory { offset, memory };
+        let host = HostMemory::Allocated {
+            offset,
+            memory,
+            _charge: charge,
+        };
         inner.host.insert(host_place.into_node(arg.va, host));
         arg.mmap_offset = offset;
+        Ok(())
+    }
+
+    /// `HOST_REGISTER`.
+    pub(crate) fn host_register(&self, arg: &ioctl::HostRegister) -> Result {
+        if arg.flags != 0
+            || arg.reserved != 0
+            || arg.address % PAGE_SIZE as u64 != 0
+            || arg.address.checked_add(arg.length).is_none()
+            || !may_map(arg.va, arg.length, arg.access)
+        {
+            return Err(EINVAL);
+        }
+        let place = RBTreeNodeReservation::new(GFP_KERNEL)?;
+        let charge = self.charge(Kind::Pinned, arg.length)?;
+        let mut memory = RegisteredMemory::pin(self.card(), arg)?;
+        let mut inner = self.lock()?;
+        if inner.host.get(&arg.va).is_some() {
+            return Err(EEXIST);
+        }
+        let mapped = memory.map().and_then(|()| {
+            let pieces = memory.pages.dma_pieces();
+            Ok(self.host_map(arg.va, arg.length, arg.access, pieces)?)
+        });
+        if mapped.is_err() {
+            memory.detach();
+            drop(inner);
+            return mapped;
+        }
+        let host = HostMemory::Registered {
+            memory,
+            _charge: charge,
+        };
+        inner.host.insert(place.into_node(arg.va, host));
         Ok(())
     }
 
@@ -157,21 +267,42 @@ impl Context {
         }
     }
 
+    /// Maps pieces of host memory for commands of the context. If that fails the card has nothing of them.
+    fn host_map(
+        &self,
+        va: u64,
+        length: u64,
+        access: u32,
+        pieces: impl Iterator<Item = (u64, u64)>,
+    ) -> Result<(), RpcError> {
+        let mapped = self.host_map_pieces(va, length, access, pieces);
+        if mapped.is_err() {
+            self.take_back(va);
+        }
+        mapped
+    }
+
     /// Tells the firmware the pieces of a mapping, in as many messages as it takes.
-    fn host_map(&self, arg: &ioctl::HostAlloc, memory: &CardMemory) -> Result<(), RpcError> {
+    fn host_map_pieces(
+        &self,
+        va: u64,
+        length: u64,
+        access: u32,
+        pieces: impl Iterator<Item = (u64, u64)>,
+    ) -> Result<(), RpcError> {
         let mut batch =
             KVec::<u8>::with_capacity(MAX_PIECES * core::mem::size_of::<HostPiece>(), GFP_KERNEL)
                 .map_err(Error::from)?;
         let mut head = rpc::HostMap {
-            va: arg.va,
-            length: arg.length,
+            va,
+            length,
             offset: 0,
             count: 0,
-            access: arg.access,
+            access,
             flags: 0,
         };
         let mut end = 0;
-        for (address, length) in memory.pages().dma_pieces() {
+        for (address, length) in pieces {
             if head.count as usize == MAX_PIECES {
                 self.host_map_batch(&head, &batch)?;
                 batch.clear();
@@ -211,7 +342,13 @@ impl Context {
         }
         match self.host_unmap(arg.va) {
             Ok(()) | Err(RpcError::Lost) => {
-                inner.remove_host(arg.va);
+                let host = inner.remove_host(arg.va);
+                if let Some(host) = &host {
+                    host.detach();
+                }
+                // What is pinned is given up under no lock.
+                drop(inner);
+                drop(host);
                 Ok(())
             }
             Err(e) => Err(e.into()),

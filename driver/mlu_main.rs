@@ -20,6 +20,7 @@ mod abi;
 #[path = "kernel/mod.rs"]
 mod ext;
 
+mod aperture;
 mod arm;
 mod attributes;
 mod boot;
@@ -39,6 +40,7 @@ mod memory;
 mod nodes;
 mod peer;
 mod queue;
+mod quota;
 mod recovery;
 mod regs;
 mod rpc;

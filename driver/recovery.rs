@@ -94,6 +94,8 @@ impl Card {
             "card lost: {reason}; all its users get errors\n"
         );
         trace::fault(self.number(), 0, 0, 0);
+        // Before the reset, during which its memory does not answer.
+        self.close_apertures();
         self.silence();
         self.keep_dump(reason);
         self.tell_of(EventKind::CardLost, 0, 0);

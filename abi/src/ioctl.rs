@@ -55,6 +55,10 @@ pub const NOTIFIER_POOL: u32 = read_write::<NotifierPool>(0x14);
 pub const MEM_EXPORT: u32 = read_write::<MemExport>(0x15);
 /// `/dev/mlu*`: [`MemImport`]; [`MEM_FREE`] takes the mapping away.
 pub const MEM_IMPORT: u32 = read_write::<MemImport>(0x16);
+/// `/dev/mlu*`: [`MemMap`].
+pub const MEM_MAP: u32 = read_write::<MemMap>(0x17);
+/// `/dev/mlu*`: [`HostRegister`]; [`HOST_FREE`] gives the memory back.
+pub const HOST_REGISTER: u32 = read_write::<HostRegister>(0x18);
 
 /// `/dev/mlu*`: [`QueueCreate`].
 pub const QUEUE_CREATE: u32 = read_write::<QueueCreate>(0x20);
@@ -174,7 +178,19 @@ wire! {
         pub reserved: u64 = 32,
     }
 
-    /// Frees device memory, or host memory of [`HostAlloc`].
+    /// Makes device memory one that the process can map. Then mmap it, whole, at `mmap_offset`.
+    pub struct MemMap : 32 {
+        /// In: device virtual address of the allocation's start.
+        pub va: u64 = 0,
+        /// Zero.
+        pub flags: u64 = 8,
+        /// Out: bytes to map: those of the allocation, in whole pages.
+        pub length: u64 = 16,
+        /// Out: offset for mmap, the same each time.
+        pub mmap_offset: u64 = 24,
+    }
+
+    /// Frees device memory, or host memory of [`HostAlloc`] or [`HostRegister`].
     pub struct MemFree : 16 {
         /// In: device virtual address of the allocation's start.
         pub va: u64 = 0,
@@ -194,6 +210,22 @@ wire! {
         pub flags: u32 = 20,
         /// Out: offset for mmap.
         pub mmap_offset: u64 = 24,
+        /// Zero.
+        pub reserved: u64 = 32,
+    }
+
+    /// Pins memory that the process has, and maps it into the context at `va`.
+    pub struct HostRegister : 40 {
+        /// In: user address, a multiple of the page.
+        pub address: u64 = 0,
+        /// In: bytes, a multiple of the page.
+        pub length: u64 = 8,
+        /// In: device virtual address, a multiple of the page; usually `address`.
+        pub va: u64 = 16,
+        /// In: `rpc::ACCESS_READ` and `rpc::ACCESS_WRITE`: what the card may do.
+        pub access: u32 = 24,
+        /// Zero.
+        pub flags: u32 = 28,
         /// Zero.
         pub reserved: u64 = 32,
     }

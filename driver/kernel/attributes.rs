@@ -27,11 +27,15 @@ impl Page<'_> {
 /// How an attribute of a `T` is shown.
 pub(crate) type Show<T> = fn(&T, Page<'_>) -> Result<usize>;
 
-/// An attribute that all may read.
+/// What a value that was written to an attribute of a `T` does. It has no line end.
+pub(crate) type Store<T> = fn(&T, &str) -> Result;
+
+/// An attribute that all may read, and root may write if it can be written.
 #[repr(C)]
 pub(crate) struct Attribute<T: 'static> {
     raw: bindings::device_attribute,
     show: Show<T>,
+    store: Option<Store<T>>,
 }
 
 // SAFETY: An attribute does not change.
@@ -46,7 +50,44 @@ impl<T> Attribute<T> {
         raw.__bindgen_anon_1 = bindings::device_attribute__bindgen_ty_1 {
             show: Some(Self::show_raw),
         };
-        Self { raw, show }
+        Self {
+            raw,
+            show,
+            store: None,
+        }
+    }
+
+    /// Lets root write it, too.
+    pub(crate) const fn writable(mut self, store: Store<T>) -> Self {
+        self.raw.attr.mode = 0o644;
+        self.raw.__bindgen_anon_2 = bindings::device_attribute__bindgen_ty_2 {
+            store: Some(Self::store_raw),
+        };
+        self.store = Some(store);
+        self
+    }
+
+    unsafe extern "C" fn store_raw(
+        device: *mut bindings::device,
+        attribute: *mut bindings::device_attribute,
+        text: *const c_char,
+        length: usize,
+    ) -> isize {
+        // SAFETY: As in `show_raw`; `length` bytes of text can be read during the call.
+        let (this, data, text) = unsafe {
+            (
+                &*attribute.cast::<Self>(),
+                &*bindings::dev_get_drvdata(device).cast::<T>(),
+                core::slice::from_raw_parts(text.cast::<u8>(), length),
+            )
+        };
+        let stored = core::str::from_utf8(text)
+            .map_err(|_| EINVAL)
+            .and_then(|text| this.store.ok_or(EACCES)?(data, text.trim_end()));
+        match stored {
+            Ok(()) => length as isize,
+            Err(e) => e.to_errno() as isize,
+        }
     }
 
     unsafe extern "C" fn show_raw(

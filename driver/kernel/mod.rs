@@ -14,6 +14,7 @@ pub(crate) mod pages;
 pub(crate) mod pci;
 pub(crate) mod pci_driver;
 pub(crate) mod periodic;
+pub(crate) mod pinned;
 pub(crate) mod procfs;
 pub(crate) mod registry;
 pub(crate) mod shared;

@@ -71,7 +71,7 @@ impl Piece {
 
     fn pfn(&self) -> usize {
         // SAFETY: `page` is valid by the type invariant.
-        unsafe { ffi::mlu_page_to_pfn(self.page.cast()) }
+        unsafe { page_frame(self.page) }
     }
 }
 
@@ -90,11 +90,22 @@ pub(crate) fn pinned_memory() -> u64 {
     PINNED.load(Relaxed)
 }
 
+/// Page frame number of a page.
+///
+/// # Safety
+///
+/// The page is valid.
+pub(super) unsafe fn page_frame(page: *const bindings::page) -> usize {
+    // SAFETY: As the caller promises.
+    unsafe { ffi::mlu_page_to_pfn(page.cast()) }
+}
+
 /// A share of the memory that the module may pin: half of the machine's. (What a process takes is charged to its memory cgroup besides.)
-struct Charge(u64);
+pub(super) struct Charge(u64);
 
 impl Charge {
-    fn new(bytes: usize) -> Result<Self> {
+    /// Takes so many bytes; `ENOMEM` if there are not as many left.
+    pub(super) fn new(bytes: usize) -> Result<Self> {
         let bytes = bytes as u64;
         let limit = total_memory() / 2;
         if bytes > limit {

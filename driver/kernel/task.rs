@@ -36,6 +36,12 @@ impl Caller {
     }
 }
 
+/// Whether the caller has `CAP_SYS_RESOURCE` in the initial user name space.
+pub(crate) fn has_resources() -> bool {
+    // SAFETY: May be called from any process context.
+    unsafe { bindings::capable(bindings::CAP_SYS_RESOURCE as c_int) }
+}
+
 /// Whether the caller has `CAP_SYS_ADMIN` in the initial user name space.
 pub(crate) fn is_admin() -> bool {
     // SAFETY: May be called from any process context.

@@ -96,6 +96,33 @@ pub(crate) fn map_pages(vma: &VmaNew, pages: Arc<PageSet>, access: Access) -> Re
     Ok(())
 }
 
+const SIGBUS: bindings::vm_fault_t =
+    bindings::vm_fault_reason_VM_FAULT_SIGBUS as bindings::vm_fault_t;
+const FALLBACK: bindings::vm_fault_t =
+    bindings::vm_fault_reason_VM_FAULT_FALLBACK as bindings::vm_fault_t;
+
+/// The VMA of a fault, its start and end, the offset in the file, bytes, of its start, and the address.
+///
+/// # Safety
+///
+/// `vmf` is a fault that is being handled.
+unsafe fn describe(
+    vmf: *mut bindings::vm_fault,
+) -> (*mut bindings::vm_area_struct, usize, usize, u64, usize) {
+    // SAFETY: As the caller promises; the VMA stays during the call.
+    unsafe {
+        let vma = (*vmf).__bindgen_anon_1.vma;
+        let range = &(*vma).__bindgen_anon_1.__bindgen_anon_1;
+        (
+            vma,
+            range.vm_start as usize,
+            range.vm_end as usize,
+            (*vma).vm_pgoff as u64 * PAGE_SIZE as u64,
+            (*vmf).__bindgen_anon_1.address as usize,
+        )
+    }
+}
+
 impl Mapping {
     /// Enters the block in which `vmf` faulted: in one piece, or page by page where the VMA, having been split, has only a part of it.
     ///
@@ -103,22 +130,12 @@ impl Mapping {
     ///
     /// The fault is one of a VMA that [`map_pages`] has set up, or of a part of one.
     unsafe fn enter(vmf: *mut bindings::vm_fault, whole: bool) -> bindings::vm_fault_t {
-        const SIGBUS: bindings::vm_fault_t =
-            bindings::vm_fault_reason_VM_FAULT_SIGBUS as bindings::vm_fault_t;
-        const FALLBACK: bindings::vm_fault_t =
-            bindings::vm_fault_reason_VM_FAULT_FALLBACK as bindings::vm_fault_t;
         // SAFETY: The VMA stays during the call, and owns a reference of its private data.
         let (vma, start, end, first, address, this) = unsafe {
-            let vma = (*vmf).__bindgen_anon_1.vma;
-            let range = &(*vma).__bindgen_anon_1.__bindgen_anon_1;
-            (
-                vma,
-                range.vm_start as usize,
-                range.vm_end as usize,
-                (*vma).vm_pgoff as u64 * PAGE_SIZE as u64,
-                (*vmf).__bindgen_anon_1.address as usize,
-                kernel::sync::ArcBorrow::<Self>::from_raw((*vma).vm_private_data.cast()),
-            )
+            let (vma, start, end, first, address) = describe(vmf);
+            let data = (*vma).vm_private_data.cast();
+            let this = kernel::sync::ArcBorrow::<Self>::from_raw(data);
+            (vma, start, end, first, address, this)
         };
         // Addresses and offsets in the pages are aligned alike, or there would be nothing left to enter.
         let block = address & !(BLOCK - 1);
@@ -161,7 +178,7 @@ impl Mapping {
         order: c_uint,
     ) -> bindings::vm_fault_t {
         if PAGE_SIZE << order != BLOCK {
-            return bindings::vm_fault_reason_VM_FAULT_FALLBACK as bindings::vm_fault_t;
+            return FALLBACK;
         }
         // SAFETY: As in `fault`.
         unsafe { Self::enter(vmf, true) }
@@ -188,79 +205,146 @@ unsafe extern "C" fn close_arc<T>(vma: *mut bindings::vm_area_struct) {
     drop(unsafe { Arc::<T>::from_raw((*vma).vm_private_data.cast()) });
 }
 
-/// A page of a device that user space may map until it is revoked.
+/// Pages of a device that user space may map until they are revoked.
 #[pin_data]
-pub(crate) struct DevicePage {
+pub(crate) struct DeviceRange {
     frame: usize,
-    /// Whether the page may be mapped. Held while it is.
+    length: usize,
+    /// Whether the pages may be mapped. Held while they are.
     #[pin]
     live: Mutex<bool>,
 }
 
-impl DevicePage {
-    /// The page at `offset` in a base address register.
-    pub(crate) fn new(pdev: &pci::Device, bar: u32, offset: u64) -> Result<Arc<Self>> {
-        let end = offset.checked_add(PAGE_SIZE as u64).ok_or(EINVAL)?;
+/// A mapping of a [`DeviceRange`].
+struct DeviceMapping {
+    range: Arc<DeviceRange>,
+    /// Offset in the file at which `range` begins.
+    offset: u64,
+}
+
+impl DeviceRange {
+    /// `length` bytes, whole pages, from `offset` on in a base address register.
+    pub(crate) fn new(
+        pdev: &pci::Device,
+        bar: u32,
+        offset: u64,
+        length: usize,
+    ) -> Result<Arc<Self>> {
+        let end = offset.checked_add(length as u64).ok_or(EINVAL)?;
         let address = pdev
             .resource_start(bar)?
             .checked_add(offset)
             .ok_or(EINVAL)?;
-        if end > pdev.resource_len(bar)? || address % PAGE_SIZE as u64 != 0 {
+        let page = PAGE_SIZE as u64;
+        if end > pdev.resource_len(bar)?
+            || address % page != 0
+            || length as u64 % page != 0
+            || length == 0
+        {
             return Err(EINVAL);
         }
         Arc::pin_init(
             pin_init!(Self {
                 frame: address as usize / PAGE_SIZE,
+                length,
                 live <- new_mutex!(true),
             }),
             GFP_KERNEL,
         )
     }
 
-    /// Maps the page, which is entered on the first access: only then does the mapping stand in the tables that [`Self::revoke`] searches.
-    pub(crate) fn map(vma: &VmaNew, page: Arc<Self>) -> Result {
-        if vma.end() - vma.start() != PAGE_SIZE {
+    /// Maps all of it. Pages are entered on the first access: only then does the mapping stand in the tables that [`Self::revoke`] searches.
+    pub(crate) fn map(vma: &VmaNew, range: Arc<Self>) -> Result {
+        if vma.end() - vma.start() != range.length {
             return Err(EINVAL);
         }
         prepare(vma, Access::ReadWrite)?;
+        let mapping = DeviceMapping {
+            range,
+            offset: offset(vma),
+        };
+        let mapping = Arc::new(mapping, GFP_KERNEL)?;
         let raw = vma.as_ptr();
         // SAFETY: The VMA is being set up. It takes over the reference; `close_arc` gives it back.
         unsafe {
-            (*raw).vm_private_data = Arc::into_raw(page).cast_mut().cast();
+            (*raw).vm_private_data = Arc::into_raw(mapping).cast_mut().cast();
             (*raw).vm_ops = DEVICE_OPERATIONS;
         }
         Ok(())
     }
 
-    /// Takes the page away, for good: accesses then raise SIGBUS. `offset` is the one at which it is mapped, unique in `file`'s inode.
+    /// Takes the pages away, for good: accesses then raise SIGBUS. `offset` is the one at which they are mapped, unique in `file`'s inode.
     pub(crate) fn revoke(&self, file: &FileMapping, offset: u64) {
         *self.live.lock() = false;
-        file.unmap(offset, PAGE_SIZE);
+        file.unmap(offset, self.length);
+    }
+}
+
+impl DeviceMapping {
+    /// Enters the page in which `vmf` faulted, or the block around it.
+    ///
+    /// # Safety
+    ///
+    /// The fault is one of a VMA that [`DeviceRange::map`] has set up, or of a part of one.
+    unsafe fn enter(vmf: *mut bindings::vm_fault, whole: bool) -> bindings::vm_fault_t {
+        // SAFETY: The VMA stays during the call, and owns a reference of its private data.
+        let (vma, start, end, first, address, this) = unsafe {
+            let (vma, start, end, first, address) = describe(vmf);
+            let data = (*vma).vm_private_data.cast();
+            let this = kernel::sync::ArcBorrow::<Self>::from_raw(data);
+            (vma, start, end, first, address, this)
+        };
+        let unit = if whole { BLOCK } else { PAGE_SIZE };
+        let begin = address & !(unit - 1);
+        if begin < start || end - begin < unit {
+            return FALLBACK;
+        }
+        let at = (first + (begin - start) as u64).checked_sub(this.offset);
+        let Some(at) = at.map(|at| at as usize) else {
+            return SIGBUS;
+        };
+        let range = &this.range;
+        let frame = range.frame + at / PAGE_SIZE;
+        let live = range.live.lock();
+        if !*live || at >= range.length {
+            return SIGBUS;
+        }
+        if !whole {
+            // SAFETY: The page lies within the VMA. The memory type of the frame is looked up by the callee.
+            return unsafe { bindings::vmf_insert_pfn(vma, begin, frame) };
+        }
+        if range.length - at < BLOCK || frame * PAGE_SIZE % BLOCK != 0 {
+            return FALLBACK;
+        }
+        // SAFETY: As above, of a block, to which the frame is aligned.
+        unsafe {
+            let write = (*vma).__bindgen_anon_2.vm_flags & flags::WRITE != 0;
+            bindings::vmf_insert_pfn_pmd(vmf, frame, write)
+        }
     }
 
     unsafe extern "C" fn fault(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
-        // SAFETY: The fault is one of a VMA that `map` has set up, which owns a reference; the VMA stays during the call.
-        unsafe {
-            let vma = (*vmf).__bindgen_anon_1.vma;
-            let page = kernel::sync::ArcBorrow::<Self>::from_raw((*vma).vm_private_data.cast());
-            let live = page.live.lock();
-            if !*live {
-                return bindings::vm_fault_reason_VM_FAULT_SIGBUS as bindings::vm_fault_t;
-            }
-            // The memory type of the frame, uncached, is looked up by the callee.
-            bindings::vmf_insert_pfn(
-                vma,
-                (*vma).__bindgen_anon_1.__bindgen_anon_1.vm_start,
-                page.frame,
-            )
+        // SAFETY: These operations belong to VMAs of `DeviceRange::map`.
+        unsafe { Self::enter(vmf, false) }
+    }
+
+    unsafe extern "C" fn huge_fault(
+        vmf: *mut bindings::vm_fault,
+        order: c_uint,
+    ) -> bindings::vm_fault_t {
+        if PAGE_SIZE << order != BLOCK {
+            return FALLBACK;
         }
+        // SAFETY: As in `fault`.
+        unsafe { Self::enter(vmf, true) }
     }
 }
 
 const DEVICE_OPERATIONS: &bindings::vm_operations_struct = &bindings::vm_operations_struct {
-    open: Some(open_arc::<DevicePage>),
-    close: Some(close_arc::<DevicePage>),
-    fault: Some(DevicePage::fault),
+    open: Some(open_arc::<DeviceMapping>),
+    close: Some(close_arc::<DeviceMapping>),
+    fault: Some(DeviceMapping::fault),
+    huge_fault: Some(DeviceMapping::huge_fault),
     ..pin_init::zeroed()
 };
 
@@ -295,6 +379,17 @@ impl FileMapping {
         // SAFETY: Valid by the type invariant.
         unsafe {
             bindings::unmap_mapping_range(self.mapping, offset as i64, length as i64, 1);
+        }
+    }
+}
+
+impl Clone for FileMapping {
+    fn clone(&self) -> Self {
+        // SAFETY: The inode is valid by the type invariant.
+        // INVARIANT: Takes another reference of it.
+        unsafe { bindings::ihold((*self.mapping).host) };
+        Self {
+            mapping: self.mapping,
         }
     }
 }

@@ -88,7 +88,7 @@ pub fn from_errno(errno: i32) -> Status {
         libc::EINVAL => Status::InvalidArgument,
         libc::ENOENT | libc::EBADF => Status::BadHandle,
         libc::ENOMEM => Status::OutOfDeviceMemory,
-        libc::ENOSPC => Status::OutOfResources,
+        libc::ENOSPC | libc::EDQUOT => Status::OutOfResources,
         libc::EFAULT => Status::AddressFault,
         libc::EEXIST => Status::AddressInUse,
         libc::EBUSY => Status::Busy,

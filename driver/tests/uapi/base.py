@@ -41,6 +41,8 @@ HOST_FREE = number(0x13, 16)
 NOTIFIER_POOL = number(0x14, 24)
 MEM_EXPORT = number(0x15, 56)
 MEM_IMPORT = number(0x16, 56)
+MEM_MAP = number(0x17, 32)
+HOST_REGISTER = number(0x18, 40)
 QUEUE_CREATE = number(0x20, 96)
 QUEUE_DESTROY = number(0x21, 16)
 QUEUE_WAIT = number(0x22, 40)
@@ -102,6 +104,11 @@ def works_again(seconds):
             time.sleep(0.01)
 
 
+def address_of(mapping):
+    """Of a mapping that can be written."""
+    return ctypes.addressof(ctypes.c_char.from_buffer(mapping))
+
+
 def now_ns():
     return time.clock_gettime_ns(time.CLOCK_MONOTONIC)
 
@@ -160,10 +167,18 @@ class Context:
     def mem_free(self, va, flags=0):
         ioctl(self.fd, MEM_FREE, "QQ", va, flags)
 
+    def mem_map(self, va):
+        """Device memory, mapped."""
+        length, offset = ioctl(self.fd, MEM_MAP, "QQQQ", va, 0, 0, 0)[2:]
+        return self.map(offset, length)
+
     def host_alloc(self, va, length, access=3, flags=0):
         """The mapping."""
         offset = ioctl(self.fd, HOST_ALLOC, "QQIIQQ", va, length, access, flags, 0, 0)[4]
         return self.map(offset, length)
+
+    def host_register(self, address, length, va, access=3, flags=0):
+        ioctl(self.fd, HOST_REGISTER, "QQQIIQ", address, length, va, access, flags, 0)
 
     def host_free(self, va):
         ioctl(self.fd, HOST_FREE, "QQ", va, 0)

@@ -33,6 +33,8 @@ class World:
         self.context.mem_alloc(TAKEN, LENGTH)
         self.memory = self.context.host_alloc(HOST, LENGTH)
         self.context.host_alloc(READABLE, LENGTH, access=1)
+        self.own = mmap.mmap(-1, LENGTH)
+        self.own_address = address_of(self.own)
         self.queue = Queue(self.context, map=False)
         self.others = Queue(self.stranger, map=False).handle
         self.stranger.mem_alloc(TAKEN, GRANULE)
@@ -167,6 +169,15 @@ def _(_):
     return FREE, 8192, 3, 0, 0, 0
 
 
+@call("HOST_REGISTER", HOST_REGISTER, "QQQIIQ", wrong("EINVAL", f0=lambda world: world.own_address + 8), wrong("EINVAL", f0=MAX64 & ~4095),
+      wrong("EINVAL", f1=0), wrong("EINVAL", f1=4095), wrong("EINVAL", f2=0), wrong("EINVAL", f2=FREE + 8), wrong("EINVAL", f2=MAX64 & ~4095),
+      wrong("EINVAL", f3=0), wrong("EINVAL", f3=4), wrong("EINVAL", f4=1), wrong("EINVAL", f5=1), wrong("EFAULT", f0=0),
+      wrong("EFAULT", f0=0xFFFF_8000_0000_0000), wrong("EFAULT", f0=lambda world: address_of(world.memory)), wrong("ENOMEM", f1=1 << 40),
+      wrong("EEXIST", f2=HOST), wrong("EEXIST", f2=HOST + 4096), wrong("EEXIST", f2=TAKEN))
+def _(world):
+    return world.own_address, 8192, FREE, 3, 0, 0
+
+
 @call("HOST_FREE", HOST_FREE, "QQ", wrong("EINVAL", f1=1), wrong("ENOENT", f0=0), wrong("ENOENT", f0=HOST + 4096), wrong("ENOENT", f0=TAKEN))
 def _(_):
     return HOST, 0
@@ -181,6 +192,12 @@ def _(_):
 def imported(world):
     ioctl(world.fd, MEM_IMPORT, "QII40s", IMPORTED, 3, 0, world.token)
     return IMPORTED
+
+
+@call("MEM_MAP", MEM_MAP, "QQQQ", wrong("EINVAL", f1=1), wrong("ENOENT", f0=0), wrong("ENOENT", f0=HOST), wrong("ENOENT", f0=TAKEN + GRANULE),
+      wrong("ENOENT", f0=imported))
+def _(_):
+    return TAKEN, 0, 0, 0
 
 
 @call("MEM_EXPORT", MEM_EXPORT, "QQ40s", wrong("EINVAL", f1=1), wrong("EINVAL", f0=imported), wrong("ENOENT", f0=0), wrong("ENOENT", f0=HOST),
@@ -328,7 +345,7 @@ def bad_pointers():
     libc.munmap(area + page, page)
 
     # Which write nothing.
-    silent = {"SUBSCRIBE", "MEM_FREE", "HOST_FREE", "NOTIFIER_POOL", "MEM_IMPORT", "QUEUE_DESTROY", "QUEUE_ARM", "GRAPH_DESTROY", "GRAPH_UPDATE",
+    silent = {"SUBSCRIBE", "MEM_FREE", "HOST_FREE", "NOTIFIER_POOL", "MEM_IMPORT", "HOST_REGISTER", "QUEUE_DESTROY", "QUEUE_ARM", "GRAPH_DESTROY", "GRAPH_UPDATE",
               "TIMELINE_RELEASE", "INJECT", "LINK_CONTROL"}
 
     def refused(fd, nr, address):
@@ -452,7 +469,10 @@ NAMES = {errno.EOPNOTSUPP: "EOPNOTSUPP"}
 ELSEWHERE = {
     "QUEUE_WAIT": {"EINTR": "signals", "EILSEQ": "framing_error", "EIDRM": "destroy_wakes"},
     "QUEUE_ARM": {"ENOSPC": "arm_errors"},
-    "QUEUE_CREATE": {"ENOSPC": "queues_used_up"},
+    "QUEUE_CREATE": {"ENOSPC": "queues_used_up", "EDQUOT": "quotas"},
+    "MEM_ALLOC": {"EDQUOT": "quotas"},
+    "HOST_ALLOC": {"EDQUOT": "quotas"},
+    "HOST_REGISTER": {"EDQUOT": "quotas"},
     "GRAPH_CREATE": {"ENOSPC": "graphs_used_up"},
     "TIMELINE_IMPORT": {"ENOSPC": "timelines_used_up"},
     "MEM_IMPORT": {"EOPNOTSUPP": "inject_link"},

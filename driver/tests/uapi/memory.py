@@ -5,8 +5,10 @@ import ctypes
 import errno
 import mmap
 import os
+import resource
 import signal
 import struct
+import sys
 
 from base import *
 
@@ -81,6 +83,136 @@ def mapping_rules():
         libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
         assert libc.mprotect(address, 4096, 3) == -1 and ctypes.get_errno() == errno.EACCES
         del status
+
+
+@test
+def registered_memory():
+    """Memory of the process, in small pages all over the machine: both see the same, whatever the process does with it."""
+    length, device = (3 << 20) + 4096, VA + (1 << 30)
+    with Context() as context:
+        context.mem_alloc(device, 4 << 20)
+        queue = Queue(context)
+        own = mmap.mmap(-1, length)
+        own[:] = data = os.urandom(length)
+        before = counters()["pinned_bytes"]
+        context.host_register(address_of(own), length, VA)
+        assert counters()["pinned_bytes"] == before + length
+        queue.put(COPY, copy(device, VA, length))
+        queue.put(FILL, fill(VA, 8192, 0x1122334455667788, 8))
+        assert queue.wait(queue.submit(COPY, copy(VA + 8192, device + 8192, length - 8192))) == (3, 0)
+        assert own[:8192] == struct.pack("<Q", 0x1122334455667788) * 1024 and own[8192:] == data[8192:]
+        # A child gets copies; the card goes on with the parent's.
+        assert dies(lambda: own.write(b"child")) == 0
+        own[:6] = b"parent"
+        queue.wait(queue.submit(COPY, copy(device, VA, 4096)))
+        queue.wait(queue.submit(COPY, copy(VA + 4096, device, 4096)))
+        assert own[4096:4102] == b"parent"
+        # The pages stay for the card when the process has them no more.
+        own.close()
+        assert queue.wait(queue.submit(COPY, copy(VA, VA + 4096, 4096)))[1] == 0
+        context.host_free(VA)
+        assert counters()["pinned_bytes"] == before
+        value = queue.submit(FILL, fill(VA, 64, 0, 8))
+        assert queue.wait(value) == (value, 35)
+
+
+@test
+def registered_for_reading():
+    """What the card may only read: also a file that cannot be written."""
+    with Context() as context, open(sys.executable, "rb") as f:
+        program = mmap.mmap(f.fileno(), 1 << 20, mmap.MAP_PRIVATE, mmap.PROT_READ)
+        line = next(line for line in open("/proc/self/maps") if sys.executable.split("/")[-1] in line and " r--p 00000000 " in line)
+        start, end = (int(address, 16) for address in line.split()[0].split("-"))
+        fails(errno.EFAULT, context.host_register, start, 4096, VA)
+        context.host_register(start, 4096, VA, access=1)
+        buffer = context.host_alloc(VA + (1 << 30), 4096)
+        queue = Queue(context)
+        queue.wait(queue.submit(COPY, copy(VA + (1 << 30), VA, 4096)))
+        assert buffer[:] == program[:4096]
+        value = queue.submit(FILL, fill(VA, 64, 0, 8))
+        assert queue.wait(value) == (value, 35)
+
+
+@test
+def locked_memory_limit():
+    """What is registered counts against `RLIMIT_MEMLOCK`, and is counted until the last use of it is over."""
+    def limited():
+        os.setgid(65534)
+        os.setuid(65534)
+        limit = 1 << 20
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (limit, limit))
+        locked = lambda: next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmLck"))
+        own = mmap.mmap(-1, 2 * limit)
+        address = address_of(own)
+        context = Context()
+        fails(errno.ENOMEM, context.host_register, address, limit + 4096, VA)
+        context.host_register(address, limit // 2, VA)
+        assert locked() == limit // 2048, locked()
+        fails(errno.ENOMEM, context.host_register, address, limit, VA + limit)
+        context.host_register(address + limit, limit // 2, VA + limit)
+        context.host_free(VA)
+        assert locked() == limit // 2048, locked()
+        context.close()
+        assert locked() == 0, locked()
+        # Memory that the driver has allocated does not count.
+        context = Context()
+        context.host_alloc(VA, 2 * limit)
+
+    assert dies(limited) == 0
+
+
+@test
+def device_memory_mapped():
+    """Device memory in the process: the same bytes as for the card, until it is freed."""
+    length, host = (5 << 20) + 12, VA + (1 << 30)
+    with Context() as context:
+        context.mem_alloc(VA, length)
+        buffer = context.host_alloc(host, 6 << 20)
+        queue = Queue(context)
+        queue.wait(queue.submit(FILL, fill(VA, length // 8 * 8, 0x1122334455667788, 8)))
+        view = context.mem_map(VA)
+        assert len(view) == (5 << 20) + 4096
+        assert view[:length // 8 * 8] == struct.pack("<Q", 0x1122334455667788) * (length // 8)
+        data = os.urandom(length)
+        view[:length] = data
+        queue.wait(queue.submit(COPY, copy(host, VA, length)))
+        assert buffer[:length] == data
+        # It has one offset, and is mapped whole, shared, by its context.
+        size, offset = ioctl(context.fd, MEM_MAP, "QQQQ", VA, 0, 0, 0)[2:]
+        again = context.map(offset, size)
+        assert again[:length] == data
+        with Context() as other:
+            fails(errno.EINVAL, other.map, offset, size)
+        fails(errno.EINVAL, context.map, offset, size + 4096)
+        fails(errno.EINVAL, context.map, offset, 4096)
+        fails(errno.EINVAL, context.map, offset, size, mmap.PROT_READ, mmap.MAP_PRIVATE)
+        # What is freed cannot be mapped any more.
+        context.mem_free(VA)
+        fails(errno.EINVAL, context.map, offset, size)
+        fails(errno.ENOENT, context.mem_map, VA)
+        context.mem_alloc(VA, length)
+        assert ioctl(context.fd, MEM_MAP, "QQQQ", VA, 0, 0, 0)[3] != offset
+
+
+@test
+def device_memory_goes():
+    """Mapped device memory is gone once it is freed or its chip is reset, whoever touches it then."""
+    def touch(way):
+        context = Context()
+        context.mem_alloc(VA, 4 << 20)
+        view = context.mem_map(VA)
+        view[:4] = view[3 << 20:(3 << 20) + 4] = b"mine"
+        assert view[:4] == b"mine"
+        way(context)
+        view[3 << 20]
+
+    assert dies(lambda: touch(lambda context: context.mem_free(VA))) == signal.SIGBUS
+    assert dies(lambda: touch(lambda _: (write(chip_path() + "/reset", "1"), works_again(5)))) == signal.SIGBUS
+    assert dies(lambda: touch(lambda _: None)) == 0
+    # Another context finds nothing of it.
+    with Context() as context:
+        context.mem_alloc(VA, 64 << 20)
+        assert b"mine" not in context.mem_map(VA)[:]
 
 
 @test

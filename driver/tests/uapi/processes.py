@@ -1,12 +1,99 @@
 # SPDX-License-Identifier: GPL-2.0
 """Processes that come, go, and are killed."""
 
+import contextlib
 import errno
 import os
 import signal
 import time
 
 from base import *
+
+NOBODY = 65534
+
+
+def as_user(uid, f):
+    """How a process without rights ends that runs `f`: 0 if well."""
+    def run():
+        os.setgroups([])
+        os.setgid(NOBODY)
+        os.setuid(uid)
+        f()
+    return dies(run)
+
+
+@contextlib.contextmanager
+def quota(kind, value):
+    path = f"/sys/class/mlu/mlu{CHIP}/quota_{kind}"
+    assert open(path).read() == "0\n"
+    write(path, str(value))
+    try:
+        assert open(path).read() == f"{value}\n"
+        yield
+    finally:
+        write(path, "0")
+
+
+@test
+def quotas():
+    """A user has no more of a chip than his quota, in all his files together; others, and root, are not concerned."""
+    def queues(most):
+        with Context() as one, Context() as two:
+            made = [Queue(one, map=False) for _ in range(most - 1)] + [Queue(two, map=False)]
+            for context in (one, two):
+                fails(errno.EDQUOT, lambda: Queue(context, map=False))
+            made[0].destroy()
+            Queue(two, map=False)
+            fails(errno.EDQUOT, lambda: Queue(one, map=False))
+        with Context() as context:
+            for _ in range(most):
+                Queue(context, map=False)
+
+    def memory():
+        with Context() as one, Context() as two:
+            one.mem_alloc(VA, 3 << 20)
+            fails(errno.EDQUOT, two.mem_alloc, VA, (1 << 20) + 1)
+            two.mem_alloc(VA, 1 << 20)
+            one.mem_free(VA)
+            two.mem_alloc(VA + (1 << 30), 3 << 20)
+            # What fails for another reason does not count.
+            two.mem_free(VA)
+            for _ in range(3):
+                fails(errno.EEXIST, two.mem_alloc, VA + (1 << 30), 1 << 20)
+            two.mem_alloc(VA, 1 << 20)
+
+    def pinned():
+        own = mmap.mmap(-1, 1 << 20)
+        with Context() as one, Context() as two:
+            one.host_alloc(VA, 1 << 20)
+            fails(errno.EDQUOT, two.host_register, address_of(own), 1 << 20, VA)
+            two.host_register(address_of(own), 512 << 10, VA)
+            fails(errno.EDQUOT, one.host_alloc, VA + (1 << 30), 1 << 20)
+            two.host_free(VA)
+            one.host_alloc(VA + (1 << 30), 512 << 10)
+
+    with quota("queues", 3):
+        assert as_user(NOBODY, lambda: queues(3)) == 0
+        with Context() as context:
+            for _ in range(5):
+                Queue(context, map=False)
+            assert as_user(NOBODY - 1, lambda: queues(3)) == 0
+    with quota("memory", 4 << 20):
+        assert as_user(NOBODY, memory) == 0
+        assert as_user(NOBODY, memory) == 0
+    with quota("pinned", 3 << 19):
+        assert as_user(NOBODY, pinned) == 0
+    for value in ("-1", "many", ""):
+        fails(errno.EINVAL, write_raw, f"/sys/class/mlu/mlu{CHIP}/quota_queues", value)
+    assert as_user(NOBODY, lambda: fails(errno.EACCES, write, f"/sys/class/mlu/mlu{CHIP}/quota_queues", "1")) == 0
+
+
+def write_raw(path, text):
+    fd = os.open(path, os.O_WRONLY)
+    try:
+        os.write(fd, (text + "\n").encode())
+    finally:
+        os.close(fd)
 
 
 @test

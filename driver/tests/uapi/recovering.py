@@ -169,6 +169,44 @@ def removal_under_load():
         queue.wait(queue.submit(NOP))
 
 
+@test
+def processors_come_and_go():
+    """Interrupts go to another processor when theirs is taken away, and none is lost."""
+    online = "/sys/devices/system/cpu/cpu1/online"
+    if not os.path.exists(online):
+        return
+    stop = threading.Event()
+    waits = []
+
+    def work():
+        with Context() as context:
+            context.mem_alloc(VA, 4 << 20)
+            queues = [Queue(context) for _ in range(4)]
+            while not stop.is_set():
+                for queue in queues:
+                    value = queue.submit(FILL, fill(VA, 4 << 20, 0, 8))
+                    start = time.monotonic()
+                    queue.wait(value, 20)
+                    waits.append(time.monotonic() - start)
+
+    before = counters()["rescued_waits"]
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(8):
+            write(online, "0")
+            time.sleep(0.05)
+            write(online, "1")
+            time.sleep(0.05)
+    finally:
+        stop.set()
+        write(online, "1")
+        for thread in threads:
+            thread.join()
+    assert len(waits) > 20 and counters()["rescued_waits"] == before, (len(waits), max(waits), before, counters())
+
+
 class Uevents:
     """What the kernel tells udev."""
 

@@ -329,6 +329,9 @@ impl Node {
                 "; the chip is gone or was reset: close it, and see `dmesg` and `cnmon`"
             }
             libc::ENOMEM => "; free memory, or see `cnmon` for who holds it",
+            libc::EDQUOT => {
+                "; this user has as much of the chip as he may, see `/sys/class/mlu/mlu*/quota_*`"
+            }
             _ => "",
         };
         Error::new(
