@@ -18,6 +18,7 @@ mod digits;
 mod driver;
 mod fabric;
 mod lab;
+mod libraries;
 mod monitor;
 mod setup;
 mod stress;
@@ -32,6 +33,7 @@ const FILES: &[(&str, &[Case])] = &[
     ("digits", digits::CASES),
     ("driver", driver::CASES),
     ("fabric", fabric::CASES),
+    ("libraries", libraries::CASES),
     ("monitor", monitor::CASES),
     ("setup", setup::CASES),
     ("stress", stress::CASES),

@@ -336,6 +336,13 @@ pub fn current() -> Option<Arc<Context>> {
         .flatten()
 }
 
+/// The device of the calling thread's context, if it has one.
+pub fn current_ordinal() -> Option<usize> {
+    let ordinal =
+        |current: &RefCell<Option<Arc<Context>>>| current.borrow().as_ref().map(|c| c.ordinal);
+    CURRENT.try_with(ordinal).ok().flatten()
+}
+
 /// Whether a context is the calling thread's, by its place in memory; null is none.
 pub(crate) fn is_current(context: *const Context) -> bool {
     let same = |current: &RefCell<Option<Arc<Context>>>| {

@@ -384,7 +384,8 @@ fn rows_within_host(to: Boxed, from: Boxed, extent: Extent) {
 ///
 /// [`Failure::DEVICE_ADDRESS`] if the range is not device memory, [`Failure::INVALID_VALUE`] if it is not aligned to the pattern.
 pub fn fill(queue: Option<&Queue>, to: u64, pattern: u64, width: u32, count: u64) -> Result<()> {
-    if to == 0 || !to.is_multiple_of(u64::from(width)) {
+    // A power of two: a division would take longer than all the rest.
+    if to == 0 || to & u64::from(width - 1) != 0 {
         return Err(Failure::INVALID_VALUE);
     }
     let length = count

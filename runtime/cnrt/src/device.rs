@@ -193,7 +193,7 @@ exports! { run;
     /// See the header.
     fn cnrtGetDevice(ordinal: Out<i32>) {
         ordinal.check()?;
-        let current = context::current().map(|c| c.ordinal);
+        let current = context::current_ordinal();
         let ordinal_of_first = || device::get(0).map(|d| d.ordinal);
         ordinal.set(current.map_or_else(ordinal_of_first, Ok)? as i32)
     }

@@ -1,0 +1,85 @@
+//! The libraries with the vendor's names over the driver: the programs of `tests/neuware/`, compiled on the host, run in the machine.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{ensure, Result};
+use xtask::{neuware, paths};
+
+use crate::lab::{Case, Lab};
+
+/// The cases of this file.
+pub const CASES: &[Case] = &[("programs_over_the_driver", programs)];
+
+/// Sources; each is linked with all libraries.
+const PROGRAMS: &[&str] = &[
+    "runtime.c",
+    "driver.c",
+    "topologies.c",
+    "collectives.c",
+    "ranks.c",
+    "processes.c",
+    "forked.c",
+    "adaptor.cpp",
+];
+
+/// The folder of the prefix and of the programs, in the one that the machine sees as `/mlu`.
+const FOLDER: &str = "neuware";
+
+fn compile(source: &str, prefix: &Path) -> Result<String> {
+    let name = source.replace('.', "-");
+    let lib = prefix.join("lib64");
+    let compiler = if source.ends_with(".cpp") {
+        "c++"
+    } else {
+        "cc"
+    };
+    let output = Command::new(compiler)
+        .arg("-O1")
+        .arg("-I")
+        .arg(prefix.join("include"))
+        .arg(paths::project().join("tests/neuware").join(source))
+        .arg("-o")
+        .arg(prefix.join(&name))
+        .arg("-L")
+        .arg(&lib)
+        .arg(format!("-Wl,-rpath-link,{}", lib.display()))
+        .arg(format!("-Wl,-rpath,/mlu/{FOLDER}/lib64"))
+        .args(["-lcncl", "-lcnrt", "-lcndrv", "-lpthread", "-lm"])
+        .output()?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{source}: {text}");
+    Ok(name)
+}
+
+fn programs(lab: &Lab) -> Result<()> {
+    let prefix = paths::stage().join(FOLDER);
+    neuware::install(&prefix, &lab.setup()?.built)?;
+    let vm = lab.vm()?;
+    for source in PROGRAMS {
+        let name = compile(source, &prefix)?;
+        let script = format!("MLU_TRANSPORT=kernel /mlu/{FOLDER}/{name}");
+        let output = vm.exec_within(&script, Duration::from_secs(120))?;
+        ensure!(
+            output.code == 0 && output.stdout.ends_with("all as it should be\n"),
+            "{source}: exit code {}\n{}{}",
+            output.code,
+            output.stdout,
+            output.stderr
+        );
+    }
+    // The exporter looks every function up by its name.
+    let symbols = prefix.join("symbols.txt");
+    std::fs::copy(
+        paths::project().join("runtime/cndev/tests/symbols.txt"),
+        symbols,
+    )?;
+    let name = compile("exporter.c", &prefix)?;
+    let script = format!(
+        "MLU_TRANSPORT=kernel /mlu/{FOLDER}/{name} /mlu/{FOLDER}/lib64/libcndev.so /mlu/{FOLDER}/symbols.txt"
+    );
+    let output = vm.exec_within(&script, Duration::from_secs(120))?;
+    ensure!(output.code == 0, "exporter: {output:?}");
+    Ok(())
+}
