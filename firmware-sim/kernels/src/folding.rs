@@ -8,7 +8,7 @@ use std::sync::Mutex;
 
 use super::env::{Env, Fault};
 use super::number::TILE;
-use super::walk::{split, Pace, Walk};
+use super::walk::{split, Aligned, Pace, Walk};
 
 /// Tensors of a [`Plan`]: up to five that are read, and the output. Those that are not used have strides of 0.
 pub const TENSORS: usize = 6;
@@ -139,9 +139,9 @@ impl<R: Reducer> Plan<'_, R> {
     /// Folds some elements of the output whose first element is at `base`.
     fn row(&self, range: Range<usize>, base: At, acc: &mut R::Acc) -> Result<(), Fault> {
         let mut pace = Pace::new(self.env);
-        let mut tile = [R::Value::default(); TILE];
+        let mut tile = Aligned([R::Value::default(); TILE]);
         self.inner.rows(range, TILE, base, |at, step, count| {
-            let tile = &mut tile[..count];
+            let tile = &mut tile.0[..count];
             (self.load)(at, step, tile);
             self.reducer.tile(acc, tile);
             pace.did(count)

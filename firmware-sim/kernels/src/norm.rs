@@ -12,7 +12,7 @@ use super::reduce::{groups, index_strides, moments, room, NONE};
 use super::reducers::{Moments, Sum, Term};
 use super::simd::multiversion;
 use super::view::View;
-use super::walk::{split, Pace, Walk};
+use super::walk::{aligned, line_of, split, Pace, Walk, PART};
 
 /// Longest group that is held in private memory, so that the input is read once.
 const HELD: usize = 16 * TILE;
@@ -338,9 +338,18 @@ impl<'j, S: Storage<Compute: Mixed>> Job<'j, S> {
         let shared = same(&w) && same(&b);
         let grain = (32 * TILE / count.max(1)).max(1);
         let zero = S::Compute::default();
+        let from = self.x.fetched_by_hand();
+        let fetches = inner.inner_strides()[0] == 1 && from.is_large();
+        let part = if fetches { PART } else { count };
         split(self.env, kept.total(), grain, |range| {
-            let mut held = vec![zero; count];
-            let mut factors = [vec![S::Compute::ONE; count], vec![zero; count]];
+            let room = count + line_of::<S::Compute>();
+            let (mut held, mut weight, mut bias) = (
+                vec![zero; room],
+                vec![S::Compute::ONE; room],
+                vec![zero; room],
+            );
+            let held = aligned(&mut held);
+            let (weight, bias) = (aligned(&mut weight), aligned(&mut bias));
             let mut loaded = false;
             let mut pace = Pace::new(self.env);
             kept.rows(range, 1, [0; 6], |at, _, _| {
@@ -349,22 +358,22 @@ impl<'j, S: Storage<Compute: Mixed>> Job<'j, S> {
                 let load = !loaded || !shared;
                 inner.rows(0..count, TILE, base, |at, step, n| {
                     let part = done..done + n;
-                    S::load(&self.x, at[0], step[0], &mut held[part.clone()]);
+                    S::load(&from, at[0], step[0], &mut held[part.clone()]);
                     if load {
                         fill_factor(
                             &self.weight,
                             at[2],
                             step[2],
-                            &mut factors[0][part.clone()],
+                            &mut weight[part.clone()],
                             S::Compute::ONE,
                         );
-                        fill_factor(&self.bias, at[3], step[3], &mut factors[1][part], zero);
+                        fill_factor(&self.bias, at[3], step[3], &mut bias[part], zero);
                     }
                     done += n;
                     pace.did(n)
                 })?;
                 loaded = true;
-                let (mean, var) = self.row_statistics(&held);
+                let (mean, var) = self.row_statistics(held);
                 let rstd = S::Compute::of(1.0 / (var + self.op.eps).sqrt());
                 let mean = S::Compute::of(mean);
                 if let Some(m) = &self.mean {
@@ -373,7 +382,15 @@ impl<'j, S: Storage<Compute: Mixed>> Job<'j, S> {
                 if let Some(r) = &self.rstd {
                     r.store(at[5], 1, &[rstd]);
                 }
-                normalise_row(&mut held, mean, rstd, &factors[0], &factors[1]);
+                let factors = weight.chunks(part).zip(bias.chunks(part));
+                for (i, (held, (weight, bias))) in held.chunks_mut(part).zip(factors).enumerate() {
+                    // Of the next group, if it follows.
+                    if fetches {
+                        let start = count + i * part;
+                        from.fetch::<S::Raw>(base[0] + start as isize, held.len());
+                    }
+                    normalise_row(held, mean, rstd, weight, bias);
+                }
                 let mut done = 0;
                 inner.rows(0..count, TILE, base, |at, step, n| {
                     S::store(&self.out, at[1], step[1], &held[done..done + n]);

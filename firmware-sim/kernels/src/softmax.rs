@@ -11,7 +11,7 @@ use super::number::{with_float, Number, Storage, TILE};
 use super::reducers::{Extreme, Sum, Term};
 use super::simd::multiversion;
 use super::view::View;
-use super::walk::{split, Pace, Walk};
+use super::walk::{aligned, line_of, split, Pace, Walk, PART};
 
 pub(super) fn run(body: &[u8], env: &dyn Env) -> Result<Work, Fault> {
     let op = super::parse::<Softmax>(body)?;
@@ -97,28 +97,41 @@ impl Held<'_> {
         let largest = Extreme::<S::Compute>::largest();
         let plain = Sum::<S::Compute>::new(Term::Plain);
         let grain = (32 * TILE / self.count).max(1);
+        let x = x.fetched_by_hand();
+        let fetches = self.along[0] == 1 && x.is_large();
+        let part = if fetches { 2 * PART } else { self.count };
         split(self.env, self.rows.total(), grain, |range| {
             let mut pace = Pace::new(self.env);
-            let mut values = vec![S::Compute::default(); self.count];
-            let mut powers = vec![S::Compute::default(); self.count];
+            let room = self.count + line_of::<S::Compute>();
+            let mut values = vec![S::Compute::default(); room];
+            let mut powers = vec![S::Compute::default(); room];
+            let (values, powers) = (aligned(&mut values), aligned(&mut powers));
             self.rows.rows(range, 1, [0; 2], |at, _, _| {
                 for (i, part) in values.chunks_mut(TILE).enumerate() {
                     S::load(
-                        x,
+                        &x,
                         at[0] + (i * TILE) as isize * self.along[0],
                         self.along[0],
                         part,
                     );
                 }
                 let mut max = largest.identity();
-                largest.tile(&mut max, &values);
-                exponentials(&values, &mut powers, max);
+                largest.tile(&mut max, values);
+                let parts = values.chunks(part).zip(powers.chunks_mut(part));
+                for (i, (values, powers)) in parts.enumerate() {
+                    // Of the next row, if it follows.
+                    if fetches {
+                        let start = self.count + i * part;
+                        x.fetch::<S::Raw>(at[0] + start as isize, values.len());
+                    }
+                    exponentials(values, powers, max);
+                }
                 let mut sum = plain.identity();
-                plain.tile(&mut sum, &powers);
+                plain.tile(&mut sum, powers);
                 if self.log {
-                    logarithms(&mut values, max, S::Compute::of(libm::log(sum.to_f64())));
+                    logarithms(values, max, S::Compute::of(libm::log(sum.to_f64())));
                 } else {
-                    scale(&powers, &mut values, S::Compute::of(1.0 / sum.to_f64()));
+                    scale(powers, values, S::Compute::of(1.0 / sum.to_f64()));
                 }
                 for (i, part) in values.chunks(TILE).enumerate() {
                     S::store(

@@ -1,7 +1,7 @@
 //! Copies of large ranges past the caches: a store that goes around them saves reading the line that it overwrites.
 
-/// Bytes of one round of the vector loop, and its alignment.
-const ROUND: usize = 256;
+/// Bytes of one round of the vector loop: a line.
+const ROUND: usize = 64;
 
 /// Copies with non-temporal stores where the processor has them; the stores are visible to other cores when it returns.
 ///
@@ -9,25 +9,49 @@ const ROUND: usize = 256;
 ///
 /// `from` must be valid for reads and `to` for writes of `length` bytes. Where they overlap the result is unspecified.
 pub(super) unsafe fn copy(from: *const u8, to: *mut u8, length: usize) {
+    // SAFETY: as the caller says.
+    unsafe { store(from, to, length) };
+    fence();
+}
+
+/// Orders this thread's stores past the caches before all that it stores next.
+#[inline]
+pub(super) fn fence() {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: SSE is part of x86-64.
+    unsafe {
+        std::arch::x86_64::_mm_sfence();
+    }
+}
+
+/// As [`copy`]; the stores are visible to other cores after [`fence`].
+///
+/// # Safety
+///
+/// As for [`copy`].
+#[inline]
+pub(super) unsafe fn store(from: *const u8, to: *mut u8, length: usize) {
     #[cfg(target_arch = "x86_64")]
     {
-        let head = to.align_offset(64).min(length);
+        let head = to.align_offset(ROUND).min(length);
         let rounds = (length - head) / ROUND;
         let done = head + rounds * ROUND;
         // SAFETY: the three parts lie within the ranges, one after the other; the vector loop is called with what it needs: its processor,
         // a destination aligned to 64 bytes, and whole rounds.
         unsafe {
-            if std::arch::is_x86_feature_detected!("avx512f") {
+            if head > 0 {
                 std::ptr::copy(from, to, head);
+            }
+            if std::arch::is_x86_feature_detected!("avx512f") {
                 x86::avx512(from.add(head), to.add(head), rounds);
             } else if std::arch::is_x86_feature_detected!("avx") {
-                std::ptr::copy(from, to, head);
                 x86::avx(from.add(head), to.add(head), rounds);
             } else {
-                std::ptr::copy(from, to, length);
-                return;
+                x86::sse2(from.add(head), to.add(head), rounds);
             }
-            std::ptr::copy(from.add(done), to.add(done), length - done);
+            if done < length {
+                std::ptr::copy(from.add(done), to.add(done), length - done);
+            }
         }
     }
     #[cfg(not(target_arch = "x86_64"))]
@@ -52,17 +76,9 @@ mod x86 {
             unsafe {
                 let from = from.add(round * ROUND).cast::<__m512i>();
                 let to = to.add(round * ROUND).cast::<__m512i>();
-                let a = _mm512_loadu_si512(from);
-                let b = _mm512_loadu_si512(from.add(1));
-                let c = _mm512_loadu_si512(from.add(2));
-                let d = _mm512_loadu_si512(from.add(3));
-                _mm512_stream_si512(to, a);
-                _mm512_stream_si512(to.add(1), b);
-                _mm512_stream_si512(to.add(2), c);
-                _mm512_stream_si512(to.add(3), d);
+                _mm512_stream_si512(to, _mm512_loadu_si512(from));
             }
         }
-        _mm_sfence();
     }
 
     /// # Safety
@@ -70,22 +86,30 @@ mod x86 {
     /// As [`avx512`], with AVX.
     #[target_feature(enable = "avx")]
     pub(super) unsafe fn avx(from: *const u8, to: *mut u8, rounds: usize) {
-        for round in 0..rounds * (ROUND / 128) {
+        for round in 0..rounds {
             // SAFETY: within the ranges, as the caller says.
             unsafe {
-                let from = from.add(round * 128).cast::<__m256i>();
-                let to = to.add(round * 128).cast::<__m256i>();
-                let a = _mm256_loadu_si256(from);
-                let b = _mm256_loadu_si256(from.add(1));
-                let c = _mm256_loadu_si256(from.add(2));
-                let d = _mm256_loadu_si256(from.add(3));
+                let from = from.add(round * ROUND).cast::<__m256i>();
+                let to = to.add(round * ROUND).cast::<__m256i>();
+                let (a, b) = (_mm256_loadu_si256(from), _mm256_loadu_si256(from.add(1)));
                 _mm256_stream_si256(to, a);
                 _mm256_stream_si256(to.add(1), b);
-                _mm256_stream_si256(to.add(2), c);
-                _mm256_stream_si256(to.add(3), d);
             }
         }
-        _mm_sfence();
+    }
+
+    /// # Safety
+    ///
+    /// As [`avx512`], with what every x86-64 processor has.
+    pub(super) unsafe fn sse2(from: *const u8, to: *mut u8, rounds: usize) {
+        for part in 0..rounds * (ROUND / 16) {
+            // SAFETY: within the ranges, as the caller says.
+            unsafe {
+                let from = from.add(part * 16).cast::<__m128i>();
+                let to = to.add(part * 16).cast::<__m128i>();
+                _mm_stream_si128(to, _mm_loadu_si128(from));
+            }
+        }
     }
 }
 
@@ -117,13 +141,13 @@ mod tests {
     /// The ways that this processor has but does not take.
     #[cfg(target_arch = "x86_64")]
     #[test]
-    fn both_vector_loops_copy() {
+    fn all_vector_loops_copy() {
         #[repr(align(64))]
         struct Aligned([u8; 4 * ROUND]);
         let from: Vec<u8> = (0..5 * ROUND).map(|i| (i * 13) as u8).collect();
         for start in 0..64 {
             for rounds in 0..=4 {
-                let mut ways: Vec<unsafe fn(*const u8, *mut u8, usize)> = Vec::new();
+                let mut ways: Vec<unsafe fn(*const u8, *mut u8, usize)> = vec![x86::sse2];
                 if std::arch::is_x86_feature_detected!("avx512f") {
                     ways.push(x86::avx512);
                 }

@@ -48,13 +48,14 @@ fn each<S: Storage>(
 ) -> Result<(), Fault> {
     let strides = [&op.strides[..], op.out.strides()];
     let walk = Walk::new(op.out.dims(), strides, 1);
+    let x = x.fetched_by_hand();
     walk.tiles(
         env,
         || [S::Compute::default(); TILE],
         |v, tile| {
             let v = &mut v[..tile.count];
-            tile.load::<S>(0, x, v);
-            f(v);
+            tile.load::<S>(0, &x, v);
+            tile.in_parts::<S>(0, &x, v, &f);
             tile.store::<S>(1, out, v);
         },
     )

@@ -5,6 +5,7 @@ use vmlu_abi::{Status, Wire};
 use vmlu_ops::tensor::Tensor;
 
 use super::env::{Access, Env, Fault};
+use super::stream;
 use crate::bytes::Bytes;
 
 /// A tensor's memory.
@@ -15,6 +16,8 @@ pub struct View<'a> {
     origin: usize,
     /// Whether contiguous stores go past the caches.
     streaming: bool,
+    /// Whether loads fetch what follows them.
+    ahead: bool,
 }
 
 /// What a kernel says that has a bug.
@@ -37,9 +40,11 @@ const STREAM_FROM: u64 = 16 << 20;
 
 /// Bytes of an operand from which on what follows a row is fetched ahead: more than second-level caches hold. The processor's own fetching
 /// ends at each page.
-const FETCH_FROM: usize = 4 << 20;
+const FETCH_FROM: u64 = 4 << 20;
 /// Least bytes of a row for that.
-const FETCH_LEAST: usize = 1024;
+const FETCH_LEAST: usize = 512;
+/// How far ahead, in bytes: some times what arrives within the latency of memory.
+const FETCH_AHEAD: usize = 4096;
 
 impl<'a> View<'a> {
     /// Finds the memory of operand `index`.
@@ -54,6 +59,7 @@ impl<'a> View<'a> {
                 bytes: None,
                 origin: 0,
                 streaming: false,
+                ahead: false,
             });
         }
         let bytes = env.operand(index, tensor.start, tensor.bytes, access)?;
@@ -66,11 +72,12 @@ impl<'a> View<'a> {
             bytes: Some(bytes),
             origin: (tensor.address - tensor.start) as usize,
             streaming: false,
+            ahead: tensor.bytes >= FETCH_FROM,
         })
     }
 
     /// [`View::open`] for an output that is written once from start to end: if it is large, contiguous stores go past the caches. The threads
-    /// that store must call [`fence`] before they end; `walk::split` does.
+    /// that store must call [`stream::fence`] before they end; `walk::split` does.
     pub fn output(env: &'a dyn Env, index: u16, tensor: &Tensor) -> Result<Self, Fault> {
         let mut view = Self::open(env, index, tensor, Access::Write)?;
         view.streaming = tensor.bytes >= STREAM_FROM;
@@ -152,7 +159,7 @@ impl<'a> View<'a> {
         unsafe {
             let from = bytes.as_ptr().add(first).cast::<T>();
             match stride {
-                1 if bytes.len() >= FETCH_FROM && size_of_val(to) >= FETCH_LEAST => fetch(
+                1 if self.ahead && size_of_val(to) >= FETCH_LEAST => fetch(
                     from.cast::<u8>(),
                     to.as_mut_ptr().cast::<u8>(),
                     size_of_val(to),
@@ -172,6 +179,34 @@ impl<'a> View<'a> {
         }
     }
 
+    /// The same memory; its loads fetch nothing that follows them, because the kernel says by [`View::fetch`] what it will read next: between
+    /// computations, which go on while memory answers, as a load does not.
+    pub fn fetched_by_hand(&self) -> Self {
+        Self {
+            ahead: false,
+            ..*self
+        }
+    }
+
+    /// Whether what follows a row is worth fetching.
+    pub fn is_large(&self) -> bool {
+        self.bytes.is_some_and(|b| b.len() as u64 >= FETCH_FROM)
+    }
+
+    /// Fetches `count` neighbouring elements from `offset` on into the caches, where the operand is large: a hint, which may say anything.
+    #[inline]
+    pub fn fetch<T: Wire>(&self, offset: isize, count: usize) {
+        let Some(bytes) = self.bytes.filter(|b| b.len() as u64 >= FETCH_FROM) else {
+            return;
+        };
+        let first = offset.wrapping_mul(size_of::<T>() as isize);
+        let first = first.wrapping_add(self.origin as isize);
+        prefetch(
+            bytes.as_ptr().wrapping_offset(first),
+            count * size_of::<T>(),
+        );
+    }
+
     /// Writes `from` to elements `offset`, `offset + stride`, …
     #[inline]
     pub fn store<T: Wire>(&self, offset: isize, stride: isize, from: &[T]) {
@@ -185,9 +220,9 @@ impl<'a> View<'a> {
         unsafe {
             let to = start.add(first).cast::<T>();
             if stride == 1 && self.streaming {
-                stream(
-                    to.cast::<u8>(),
+                stream::store(
                     from.as_ptr().cast::<u8>(),
+                    to.cast::<u8>(),
                     size_of_val(from),
                 );
             } else if stride == 1 {
@@ -205,63 +240,31 @@ impl<'a> View<'a> {
     }
 }
 
-/// Copies, and fetches as many bytes behind those ahead.
+/// Asks for the lines of some bytes: a hint, for which any address will do.
+#[inline]
+fn prefetch(from: *const u8, count: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for line in (0..count).step_by(64) {
+        use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
+        // SAFETY: a prefetch reads nothing that the program could see; SSE is part of x86-64.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(line).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (from, count);
+}
+
+/// Copies, and fetches ahead what lies [`FETCH_AHEAD`] bytes behind.
 ///
 /// # Safety
 ///
 /// `to` is valid for writes and `from` for reads of `count` bytes, and they do not overlap.
 #[inline]
 unsafe fn fetch(from: *const u8, to: *mut u8, count: usize) {
-    const PIECE: usize = 512;
+    const PIECE: usize = 1024;
     for at in (0..count).step_by(PIECE) {
         let piece = PIECE.min(count - at);
-        #[cfg(target_arch = "x86_64")]
-        for line in (at..at + piece).step_by(64) {
-            use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
-            // SAFETY: a hint, for which any address will do; SSE is part of x86-64.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(count + line).cast()) };
-        }
+        prefetch(from.wrapping_add(at + FETCH_AHEAD), piece);
         // SAFETY: `at + piece` is at most `count`.
         unsafe { std::ptr::copy_nonoverlapping(from.add(at), to.add(at), piece) };
-    }
-}
-
-/// Copies past the caches, but for the first and last few bytes.
-///
-/// # Safety
-///
-/// `to` is valid for writes and `from` for reads of `count` bytes, and they do not overlap.
-#[inline]
-unsafe fn stream(to: *mut u8, from: *const u8, count: usize) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_mm_loadu_si128, _mm_stream_si128};
-        let head = to.align_offset(64).min(count);
-        let body = (count - head) / 64 * 64;
-        // SAFETY: `head + body` is at most `count`; the body's start is aligned to 64 bytes; SSE2 is part of x86-64.
-        unsafe {
-            std::ptr::copy_nonoverlapping(from, to, head);
-            for at in (head..head + body).step_by(16) {
-                let v = _mm_loadu_si128(from.add(at).cast());
-                _mm_stream_si128(to.add(at).cast(), v);
-            }
-            let done = head + body;
-            std::ptr::copy_nonoverlapping(from.add(done), to.add(done), count - done);
-        }
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    // SAFETY: as the caller promises.
-    unsafe {
-        std::ptr::copy_nonoverlapping(from, to, count);
-    }
-}
-
-/// Orders this thread's stores past the caches before all that it stores next.
-#[inline]
-pub fn fence() {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: SSE is part of x86-64.
-    unsafe {
-        std::arch::x86_64::_mm_sfence();
     }
 }

@@ -7,7 +7,8 @@ use vmlu_abi::tensor::MAX_DIMS;
 
 use super::env::{Env, Fault};
 use super::number::{Storage, TILE};
-use super::view::{fence, View};
+use super::stream::fence;
+use super::view::View;
 
 /// Elements between two looks at the cancel flag: some microseconds of work.
 const CHECK_EVERY: usize = 8 * TILE;
@@ -158,8 +159,8 @@ impl<const N: usize> Walk<N> {
         tile: impl Fn(&mut B, &Tile<'_, N>) + Sync,
     ) -> Result<(), Fault> {
         split(env, self.total, GRAIN, |range| {
-            let mut buffers = buffers();
-            self.tiles_of(env, range, &mut |t| tile(&mut buffers, t))
+            let mut buffers = Aligned(buffers());
+            self.tiles_of(env, range, &mut |t| tile(&mut buffers.0, t))
         })
     }
 
@@ -197,6 +198,24 @@ impl<const N: usize> Walk<N> {
     }
 }
 
+/// A buffer that begins with a line of the caches, so that no vector lies in two.
+#[repr(align(64))]
+pub struct Aligned<B>(pub B);
+
+/// The part of a buffer that begins with a line of the caches; the buffer has [`line_of`] more elements than are needed.
+pub fn aligned<T>(buffer: &mut [T]) -> &mut [T] {
+    let at = buffer.as_ptr().align_offset(64).min(line_of::<T>());
+    let count = buffer.len() - line_of::<T>();
+    &mut buffer[at..at + count]
+}
+
+/// Elements of a line of the caches.
+pub const fn line_of<T>() -> usize {
+    64 / size_of::<T>()
+}
+
+/// Elements that are computed on between two fetches: a few lines.
+pub const PART: usize = 128;
 /// Most rows of a [`Tile`].
 const PIECES: usize = 64;
 
@@ -218,6 +237,27 @@ impl<const N: usize> Tile<'_, N> {
         for (offsets, n) in self.pieces {
             S::load(view, offsets[t], self.strides[t], &mut to[at..at + n]);
             at += n;
+        }
+    }
+
+    /// Calls `f` for parts of the values. In between it fetches of tensor `t` what follows the tile.
+    #[inline]
+    pub fn in_parts<S: Storage>(
+        &self,
+        t: usize,
+        view: &View<'_>,
+        values: &mut [S::Compute],
+        f: impl Fn(&mut [S::Compute]),
+    ) {
+        let [(offsets, n)] = self.pieces else {
+            return f(values);
+        };
+        if self.strides[t] != 1 || !view.is_large() {
+            return f(values);
+        }
+        for (i, part) in values.chunks_mut(PART).enumerate() {
+            view.fetch::<S::Raw>(offsets[t] + (n + i * PART) as isize, part.len());
+            f(part);
         }
     }
 
