@@ -102,6 +102,13 @@ pub struct Figure {
     pub submit: Submit,
 }
 
+impl Figure {
+    /// Whether nothing but memory bounds it.
+    pub fn is_of_memory(&self) -> bool {
+        matches!(self.floor, Floor::Stream | Floor::Read64)
+    }
+}
+
 fn figure<D: Descriptor + 'static>(name: String, work: f64, floor: Floor, desc: D) -> Figure {
     Figure {
         name,

@@ -90,13 +90,21 @@ pub fn run(
         }
         for (i, figure) in figures.iter().enumerate() {
             sleep(PAUSE);
+            // The floors of memory are of memory that has just been used.
+            if figure.is_of_memory() {
+                seconds(&queue, figure, 1)?;
+            }
             values[i].push(figure.work / seconds(&queue, figure, counts[i])? / 1e9);
             for rival in &mut rivals {
                 let Some(count) = rival.counts[i] else {
                     continue;
                 };
                 sleep(PAUSE);
-                match rival.peer.seconds(i, count) {
+                let warm = match figure.is_of_memory() {
+                    true => rival.peer.seconds(i, 1).map(drop),
+                    false => Ok(()),
+                };
+                match warm.and_then(|()| rival.peer.seconds(i, count)) {
                     Ok(seconds) => rival.values[i].push(figure.work / seconds / 1e9),
                     Err(error) => {
                         eprintln!("{}: {error}", figure.name);

@@ -1,7 +1,7 @@
 //! What the processor can do at best: loops in registers, and loops over memory.
 
 use std::hint::black_box;
-use std::sync::Barrier;
+use std::sync::{Barrier, Mutex};
 use std::time::Instant;
 
 /// Which instructions.
@@ -98,24 +98,51 @@ mod x86 {
 
     use super::{black_box, STEPS, SUMS};
 
-    /// Sum of words by whole vectors.
+    /// Sum of words by whole vectors: two lines of each part in turn.
     #[target_feature(enable = "avx512f")]
-    pub fn sum(from: &[u64], ahead: usize) -> u64 {
-        let mut sums = [_mm512_setzero_si512(); 8];
-        for chunk in from.chunks_exact(64) {
-            for (sum, line) in sums.iter_mut().zip(chunk.chunks_exact(8)) {
-                if ahead > 0 {
-                    _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().wrapping_byte_add(ahead).cast());
+    pub fn sum(from: &[u64], ahead: usize, part: usize) -> u64 {
+        const LINES: usize = 2;
+        let mut sums = [_mm512_setzero_si512(); 4 * LINES];
+        let parts: Vec<&[u64]> = from.chunks_exact(part).collect();
+        for at in (0..part).step_by(8 * LINES) {
+            for (i, part) in parts.iter().enumerate() {
+                let lines = part[at..at + 8 * LINES].chunks_exact(8);
+                let sums = &mut sums[i % 4 * LINES..][..LINES];
+                for (sum, line) in sums.iter_mut().zip(lines) {
+                    if ahead > 0 {
+                        _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().wrapping_byte_add(ahead).cast());
+                    }
+                    // SAFETY: eight words.
+                    let line = unsafe { _mm512_loadu_si512(line.as_ptr().cast()) };
+                    *sum = _mm512_add_epi64(*sum, line);
                 }
-                // SAFETY: eight words.
-                let line = unsafe { _mm512_loadu_si512(line.as_ptr().cast()) };
-                *sum = _mm512_add_epi64(*sum, line);
             }
         }
         let total = sums
             .into_iter()
             .fold(_mm512_setzero_si512(), |a, b| _mm512_add_epi64(a, b));
         _mm512_reduce_add_epi64(total) as u64
+    }
+
+    /// Copies by whole vectors past the caches; `ahead` bytes are fetched ahead.
+    #[target_feature(enable = "avx512f")]
+    pub fn copy(from: &[u64], to: &mut [u64], ahead: usize) {
+        // SAFETY: any bytes are a vector.
+        let (head, body, tail) = unsafe { to.align_to_mut::<__m512i>() };
+        let (first, rest) = from.split_at(head.len());
+        let (middle, last) = rest.split_at(8 * body.len());
+        head.copy_from_slice(first);
+        tail.copy_from_slice(last);
+        for (from, to) in middle.chunks(32).zip(body.chunks_mut(4)) {
+            for line in from.chunks_exact(8) {
+                _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().wrapping_byte_add(ahead).cast());
+            }
+            for (line, to) in from.chunks_exact(8).zip(to) {
+                // SAFETY: eight words; the place is a reference of the right type.
+                unsafe { _mm512_stream_si512(to, _mm512_loadu_si512(line.as_ptr().cast())) };
+            }
+        }
+        _mm_sfence();
     }
 
     macro_rules! peak {
@@ -165,70 +192,100 @@ mod x86 {
     );
 }
 
+/// A loop over two arrays of words.
+type Loop<'l> = &'l (dyn Fn(&mut [u64], &mut [u64]) + Sync);
+
 /// Memory for loops over it, one a thread.
-fn areas(bytes: usize, threads: usize) -> Vec<std::sync::Mutex<(Vec<u64>, Vec<u64>)>> {
+fn areas(bytes: usize, threads: usize) -> Vec<Mutex<(Vec<u64>, Vec<u64>)>> {
     let words = bytes / 8 / threads;
-    let area = || std::sync::Mutex::new((vec![1; words], vec![2; words]));
+    let area = || Mutex::new((vec![1; words], vec![2; words]));
     (0..threads).map(|_| area()).collect()
 }
 
-/// Times a loop over memory that is warm: the third of three.
-fn over(bytes: usize, threads: usize, work: impl Fn(&mut (Vec<u64>, Vec<u64>)) + Sync) -> f64 {
+/// Seconds of the fastest of some loops over memory that is warm: the better of its second and third run.
+fn best(bytes: usize, threads: usize, loops: &[Loop<'_>]) -> f64 {
     let areas = areas(bytes, threads);
-    let once = || {
-        together(threads, |t| {
-            let mut area = areas[t].lock().unwrap_or_else(|e| e.into_inner());
-            work(&mut area);
-        })
+    let time = |work: Loop<'_>| {
+        let once = || {
+            together(threads, |t| {
+                let mut area = areas[t].lock().unwrap_or_else(|e| e.into_inner());
+                let (from, to) = &mut *area;
+                work(from, to);
+            })
+        };
+        once();
+        once().min(once())
     };
-    once();
-    once().min(once())
+    loops.iter().map(|l| time(*l)).fold(f64::INFINITY, f64::min)
 }
 
-/// STREAM's copy, bytes read and written, GB/s.
+/// STREAM's copy, bytes read and written, GB/s: the best of plain stores and of stores past the caches, fetched some distances ahead.
 pub fn copy(bytes: usize, threads: usize) -> f64 {
-    let seconds = over(bytes, threads, |(from, to)| {
-        copy_past_caches(from, to);
+    let plain: Loop<'_> = &|from, to| {
+        to.copy_from_slice(from);
         black_box(&to);
-    });
+    };
+    let near: Loop<'_> = &|from, to| copy_past_caches(from, to, 1024);
+    let far: Loop<'_> = &|from, to| copy_past_caches(from, to, 4096);
+    let seconds = best(bytes, threads, &[plain, near, far]);
     2.0 * bytes as f64 / seconds / 1e9
 }
 
-/// Copies with stores that go past the caches, where there are some.
-fn copy_past_caches(from: &[u64], to: &mut [u64]) {
+/// Copies with stores that go past the caches, where there are some; `ahead` bytes are fetched ahead.
+fn copy_past_caches(from: &[u64], to: &mut [u64], ahead: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx512f") {
+        // SAFETY: the processor has AVX-512F.
+        return unsafe { x86::copy(from, to, ahead) };
+    }
     #[cfg(target_arch = "x86_64")]
     {
-        use std::arch::x86_64::{_mm_sfence, _mm_stream_si64};
-        for (f, t) in from.iter().zip(to) {
-            // SAFETY: SSE2 is part of x86-64; the place is a reference of the right type.
-            unsafe { _mm_stream_si64(std::ptr::from_mut(t).cast(), *f as i64) };
+        use std::arch::x86_64::{_mm_prefetch, _mm_sfence, _mm_stream_si64, _MM_HINT_T0};
+        for (from, to) in from.chunks(8).zip(to.chunks_mut(8)) {
+            // SAFETY: SSE2 is part of x86-64; what is fetched ahead may lie anywhere, and the place of a store is a reference of the right type.
+            unsafe {
+                _mm_prefetch::<_MM_HINT_T0>(from.as_ptr().wrapping_byte_add(ahead).cast());
+                for (f, t) in from.iter().zip(to) {
+                    _mm_stream_si64(std::ptr::from_mut(t).cast(), *f as i64);
+                }
+            }
         }
         // SAFETY: SSE is part of x86-64.
         unsafe { _mm_sfence() };
     }
     #[cfg(not(target_arch = "x86_64"))]
-    to.copy_from_slice(from);
-}
-
-/// Bytes read, GB/s: the best of some distances of fetching ahead.
-pub fn read(bytes: usize, threads: usize) -> f64 {
-    let with = |ahead: usize| {
-        let seconds = over(bytes, threads, |(from, _)| {
-            black_box(sum(from, ahead));
-        });
-        bytes as f64 / seconds / 1e9
-    };
-    [0, 1024, 2048].into_iter().map(with).fold(0.0, f64::max)
-}
-
-/// Sum of words, so that each is read; `ahead` bytes are fetched ahead.
-fn sum(from: &[u64], ahead: usize) -> u64 {
-    #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx512f") {
-        // SAFETY: the processor has AVX-512F.
-        return unsafe { x86::sum(from, ahead) };
+    {
+        let _ = ahead;
+        to.copy_from_slice(from);
     }
-    from.iter()
-        .fold(0u64, |sum, v| sum.wrapping_add(*v))
-        .wrapping_add(ahead as u64)
+}
+
+/// Bytes read, GB/s: the best of some distances of fetching ahead, and of reading in several places at once.
+pub fn read(bytes: usize, threads: usize) -> f64 {
+    let read = |ahead, places| {
+        move |from: &mut [u64], _: &mut [u64]| {
+            black_box(sum(from, ahead, places));
+        }
+    };
+    let ways = [
+        read(0, 1),
+        read(1024, 1),
+        read(4096, 1),
+        read(0, 8),
+        read(0, 16),
+    ];
+    let loops: Vec<Loop<'_>> = ways.iter().map(|way| way as Loop<'_>).collect();
+    bytes as f64 / best(bytes, threads, &loops) / 1e9
+}
+
+/// Sum of words, so that each is read, in some places in turn; `ahead` bytes are fetched ahead.
+fn sum(from: &[u64], ahead: usize, places: usize) -> u64 {
+    let part = from.len() / places;
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx512f") && part.is_multiple_of(16) {
+        // SAFETY: the processor has AVX-512F.
+        return unsafe { x86::sum(from, ahead, part) };
+    }
+    let _ = (ahead, part);
+    from.iter().fold(0u64, |sum, v| sum.wrapping_add(*v))
 }
