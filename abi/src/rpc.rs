@@ -672,6 +672,86 @@ pub enum Fault {
     EccUncorrected = 10,
     /// The `status::Xid` of `value` is reported, once, as if it had happened.
     Xid = 11,
+    /// The next `count` answers to messages break the protocol, as the [`BadAnswer`] of `value` says; with an `opcode` only those of this
+    /// function. Answers to `Inject` are spared.
+    BadAnswer = 12,
+    /// `count` events on vector 0 that break the protocol, at once, as the [`BadEvent`] of `value` says.
+    BadEvent = 13,
+}
+
+/// How an answer to a message is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum BadAnswer {
+    /// Its length leaves no room for the header.
+    Short = 0,
+    /// Its length is beyond the largest message.
+    Long = 1,
+    /// Another version of the protocol.
+    Version = 2,
+    /// It answers another function.
+    Function = 3,
+    /// It answers another command.
+    Sequence = 4,
+    /// It answers another context.
+    Context = 5,
+    /// A status that does not exist.
+    Status = 6,
+    /// The body is cut off in the middle.
+    Truncated = 7,
+    /// There is more behind the body.
+    Trailing = 8,
+    /// The body is all ones.
+    Body = 9,
+}
+
+impl BadAnswer {
+    /// What a raw value names, if it names anything.
+    pub const fn from_raw(value: u64) -> Option<Self> {
+        Some(match value {
+            0 => Self::Short,
+            1 => Self::Long,
+            2 => Self::Version,
+            3 => Self::Function,
+            4 => Self::Sequence,
+            5 => Self::Context,
+            6 => Self::Status,
+            7 => Self::Truncated,
+            8 => Self::Trailing,
+            9 => Self::Body,
+            _ => return None,
+        })
+    }
+}
+
+/// How an event is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum BadEvent {
+    /// A kind that does not exist.
+    Kind = 0,
+    /// Of a kind that exists, about an object that does not.
+    Object = 1,
+    /// With the position of another.
+    Sequence = 2,
+    /// None, but the ring's head says that there are very many.
+    Ahead = 3,
+    /// None: only the interrupt.
+    Interrupt = 4,
+}
+
+impl BadEvent {
+    /// What a raw value names, if it names anything.
+    pub const fn from_raw(value: u64) -> Option<Self> {
+        Some(match value {
+            0 => Self::Kind,
+            1 => Self::Object,
+            2 => Self::Sequence,
+            3 => Self::Ahead,
+            4 => Self::Interrupt,
+            _ => return None,
+        })
+    }
 }
 
 impl Fault {
@@ -689,6 +769,8 @@ impl Fault {
             9 => Self::EccCorrected,
             10 => Self::EccUncorrected,
             11 => Self::Xid,
+            12 => Self::BadAnswer,
+            13 => Self::BadEvent,
             _ => return None,
         })
     }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use vmlu_abi::event::{Event, EventKind, MAX_ENTRIES, MIN_ENTRIES, RING_ENTRIES};
 use vmlu_abi::pci::MAX_VECTORS;
+use vmlu_abi::rpc::BadEvent;
 use vmlu_abi::{Status, Wire};
 use vmlu_protocol::event::announce;
 
@@ -115,6 +116,37 @@ impl Events {
 
     /// Posts an event; dropped if the vector has no ring.
     pub fn post(&self, vector: u32, kind: EventKind, object: u32, value: u64) {
+        self.post_raw(vector, kind as u32, object, value, 0);
+    }
+
+    /// Breaks the protocol on vector 0, for tests of who takes events.
+    pub fn post_bad(&self, bad: BadEvent, count: u32) {
+        for number in 0..count {
+            // Each of the kinds.
+            let kind = 1 + number % 8;
+            match bad {
+                BadEvent::Kind => self.post_raw(0, u32::MAX - number, number, u64::MAX, 0),
+                BadEvent::Object => self.post_raw(0, kind, u32::MAX - number / 8, u64::MAX, 0),
+                BadEvent::Sequence => self.post_raw(0, kind, 0, 0, 1),
+                BadEvent::Ahead => {
+                    let slot = self.rings[0].lock().unwrap_or_else(|e| e.into_inner());
+                    let Some(ring) = slot.as_ref() else { return };
+                    let ahead = ring.produced.wrapping_add(1 << 40);
+                    ring.words.u64(PRODUCED).store(ahead, Ordering::Release);
+                    self.raising.fetch_add(1, Ordering::SeqCst);
+                    drop(slot);
+                    self.raise(0);
+                }
+                BadEvent::Interrupt => {
+                    self.raising.fetch_add(1, Ordering::SeqCst);
+                    self.raise(0);
+                }
+            }
+        }
+    }
+
+    /// [`Self::post`] with any kind; `off` is added to the position.
+    fn post_raw(&self, vector: u32, kind: u32, object: u32, value: u64, off: u64) {
         let vector = vector % MAX_VECTORS;
         let mut slot = self.rings[vector as usize]
             .lock()
@@ -130,10 +162,10 @@ impl Events {
             return self.raise(vector);
         }
         let event = Event {
-            kind: kind as u32,
+            kind,
             object,
             value,
-            sequence: old + 1,
+            sequence: old + 1 + off,
             reserved: 0,
         };
         let at = RING_ENTRIES + (old % ring.entries) as usize * size_of::<Event>();

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::sync::Mutex;
 
-use vmlu_abi::rpc::{Fault, Inject};
+use vmlu_abi::rpc::{BadAnswer, Fault, Inject};
 
 /// Most faults that wait at a time.
 const MAX_FAULTS: usize = 256;
@@ -23,6 +23,8 @@ pub struct Injector {
     /// Whether `list` has anything: the only thing that a healthy command looks at.
     armed: AtomicBool,
     list: Mutex<Vec<Inject>>,
+    /// The fault that waits for answers to messages, if its `count` is not 0.
+    answers: Mutex<Option<(Inject, BadAnswer)>>,
     dropped_interrupts: AtomicU32,
     heat_milli: AtomicI64,
 }
@@ -42,6 +44,11 @@ impl Injector {
                 };
                 self.heat_milli
                     .store(heat.clamp(-200_000, 200_000), Ordering::Relaxed);
+            }
+            Fault::BadAnswer => {
+                let bad = BadAnswer::from_raw(inject.value);
+                *self.answers.lock().unwrap_or_else(|e| e.into_inner()) =
+                    bad.map(|bad| (inject, bad));
             }
             _ => {
                 let mut list = self.list.lock().unwrap_or_else(|e| e.into_inner());
@@ -92,6 +99,17 @@ impl Injector {
             fault,
             value: inject.value,
         })
+    }
+
+    /// How the answer to a message with this function is to be wrong.
+    pub fn bad_answer(&self, function: u16) -> Option<BadAnswer> {
+        let mut answers = self.answers.lock().unwrap_or_else(|e| e.into_inner());
+        let (inject, bad) = answers.as_mut()?;
+        if inject.count == 0 || inject.opcode != 0 && inject.opcode != u32::from(function) {
+            return None;
+        }
+        inject.count -= 1;
+        Some(*bad)
     }
 
     /// Whether the interrupt that is about to be raised is lost.

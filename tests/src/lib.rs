@@ -3,6 +3,7 @@
 //! several processes, [`stress`] is the test of many queues, owners and ends.
 
 pub mod cliques;
+pub mod fuzz;
 pub mod load;
 pub mod processes;
 pub mod stress;

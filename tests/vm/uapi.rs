@@ -17,6 +17,7 @@ const FILES: &[(&str, &str)] = files![
     "errors.py",
     "events.py",
     "graphs.py",
+    "hostile.py",
     "information.py",
     "injected.py",
     "killed.py",

@@ -22,6 +22,7 @@ import errors
 import processes
 import binding
 import injected
+import hostile
 import recovering
 import unload
 from base import TESTS

@@ -476,6 +476,8 @@ fn suffer(env: &Command<'_>, hit: Hit) -> Result<(), Fault> {
         rpc::Fault::DropInterrupt
         | rpc::Fault::AllOnes
         | rpc::Fault::Heat
+        | rpc::Fault::BadAnswer
+        | rpc::Fault::BadEvent
         | rpc::Fault::EccCorrected
         | rpc::Fault::EccUncorrected
         | rpc::Fault::Xid => Ok(()),

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use vmlu_abi::pci::{MAX_CONTEXTS, MAX_QUEUES, PAGE_SIZE};
-use vmlu_abi::rpc::{self, feature, Fault, MAX_PROCESSES, VERSION};
+use vmlu_abi::rpc::{self, feature, BadAnswer, BadEvent, Fault, MAX_PROCESSES, VERSION};
 use vmlu_abi::status::Xid;
 use vmlu_abi::{Status, Wire};
 
@@ -130,6 +130,9 @@ pub(super) fn processes(core: &Core, wanted: &rpc::Processes) -> Answer {
     Ok(body)
 }
 
+/// Most events that are injected at once.
+const MAX_BAD_EVENTS: u32 = 100_000;
+
 pub(super) fn inject(core: &Core, inject: &rpc::Inject) -> Answer {
     if !core.hardware.inject {
         return refuse(
@@ -169,6 +172,17 @@ pub(super) fn inject(core: &Core, inject: &rpc::Inject) -> Answer {
                 return refuse(Status::InvalidArgument, format!("xid {}", inject.value));
             };
             core.report(xid, 0, 0, Status::Injected);
+        }
+        Fault::BadAnswer if BadAnswer::from_raw(inject.value).is_none() => {
+            let text = format!("there is no bad answer {}", inject.value);
+            return refuse(Status::InvalidArgument, text);
+        }
+        Fault::BadEvent => {
+            let Some(bad) = BadEvent::from_raw(inject.value) else {
+                let text = format!("there is no bad event {}", inject.value);
+                return refuse(Status::InvalidArgument, text);
+            };
+            core.events.post_bad(bad, inject.count.min(MAX_BAD_EVENTS));
         }
         _ if !core.injector.set(fault, *inject) => {
             return refuse(

@@ -12,7 +12,7 @@ mod timeline;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::Arc;
 
-use vmlu_abi::rpc::{Function, RpcHeader, MAX_MESSAGE, VERSION};
+use vmlu_abi::rpc::{BadAnswer, Function, RpcHeader, MAX_MESSAGE, VERSION};
 use vmlu_abi::{Status, Wire};
 
 use crate::context::Context;
@@ -72,7 +72,7 @@ pub fn serve(core: &Arc<Core>, version: &[u8; 32], request: &[u8]) -> Vec<u8> {
             (Status::Internal, Vec::new())
         }
     };
-    let answer = RpcHeader {
+    let mut answer = RpcHeader {
         version: VERSION,
         function: header.function,
         length: (size_of::<RpcHeader>() + body.len()) as u32,
@@ -81,7 +81,32 @@ pub fn serve(core: &Arc<Core>, version: &[u8; 32], request: &[u8]) -> Vec<u8> {
         status: status.raw(),
         reserved: 0,
     };
+    let mut body = body;
+    if header.function != Function::Inject as u16
+        && let Some(bad) = core.injector.bad_answer(header.function)
+    {
+        spoil(bad, &mut answer, &mut body);
+    }
     [answer.as_bytes(), &body].concat()
+}
+
+/// Makes an answer wrong, for tests of who takes it.
+fn spoil(bad: BadAnswer, answer: &mut RpcHeader, body: &mut Vec<u8>) {
+    match bad {
+        BadAnswer::Short => answer.length = size_of::<RpcHeader>() as u32 - 1,
+        BadAnswer::Long => answer.length = MAX_MESSAGE as u32 + 1,
+        BadAnswer::Version => answer.version = !answer.version,
+        BadAnswer::Function => answer.function = answer.function.wrapping_add(1),
+        BadAnswer::Sequence => answer.sequence = answer.sequence.wrapping_add(1),
+        BadAnswer::Context => answer.context = !answer.context,
+        BadAnswer::Status => answer.status = u32::MAX,
+        BadAnswer::Truncated => body.truncate(body.len() / 2),
+        BadAnswer::Trailing => body.resize((body.len() + 8).min(MAX_MESSAGE / 2), 0xff),
+        BadAnswer::Body => body.fill(0xff),
+    }
+    if matches!(bad, BadAnswer::Truncated | BadAnswer::Trailing) {
+        answer.length = (size_of::<RpcHeader>() + body.len()) as u32;
+    }
 }
 
 fn dispatch(core: &Arc<Core>, version: &[u8; 32], header: &RpcHeader, request: &[u8]) -> Answer {

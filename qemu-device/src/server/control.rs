@@ -186,7 +186,7 @@ fn find(cards: &[Arc<Card>], chip: u32) -> Result<&Card> {
 }
 
 /// Names of the faults.
-const FAULTS: [(&str, Fault); 11] = [
+const FAULTS: [(&str, Fault); 13] = [
     ("hang", Fault::Hang),
     ("panic", Fault::Panic),
     ("fail", Fault::Fail),
@@ -198,6 +198,8 @@ const FAULTS: [(&str, Fault); 11] = [
     ("ecc_corrected", Fault::EccCorrected),
     ("ecc_uncorrected", Fault::EccUncorrected),
     ("xid", Fault::Xid),
+    ("bad_answer", Fault::BadAnswer),
+    ("bad_event", Fault::BadEvent),
 ];
 
 fn fault_number(name: &str) -> Result<Fault> {
