@@ -9,6 +9,7 @@ mod memory;
 mod operators;
 mod packets;
 mod peers;
+mod products;
 mod queues;
 mod telemetry;
 mod timelines;
@@ -49,7 +50,8 @@ cases! {
     queues: timeline, ring_wraps, many_queues, wait_times_out, queues_wait_for_each_other, notifiers, waiters_in_threads,
         destroyed_under_a_waiter, full_ring, batches, batch_in_a_full_ring, batches_from_threads;
     operators: matmul_against_float64, broadcast_and_views, training_step, early_refusals, late_refusals, types, quantised_products;
-    vision: pooling_and_its_gradient;
+    products: attention_and_its_gradient, weights_of_four_bits, places_and_histograms;
+    vision: pooling_and_its_gradient, resizing_and_its_gradient, grids, regions_and_boxes;
     training: random_numbers, dropout, optimisers, losses, ctc;
     packets: unknown_opcode, wrong_version_and_flags, truncated_body, dirty_padding, operand_outside, operand_across_allocations,
         overlapping_strides, overflowing_dimensions, overlapping_copy, indirect_body, foreign_queue, own_future, doorbell_beyond_the_ring,
