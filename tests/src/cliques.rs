@@ -256,7 +256,8 @@ fn until_lost(card: &dyn Transport, id: &CliqueId, rank: u32, size: u32) -> Chec
     };
     let (new, size) = (new.parse()?, size.parse()?);
     let comm = Communicator::new(&rank.context, &identity(id)?, new, size, LONG)?;
-    // The queue is in error: it is cleared, and used again.
+    // What the queue has of the lost clique ends, with an error or not; the queue is cleared, and used again.
+    let _ = rank.queue.sync();
     rank.queue.clear_error()?;
     all_operations(&Rank { comm, ..rank })
 }
