@@ -692,7 +692,7 @@ fn injection() {
     let set = |inject: rpc::Inject| chip.call::<_, ()>(Function::Inject, 0, &inject);
     assert_eq!(set(good), Ok(()));
     assert_eq!(set(rpc::Inject { count: 0, ..good }), Ok(()));
-    for fault in [0, 12, u32::MAX] {
+    for fault in [0, 14, u32::MAX] {
         assert_eq!(
             set(rpc::Inject { fault, ..good }),
             Err(Status::InvalidArgument)
