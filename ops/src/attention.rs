@@ -64,6 +64,17 @@ functions! {
     }
 }
 
+impl Causal {
+    /// How many of `keys` keys a query of `queries` sees; they are the first.
+    pub fn visible(self, query: usize, queries: usize, keys: usize) -> usize {
+        match self {
+            Self::None => keys,
+            Self::Start => (query + 1).min(keys),
+            Self::End => (query + 1 + keys).saturating_sub(queries).min(keys),
+        }
+    }
+}
+
 /// A checked [`Attention`].
 #[derive(Clone, Copy, Debug)]
 pub struct Checked {

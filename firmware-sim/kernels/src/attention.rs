@@ -6,15 +6,14 @@ use std::ops::Range;
 use half::{bf16, f16};
 use vmlu_abi::tensor::DataType;
 use vmlu_abi::Status;
-use vmlu_ops::attention::{Attention, Causal, Checked, KEY_BLOCK};
-use vmlu_ops::matmul::{BF16_BLOCK, K_BLOCK};
+use vmlu_ops::attention::{Attention, Checked, KEY_BLOCK};
 use vmlu_ops::tensor::Tensor;
 
 use super::env::{Access, Env, Fault, Work};
 use super::epilogue::{to_bf16, Narrow};
 use super::gemm::{
-    self, pack_lanes, Arith, Brain, Depth, Feed, Half, Lanes, Pairs, Private, Product, Side,
-    Single, Sink, Space, Strided, Sums, F32, LANES,
+    self, pack_lanes, Arith, Brain, Depth, Feed, Lanes, Pairs, Private, Product, Side, Single,
+    Sink, Space, Strided, Sums, LANES,
 };
 use super::math::Real;
 use super::number::{Storage, TILE};
@@ -24,6 +23,31 @@ use super::walk::split;
 
 /// Rows of queries that go over the keys together.
 pub(super) const QUERIES: usize = 192;
+
+/// Calls `compute` of a job with the arithmetic of a type, chosen by what the processor has: that of the scores, of the weighed sums, and the
+/// type of what is stored. Both directions choose alike, so that the gradient is that of what was computed.
+macro_rules! by_type {
+    ($job:expr, $dtype:expr) => {{
+        use half::{bf16, f16};
+        use vmlu_abi::tensor::DataType;
+        use vmlu_ops::matmul::{BF16_BLOCK, K_BLOCK};
+        use $crate::gemm::{Brain, Half, Pairs, Single, F32};
+        let (job, block) = (&$job, K_BLOCK as usize);
+        match $dtype {
+            DataType::F16 => job.compute::<F32, Half, F32, Single, Half, f16>(block),
+            #[cfg(target_arch = "x86_64")]
+            DataType::Bf16 if $crate::simd::has_bf16() => {
+                use $crate::gemm::Bf16;
+                job.compute::<Bf16, Pairs, Bf16, Pairs, Pairs, bf16>(BF16_BLOCK as usize / 2)
+            }
+            DataType::Bf16 => {
+                job.compute::<F32, Brain, F32, Brain, Brain, bf16>(BF16_BLOCK as usize)
+            }
+            _ => job.compute::<F32, Single, F32, Single, Single, f32>(block),
+        }
+    }};
+}
+pub(super) use by_type;
 
 pub(super) fn run(body: &[u8], env: &dyn Env) -> Result<Work, Fault> {
     let op = super::parse::<Attention>(body)?;
@@ -64,20 +88,7 @@ pub(super) fn run(body: &[u8], env: &dyn Env) -> Result<Work, Fault> {
         table: job.read_table(table.as_ref())?,
         ..job
     };
-    let block = K_BLOCK as usize;
-    match op.q.dtype {
-        DataType::F16 => job.compute::<F32, Half, F32, Single, Half, f16>(block)?,
-        DataType::Bf16 => {
-            #[cfg(target_arch = "x86_64")]
-            if simd::has_bf16() {
-                use gemm::Bf16;
-                job.compute::<Bf16, Pairs, Bf16, Pairs, Pairs, bf16>(BF16_BLOCK as usize / 2)?;
-                return Ok(op.cost().into());
-            }
-            job.compute::<F32, Brain, F32, Brain, Brain, bf16>(BF16_BLOCK as usize)?;
-        }
-        _ => job.compute::<F32, Single, F32, Single, Single, f32>(block)?,
-    }
+    by_type!(job, op.q.dtype)?;
     Ok(op.cost().into())
 }
 
@@ -422,14 +433,7 @@ impl Job<'_, '_> {
         let length = self.lengths[b];
         // Head and query of a row.
         let split_row = |row: usize| (first_head + row / queries, row % queries);
-        let visible = |row: usize| {
-            let query = row % queries;
-            match op.causal {
-                Causal::None => length,
-                Causal::Start => (query + 1).min(length),
-                Causal::End => (query + 1 + length).saturating_sub(queries).min(length),
-            }
-        };
+        let visible = |row: usize| op.causal.visible(row % queries, queries, length);
         let last = rows.clone().map(visible).max().unwrap_or(0);
         let at = |strides: &[i64], head: usize, query: usize| {
             b as isize * strides[0] as isize

@@ -4,24 +4,21 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use half::{bf16, f16};
-use vmlu_abi::tensor::DataType;
 use vmlu_ops::attention::{Causal, KEY_BLOCK};
 use vmlu_ops::attention_backward::{AttentionBackward, Checked};
-use vmlu_ops::matmul::{BF16_BLOCK, K_BLOCK};
 use vmlu_ops::tensor::Tensor;
 
 use super::attention::{
-    add_mask, checked_lengths, rescale, sum, times, Gathered, Values, Weight, QUERIES,
+    add_mask, by_type, checked_lengths, rescale, sum, times, Gathered, Values, Weight, QUERIES,
 };
 use super::env::{Access, Env, Fault, Work};
 use super::epilogue::Narrow;
 use super::floats::Float;
-use super::gemm::{Arith, Brain, Feed, Half, Pairs, Private, Side, Single, F32};
+use super::gemm::{Arith, Feed, Private, Side};
 use super::math::Real;
 use super::number::TILE;
 use super::private_product::each_row;
-use super::simd::{self, multiversion};
+use super::simd::multiversion;
 use super::view::View;
 use super::walk::split;
 
@@ -68,20 +65,7 @@ pub(super) fn run(body: &[u8], env: &dyn Env) -> Result<Work, Fault> {
         dv: &dv,
         lengths,
     };
-    let block = K_BLOCK as usize;
-    match op.q.dtype {
-        DataType::F16 => job.compute::<F32, Half, F32, Single, Half, f16>(block)?,
-        DataType::Bf16 => {
-            #[cfg(target_arch = "x86_64")]
-            if simd::has_bf16() {
-                use super::gemm::Bf16;
-                job.compute::<Bf16, Pairs, Bf16, Pairs, Pairs, bf16>(BF16_BLOCK as usize / 2)?;
-                return Ok(op.cost().into());
-            }
-            job.compute::<F32, Brain, F32, Brain, Brain, bf16>(BF16_BLOCK as usize)?;
-        }
-        _ => job.compute::<F32, Single, F32, Single, Single, f32>(block)?,
-    }
+    by_type!(job, op.q.dtype)?;
     Ok(op.cost().into())
 }
 
@@ -230,12 +214,8 @@ impl Job<'_, '_> {
 
     /// How many keys a query sees.
     fn visible(&self, b: usize, query: usize) -> usize {
-        let (length, queries) = (self.lengths[b], self.op.q.dims()[2] as usize);
-        match self.op.causal {
-            Causal::None => length,
-            Causal::Start => (query + 1).min(length),
-            Causal::End => (query + 1 + length).saturating_sub(queries).min(length),
-        }
+        let queries = self.op.q.dims()[2] as usize;
+        self.op.causal.visible(query, queries, self.lengths[b])
     }
 
     /// The first query that sees a key.
