@@ -14,6 +14,7 @@ use vmlu_abi::tensor::TensorDesc;
 
 use crate::conv_geometry::MAX_SPATIAL;
 use crate::cost::Cost;
+pub use crate::resize::Function;
 use crate::rule::{self, RuleError, Site};
 use crate::table::{opcode, Info};
 use crate::tensor::{Role, Tensor, FLOATS};
@@ -39,18 +40,6 @@ descriptor! {
         pub flags: u32 = 488,
         /// 0.
         pub reserved: u32 = 492,
-    }
-}
-
-functions! {
-    /// How elements are interpolated.
-    pub enum Function {
-        /// One element.
-        Nearest = 0, "nearest";
-        /// Two along each axis.
-        Linear = 1, "linear";
-        /// Four along each axis.
-        Cubic = 2, "cubic";
     }
 }
 
