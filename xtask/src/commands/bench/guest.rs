@@ -27,13 +27,7 @@ pub fn run(setup: &Setup, quick: bool) -> Result<Vec<Value>> {
     step.done();
     drop(vm);
     if !quick {
-        let vm = Vm::boot(
-            setup,
-            &Config {
-                boards: MANY_CHIPS / CHIPS_A_BOARD,
-                ..Config::default()
-            },
-        )?;
+        let vm = boot_many(setup)?;
         let step = Step::start("idle cards in a quiet machine");
         bench(&vm, "mlu-bench touch && cnmon")?;
         let pid = vm.server()?.pid();
@@ -49,16 +43,22 @@ pub fn run(setup: &Setup, quick: bool) -> Result<Vec<Value>> {
     Ok(rows)
 }
 
+/// Boots a machine of [`MANY_CHIPS`].
+fn boot_many(setup: &Setup) -> Result<Vm> {
+    let boards = MANY_CHIPS / CHIPS_A_BOARD;
+    Vm::boot(
+        setup,
+        &Config {
+            boards,
+            ..Config::default()
+        },
+    )
+}
+
 /// How long a machine of sixteen chips takes, from the start of the device server to all of its device nodes.
 pub fn link(setup: &Setup) -> Result<Vec<Value>> {
     let start = Instant::now();
-    let vm = Vm::boot(
-        setup,
-        &Config {
-            boards: MANY_CHIPS / CHIPS_A_BOARD,
-            ..Config::default()
-        },
-    )?;
+    let vm = boot_many(setup)?;
     let nodes = vm.ok("ls /dev | grep -c '^mlu[0-9]*$'")?;
     let took = start.elapsed().as_secs_f64();
     if nodes.trim() != MANY_CHIPS.to_string() {
