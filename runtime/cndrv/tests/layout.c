@@ -1,15 +1,7 @@
 /* Proof that the numbers and structures of cn_api.h are those that programs compiled before expect. It need only compile, as C11 and as C++17. */
 
 #include "cn_api.h"
-
-#ifdef __cplusplus
-#define PROOF(condition, text) static_assert(condition, text)
-#else
-#define PROOF(condition, text) _Static_assert(condition, text)
-#endif
-#define IS(name, value) PROOF((long long)(name) == (value), "number of " #name)
-#define SIZE(type, size) PROOF(sizeof(type) == (size), "size of " #type)
-#define AT(type, field, offset) PROOF(offsetof(type, field) == (offset), "place of " #type "." #field)
+#include "../../../tests/neuware/proof.h"
 
 /* CNresult */
 IS(CN_SUCCESS, 0);
