@@ -52,8 +52,12 @@ pub fn run(args: Args) -> Result<i32> {
     if args.lint {
         sum.add(lint()?);
     }
-    // Some tests run the project's programs and examples, which `cargo test` alone does not make.
-    cargo::build()?;
+    // Some tests run the project's programs and examples, which `cargo test` alone does not make; some use the toolbox.
+    if args.no_vm {
+        cargo::build()?;
+    } else {
+        setup::everything(true)?;
+    }
     let filter: Vec<&str> = args.filter.as_deref().into_iter().collect();
     let workspace = ["--workspace", "--lib", "--bins", "--examples", "--tests"];
     let mut plain = vec!["test", "--release", "--no-fail-fast"];
@@ -82,7 +86,6 @@ pub fn run(args: Args) -> Result<i32> {
         false,
     )?);
     if !args.no_vm {
-        setup::everything(true)?;
         let mut vm = vec!["test", "--release", "--workspace", "--test", VM_TESTS, "--"];
         vm.extend(&filter);
         sum.add(tests(
