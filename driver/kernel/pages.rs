@@ -13,7 +13,10 @@ use kernel::{
     sync::atomic::{Atomic, AtomicFlag, Relaxed},
 };
 
-use super::shared::Shared;
+use super::{dma, shared::Shared};
+
+/// Both the device and user space read and write.
+const BOTH_WAYS: dma::Direction = bindings::dma_data_direction::DMA_BIDIRECTIONAL;
 
 mod ffi {
     use kernel::ffi;
@@ -192,28 +195,16 @@ impl PageSet {
 
     /// Maps the memory for the device, in both directions.
     pub(crate) fn map(&mut self, dev: &Device<Bound>) -> Result {
-        let raw = core::ptr::from_ref(dev)
-            .cast_mut()
-            .cast::<bindings::device>();
         for at in 0..self.pieces.len() {
             let piece = &mut self.pieces[at];
-            // SAFETY: `dev` is bound; the piece owns its pages.
-            let dma = unsafe {
-                bindings::dma_map_page_attrs(
-                    raw,
-                    piece.page,
-                    0,
-                    piece.size(),
-                    bindings::dma_data_direction::DMA_BIDIRECTIONAL,
-                    0,
-                )
-            };
-            // What `dma_mapping_error` compares with.
-            if dma == bindings::dma_addr_t::MAX {
-                self.unmap_first(dev, at);
-                return Err(ENOMEM);
+            // SAFETY: The piece owns its pages, which lie one behind the other.
+            match unsafe { dma::map(dev, piece.page, piece.size(), BOTH_WAYS) } {
+                Ok(address) => piece.dma = address,
+                Err(e) => {
+                    self.unmap_first(dev, at);
+                    return Err(e);
+                }
             }
-            piece.dma = dma;
         }
         // INVARIANT: All pieces were mapped above.
         self.mapped.store(true, Relaxed);
@@ -221,20 +212,9 @@ impl PageSet {
     }
 
     fn unmap_first(&self, dev: &Device<Bound>, count: usize) {
-        let raw = core::ptr::from_ref(dev)
-            .cast_mut()
-            .cast::<bindings::device>();
         for piece in &self.pieces[..count] {
-            // SAFETY: `dev` is bound, and the callers say that these pieces are mapped.
-            unsafe {
-                bindings::dma_unmap_page_attrs(
-                    raw,
-                    piece.dma,
-                    piece.size(),
-                    bindings::dma_data_direction::DMA_BIDIRECTIONAL,
-                    0,
-                )
-            };
+            // SAFETY: The callers say that these pieces are mapped.
+            unsafe { dma::unmap(dev, piece.dma, piece.size(), BOTH_WAYS) };
         }
     }
 

@@ -15,7 +15,10 @@ use kernel::{
     },
 };
 
-use super::pages::{page_frame, Charge};
+use super::{
+    dma,
+    pages::{page_frame, Charge},
+};
 
 /// Pages that are pinned by one call of the kernel.
 const AT_ONCE: usize = 4096;
@@ -170,7 +173,7 @@ impl PinnedPages {
         })
     }
 
-    fn direction(&self) -> bindings::dma_data_direction {
+    fn direction(&self) -> dma::Direction {
         if self.pins.written {
             bindings::dma_data_direction::DMA_BIDIRECTIONAL
         } else {
@@ -180,23 +183,18 @@ impl PinnedPages {
 
     /// Maps the memory for the device.
     pub(crate) fn map(&mut self, dev: &Device<Bound>) -> Result {
-        let raw = core::ptr::from_ref(dev)
-            .cast_mut()
-            .cast::<bindings::device>();
         let direction = self.direction();
         for at in 0..self.runs.len() {
             let run = &mut self.runs[at];
             let page = self.pins.pages[run.first];
-            // SAFETY: `dev` is bound; the pages of the run are pinned and lie one behind the other.
-            let dma = unsafe {
-                bindings::dma_map_page_attrs(raw, page, 0, run.length, direction, 0)
-            };
-            // What `dma_mapping_error` compares with.
-            if dma == bindings::dma_addr_t::MAX {
-                self.unmap_first(dev, at);
-                return Err(ENOMEM);
+            // SAFETY: The pages of the run are pinned and lie one behind the other.
+            match unsafe { dma::map(dev, page, run.length, direction) } {
+                Ok(address) => run.dma = address,
+                Err(e) => {
+                    self.unmap_first(dev, at);
+                    return Err(e);
+                }
             }
-            run.dma = dma;
         }
         // INVARIANT: All runs were mapped above.
         self.mapped.store(true, Relaxed);
@@ -204,13 +202,10 @@ impl PinnedPages {
     }
 
     fn unmap_first(&self, dev: &Device<Bound>, count: usize) {
-        let raw = core::ptr::from_ref(dev)
-            .cast_mut()
-            .cast::<bindings::device>();
         let direction = self.direction();
         for run in &self.runs[..count] {
-            // SAFETY: `dev` is bound, and the callers say that these runs are mapped.
-            unsafe { bindings::dma_unmap_page_attrs(raw, run.dma, run.length, direction, 0) };
+            // SAFETY: The callers say that these runs are mapped.
+            unsafe { dma::unmap(dev, run.dma, run.length, direction) };
         }
     }
 

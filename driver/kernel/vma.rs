@@ -101,15 +101,22 @@ const SIGBUS: bindings::vm_fault_t =
 const FALLBACK: bindings::vm_fault_t =
     bindings::vm_fault_reason_VM_FAULT_FALLBACK as bindings::vm_fault_t;
 
-/// The VMA of a fault, its start and end, the offset in the file, bytes, of its start, and the address.
+/// The VMA of a fault, its start and end, the offset in the file, bytes, of its start, the address, and what the VMA maps.
 ///
 /// # Safety
 ///
-/// `vmf` is a fault that is being handled.
-unsafe fn describe(
+/// `vmf` is a fault that is being handled, for as long as `'a`, of a VMA whose private data is a reference of a `T`.
+unsafe fn describe<'a, T>(
     vmf: *mut bindings::vm_fault,
-) -> (*mut bindings::vm_area_struct, usize, usize, u64, usize) {
-    // SAFETY: As the caller promises; the VMA stays during the call.
+) -> (
+    *mut bindings::vm_area_struct,
+    usize,
+    usize,
+    u64,
+    usize,
+    kernel::sync::ArcBorrow<'a, T>,
+) {
+    // SAFETY: As the caller promises; the VMA stays during the call, and owns the reference.
     unsafe {
         let vma = (*vmf).__bindgen_anon_1.vma;
         let range = &(*vma).__bindgen_anon_1.__bindgen_anon_1;
@@ -119,24 +126,42 @@ unsafe fn describe(
             range.vm_end as usize,
             (*vma).vm_pgoff as u64 * PAGE_SIZE as u64,
             (*vmf).__bindgen_anon_1.address as usize,
+            kernel::sync::ArcBorrow::from_raw((*vma).vm_private_data.cast()),
         )
     }
 }
 
-impl Mapping {
-    /// Enters the block in which `vmf` faulted: in one piece, or page by page where the VMA, having been split, has only a part of it.
+/// A mapping whose pages are entered when they are accessed.
+trait OnAccess {
+    /// Enters the page in which `vmf` faulted and some around it; with `whole`, the block around it in one piece, or `FALLBACK`.
     ///
     /// # Safety
     ///
-    /// The fault is one of a VMA that [`map_pages`] has set up, or of a part of one.
+    /// The fault is one of a VMA whose private data is a reference of a `Self`.
+    unsafe fn enter(vmf: *mut bindings::vm_fault, whole: bool) -> bindings::vm_fault_t;
+}
+
+unsafe extern "C" fn fault<T: OnAccess>(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
+    // SAFETY: These operations belong to VMAs whose private data is a reference of a `T`.
+    unsafe { T::enter(vmf, false) }
+}
+
+unsafe extern "C" fn huge_fault<T: OnAccess>(
+    vmf: *mut bindings::vm_fault,
+    order: c_uint,
+) -> bindings::vm_fault_t {
+    if PAGE_SIZE << order != BLOCK {
+        return FALLBACK;
+    }
+    // SAFETY: As in `fault`.
+    unsafe { T::enter(vmf, true) }
+}
+
+impl OnAccess for Mapping {
+    /// Page by page, all of the block is entered: the VMA, having been split, may have only a part of it.
     unsafe fn enter(vmf: *mut bindings::vm_fault, whole: bool) -> bindings::vm_fault_t {
-        // SAFETY: The VMA stays during the call, and owns a reference of its private data.
-        let (vma, start, end, first, address, this) = unsafe {
-            let (vma, start, end, first, address) = describe(vmf);
-            let data = (*vma).vm_private_data.cast();
-            let this = kernel::sync::ArcBorrow::<Self>::from_raw(data);
-            (vma, start, end, first, address, this)
-        };
+        // SAFETY: The VMA stays during the call, as the caller promises, and its private data is one of these.
+        let (vma, start, end, first, address, this) = unsafe { describe::<Self>(vmf) };
         // Addresses and offsets in the pages are aligned alike, or there would be nothing left to enter.
         let block = address & !(BLOCK - 1);
         let begin = block.max(start);
@@ -167,29 +192,13 @@ impl Mapping {
         }
         result
     }
-
-    unsafe extern "C" fn fault(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
-        // SAFETY: These operations belong to VMAs of `map_pages`.
-        unsafe { Self::enter(vmf, false) }
-    }
-
-    unsafe extern "C" fn huge_fault(
-        vmf: *mut bindings::vm_fault,
-        order: c_uint,
-    ) -> bindings::vm_fault_t {
-        if PAGE_SIZE << order != BLOCK {
-            return FALLBACK;
-        }
-        // SAFETY: As in `fault`.
-        unsafe { Self::enter(vmf, true) }
-    }
 }
 
 const PAGES_OPERATIONS: &bindings::vm_operations_struct = &bindings::vm_operations_struct {
     open: Some(open_arc::<Mapping>),
     close: Some(close_arc::<Mapping>),
-    fault: Some(Mapping::fault),
-    huge_fault: Some(Mapping::huge_fault),
+    fault: Some(fault::<Mapping>),
+    huge_fault: Some(huge_fault::<Mapping>),
     ..pin_init::zeroed()
 };
 
@@ -280,20 +289,10 @@ impl DeviceRange {
     }
 }
 
-impl DeviceMapping {
-    /// Enters the page in which `vmf` faulted, or the block around it.
-    ///
-    /// # Safety
-    ///
-    /// The fault is one of a VMA that [`DeviceRange::map`] has set up, or of a part of one.
+impl OnAccess for DeviceMapping {
     unsafe fn enter(vmf: *mut bindings::vm_fault, whole: bool) -> bindings::vm_fault_t {
-        // SAFETY: The VMA stays during the call, and owns a reference of its private data.
-        let (vma, start, end, first, address, this) = unsafe {
-            let (vma, start, end, first, address) = describe(vmf);
-            let data = (*vma).vm_private_data.cast();
-            let this = kernel::sync::ArcBorrow::<Self>::from_raw(data);
-            (vma, start, end, first, address, this)
-        };
+        // SAFETY: The VMA stays during the call, as the caller promises, and its private data is one of these.
+        let (vma, start, end, first, address, this) = unsafe { describe::<Self>(vmf) };
         let unit = if whole { BLOCK } else { PAGE_SIZE };
         let begin = address & !(unit - 1);
         if begin < start || end - begin < unit {
@@ -322,29 +321,13 @@ impl DeviceMapping {
             bindings::vmf_insert_pfn_pmd(vmf, frame, write)
         }
     }
-
-    unsafe extern "C" fn fault(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
-        // SAFETY: These operations belong to VMAs of `DeviceRange::map`.
-        unsafe { Self::enter(vmf, false) }
-    }
-
-    unsafe extern "C" fn huge_fault(
-        vmf: *mut bindings::vm_fault,
-        order: c_uint,
-    ) -> bindings::vm_fault_t {
-        if PAGE_SIZE << order != BLOCK {
-            return FALLBACK;
-        }
-        // SAFETY: As in `fault`.
-        unsafe { Self::enter(vmf, true) }
-    }
 }
 
 const DEVICE_OPERATIONS: &bindings::vm_operations_struct = &bindings::vm_operations_struct {
     open: Some(open_arc::<DeviceMapping>),
     close: Some(close_arc::<DeviceMapping>),
-    fault: Some(DeviceMapping::fault),
-    huge_fault: Some(DeviceMapping::huge_fault),
+    fault: Some(fault::<DeviceMapping>),
+    huge_fault: Some(huge_fault::<DeviceMapping>),
     ..pin_init::zeroed()
 };
 
