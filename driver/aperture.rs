@@ -2,8 +2,9 @@
 
 //! Device memory in user space, through its base address register. See `docs/uapi.md`, section 4.
 //!
-//! A process may map what it has allocated. The mapping is taken away before the memory can become another's: before it is freed, before the
-//! card is reset, and when the card is lost or the driver unbound.
+//! A process may map what it has allocated. The mapping is taken away before the memory can become
+//! another's: before it is freed, before the card is reset, and when the card is lost or the driver
+//! unbound.
 
 use kernel::{
     page::PAGE_SIZE,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Arms: who is to be told, once, that a queue's timeline has reached a value. See `docs/uapi.md`, section 7.
+//! Arms: who is to be told, once, that a queue's timeline has reached a value. See `docs/uapi.md`,
+//! section 7.
 
 use kernel::{
     prelude::*,
@@ -87,7 +88,8 @@ pub(crate) struct NewArm {
 }
 
 impl NewArm {
-    /// Makes what `arg` asks for in the name of a file. `EBADF` and `EINVAL`: `fd` is no eventfd; `ENOSPC`: the file has too many.
+    /// Makes what `arg` asks for in the name of a file. `EBADF` and `EINVAL`: `fd` is no eventfd;
+    /// `ENOSPC`: the file has too many.
     pub(crate) fn new(stream: &Arc<Stream>, arg: &ioctl::QueueArm) -> Result<Self> {
         Ok(Self {
             value: arg.value,
@@ -130,7 +132,8 @@ impl Armed {
         self.list.keys().next().map_or(ARM_NONE, |key| key.value)
     }
 
-    /// Takes the first out whose value has an outcome. Fire it when the lock is released: whoever takes it is the only one who has it.
+    /// Takes the first out whose value has an outcome. Fire it when the lock is released: whoever
+    /// takes it is the only one who has it.
     pub(crate) fn take_due(
         &mut self,
         outcome: impl FnOnce(u64) -> Option<Outcome>,

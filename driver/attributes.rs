@@ -15,6 +15,11 @@ pub(crate) fn text(bytes: &[u8]) -> &str {
     core::str::from_utf8(&bytes[..end]).unwrap_or("?")
 }
 
+/// Whole per cents of thousandths, as a file shows them.
+fn percent(milli: i32) -> i32 {
+    milli.clamp(0, 100_000) / 1000
+}
+
 macro_rules! attributes {
     ($($name:literal: |$card:ident| ($($value:tt)*) $(= $quota:expr)?,)*) => {
         [$(Attribute::<Card>::new($name, |$card, page| page.emit(fmt!($($value)*)))
@@ -37,7 +42,7 @@ pub(crate) static ATTRIBUTES: [Attribute<Card>; 21] = attributes! {
     c"state": |card| ("{}", card.state_name()),
     c"memory_total": |card| ("{}", card.telemetry()?.memory_total),
     c"memory_used": |card| ("{}", card.telemetry()?.memory_used),
-    c"busy_percent": |card| ("{}", card.telemetry()?.utilisation.value_milli.clamp(0, 100_000) / 1000),
+    c"busy_percent": |card| ("{}", percent(card.telemetry()?.utilisation.value_milli)),
     c"busy_ns": |card| ("{}", card.telemetry()?.busy_ns),
     c"contexts": |card| ("{}", card.telemetry()?.contexts),
     c"queues": |card| ("{}", card.telemetry()?.queues),

@@ -21,7 +21,8 @@ use crate::{
     regs::Registers,
 };
 
-/// Gives the card its firmware and starts it. Returns the RPC region, through which the firmware is spoken to from now on.
+/// Gives the card its firmware and starts it. Returns the RPC region, through which the firmware is
+/// spoken to from now on.
 pub(crate) fn boot(pdev: &pci::Device<Bound>, regs: &Registers) -> Result<Coherent<[u8]>> {
     let dev: &Device<Bound> = pdev.as_ref();
     let region = Coherent::<u8>::zeroed_slice(dev, REGION_SIZE, GFP_KERNEL)?;

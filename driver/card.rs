@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A chip: what is shared by its files, its interrupts and the driver core. It outlives the binding as long as files are open.
+//! A chip: what is shared by its files, its interrupts and the driver core. It outlives the binding
+//! as long as files are open.
 
 mod residents;
 
@@ -27,6 +28,7 @@ use crate::{
     aperture::Apertures,
     context::Context,
     counters::Counters,
+    event::SharedRing,
     ext::{
         bound::BoundGate,
         pages::PageSet,
@@ -34,7 +36,6 @@ use crate::{
         periodic::Periodic,
         wait::{new_wait_queue, WaitQueue},
     },
-    event::SharedRing,
     queue::Queue,
     quota::Quotas,
     recovery::{History, Recovery},
@@ -57,8 +58,9 @@ pub(crate) const STARTING: u32 = 3;
 
 /// A chip.
 ///
-/// Lock order: `life`, a context's `device`, its `inner`, then `rpc`, then the others; none of the others is held while another is taken, but for
-/// a file's stream, which is the last, and a range's `live`, which is taken under `apertures`. User memory is touched under none of them.
+/// Lock order: `life`, a context's `device`, its `inner`, then `rpc`, then the others; none of the
+/// others is held while another is taken, but for a file's stream, which is the last, and a range's
+/// `live`, which is taken under `apertures`. User memory is touched under none of them.
 #[pin_data]
 pub(crate) struct Card {
     pdev: ARef<pci::Device>,
@@ -255,7 +257,8 @@ impl Card {
         self.bound.with(f)
     }
 
-    /// Runs `f` with the bound function. As [`Self::with_bound`], not to be nested: `f` must not make calls of the firmware, which may fail.
+    /// Runs `f` with the bound function. As [`Self::with_bound`], not to be nested: `f` must not
+    /// make calls of the firmware, which may fail.
     pub(crate) fn with_bound_function<R>(
         &self,
         f: impl FnOnce(&pci::Device<Bound>) -> R,
@@ -368,7 +371,8 @@ impl Card {
         info
     }
 
-    /// Ends everything that needs the bound device. Files stay open; what they ask for is answered with `ENODEV`.
+    /// Ends everything that needs the bound device. Files stay open; what they ask for is answered
+    /// with `ENODEV`.
     pub(crate) fn shutdown(&self) {
         self.state.xchg(GONE, Full);
         self.wake_everybody();

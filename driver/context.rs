@@ -24,6 +24,7 @@ use crate::{
         status::Status,
         Wire,
     },
+    aperture::DeviceMemory,
     attributes::text,
     card::Card,
     control::process_page,
@@ -32,7 +33,6 @@ use crate::{
         task::Caller,
         vma::{self, Access, DeviceRange, FileMapping},
     },
-    aperture::DeviceMemory,
     memory::HostMemory,
     queue::Queue,
     quota::{Charge, Kind},
@@ -49,8 +49,8 @@ pub(crate) enum Area {
     Device(Arc<DeviceRange>),
 }
 
-/// Offsets for mmap are unique over all files of the module, since files of one node share the tables in which mappings are found when they
-/// are taken away.
+/// Offsets for mmap are unique over all files of the module, since files of one node share the
+/// tables in which mappings are found when they are taken away.
 static NEXT_OFFSET: Atomic<u64> = Atomic::new(1 << 32);
 
 /// Number of the next file.
@@ -138,7 +138,8 @@ pub(crate) struct Context {
     caller: Caller,
     /// Number of the file, unique over all chips.
     client: u64,
-    /// Device memory by its address. Held over the calls of the firmware that change it, so that both agree.
+    /// Device memory by its address. Held over the calls of the firmware that change it, so that
+    /// both agree.
     #[pin]
     pub(crate) device: Mutex<RBTree<u64, DeviceMemory>>,
     #[pin]
@@ -328,7 +329,8 @@ impl Context {
         }
     }
 
-    /// Ends all that needs the card, which was reset or is about to go, with `status` for those who wait. The file stays open.
+    /// Ends all that needs the card, which was reset or is about to go, with `status` for those who
+    /// wait. The file stays open.
     pub(crate) fn detach(&self, status: Status) {
         // Nothing of it can be mapped any more.
         let device = core::mem::replace(&mut *self.device.lock(), RBTree::new());
@@ -387,7 +389,8 @@ impl Context {
     }
 }
 
-/// Ends a context on the card. If the firmware does not do it, the card may not go on: it would write to memory that is about to be freed.
+/// Ends a context on the card. If the firmware does not do it, the card may not go on: it would
+/// write to memory that is about to be freed.
 fn destroy(card: &Card, scope: Scope) {
     match card.call::<_, ()>(Function::ContextDestroy, scope, &()) {
         Ok(()) | Err(RpcError::Lost) => {}

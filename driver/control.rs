@@ -39,7 +39,8 @@ pub(crate) fn telemetry(card: &Card, arg: &mut abi::TelemetryRead) -> Result {
     Ok(())
 }
 
-/// One answer of the firmware: the entries from `start` on, as bytes, and how many there are in all.
+/// One answer of the firmware: the entries from `start` on, as bytes, and how many there are in
+/// all.
 pub(crate) fn process_page(card: &Card, start: u32) -> Result<(KVec<u8>, u32)> {
     let command = rpc::Processes { start, reserved: 0 };
     let mut entries = KVec::with_capacity(MAX_PROCESSES * ENTRY, GFP_KERNEL)?;
@@ -90,7 +91,9 @@ fn firmware(card: &Card, arg: &mut abi::FirmwareQuery) -> Result {
     if arg.reserved != [0; 2] {
         return Err(EINVAL);
     }
-    let function = u16::try_from(arg.function).ok().and_then(Function::from_raw);
+    let function = u16::try_from(arg.function)
+        .ok()
+        .and_then(Function::from_raw);
     let (function, length) = match function {
         Some(Function::RetiredPages) => (Function::RetiredPages, size_of::<RetiredPages>()),
         Some(Function::EventLog) => (Function::EventLog, size_of::<EventLog>()),

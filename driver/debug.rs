@@ -95,7 +95,8 @@ impl Writer for Contexts {
                 };
                 writeln!(
                     f,
-                    "{:#x} pid={} uid={} comm={} device_bytes={} host_bytes={} queues={} packets={} busy_ns={}",
+                    "{:#x} pid={} uid={} comm={} device_bytes={} host_bytes={} \
+                     queues={} packets={} busy_ns={}",
                     process.context,
                     process.pid,
                     process.uid,

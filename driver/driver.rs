@@ -21,8 +21,8 @@ use crate::{
         vectors::Vectors,
     },
     nodes::ChipNodes,
-    regs::Registers,
     recovery::Recovery,
+    regs::Registers,
     rpc::{RpcChannel, Scope},
     telemetry::TelemetryPage,
     watch::Watch,
@@ -55,7 +55,8 @@ impl pci::Driver for MluDriver {
 
 /// A chip while the driver is bound to it. Dropping it takes the chip down.
 pub(crate) struct Chip<'bound> {
-    // Dropped in this order: nobody opens the chip any more; those who have it open get errors, and the card is reset; its interrupts go.
+    // Dropped in this order: nobody opens the chip any more; those who have it open get errors, and
+    // the card is reset; its interrupts go.
     _nodes: ChipNodes,
     _online: Online,
     _vectors: Vectors<'bound, VectorHandler>,
@@ -76,7 +77,8 @@ impl<'bound> Chip<'bound> {
         let enabled = Enabled::new(pdev)?;
         let regs = Registers::new(pdev)?;
         check(pdev, &regs)?;
-        // Declared here to be dropped after `online`: the card must not write event rings that are freed.
+        // Declared here to be dropped after `online`: the card must not write event rings that are
+        // freed.
         let (vectors, rings);
         let card = Card::new(pdev, regs)?;
         // From here on every error takes the chip down again.
@@ -120,7 +122,8 @@ impl<'bound> Chip<'bound> {
     }
 }
 
-/// As many vectors as the machine has for the chip, each with its handler and event ring; and the rings.
+/// As many vectors as the machine has for the chip, each with its handler and event ring; and the
+/// rings.
 fn interrupts<'bound>(
     pdev: &'bound pci::Device<Core<'_>>,
     card: &Arc<Card>,
@@ -159,7 +162,8 @@ fn try_interrupts<'bound>(
     Ok((vectors, rings))
 }
 
-/// Finds out whether this is a card that the driver knows, and resets it: what it did before must not go on.
+/// Finds out whether this is a card that the driver knows, and resets it: what it did before must
+/// not go on.
 fn check(pdev: &pci::Device<Core<'_>>, regs: &Registers) -> Result {
     // A card that fell out may come back by a reset of the function.
     if !regs.present() && reset_function(pdev).is_ok() {
@@ -189,7 +193,11 @@ fn check(pdev: &pci::Device<Core<'_>>, regs: &Registers) -> Result {
         dev_warn!(pdev, "unknown card model {:#x}\n", regs.read(regs::MODEL));
     }
     if pdev.resource_len(BAR_DOORBELL as u32)? < BAR_DOORBELL_SIZE {
-        dev_err!(pdev, "BAR {BAR_DOORBELL} has no room for the doorbells; give the machine more address space\n");
+        dev_err!(
+            pdev,
+            "BAR {BAR_DOORBELL} has no room for the doorbells; \
+             give the machine more address space\n"
+        );
         return Err(ENODEV);
     }
     if !regs.reset() {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Events: a ring a vector, drained in the vector's interrupt thread. See `docs/hardware.md`, section 9.
+//! Events: a ring a vector, drained in the vector's interrupt thread. See `docs/hardware.md`,
+//! section 9.
 
 use kernel::{
     device::{Bound, Device},
@@ -90,7 +91,8 @@ impl EventRing {
         Ok(Some(event))
     }
 
-    /// Tells the card what was taken and asks for an interrupt with the next entry. `true` if there is one already.
+    /// Tells the card what was taken and asks for an interrupt with the next entry. `true` if there
+    /// is one already.
     fn rearm(&self) -> Result<bool> {
         self.memory.store64(CONSUMED, self.consumed)?;
         self.memory.store64(EVENT_INDEX, self.consumed)?;
@@ -210,7 +212,8 @@ impl VectorHandler {
                 return Ok(());
             }
         }
-        // The ring is armed, so that the next event interrupts; what was missed until then the watch finds.
+        // The ring is armed, so that the next event interrupts; what was missed until then the
+        // watch finds.
         if ring.may_log() {
             dev_warn!(
                 self.card.pdev(),

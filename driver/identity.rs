@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a chip says of itself in the vendor's place: `/proc/driver/cambricon/mlus/ADDRESS/information`. Scripts and containers look there.
+//! What a chip says of itself in the vendor's place:
+//! `/proc/driver/cambricon/mlus/ADDRESS/information`. Scripts and containers look there.
 
 use kernel::{
     fmt,

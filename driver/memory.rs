@@ -10,13 +10,13 @@ use kernel::{
 };
 
 use crate::{
-    aperture::DeviceMemory,
     abi::{
         ioctl,
         rpc::{self, Function, HostPiece, ACCESS_READ, ACCESS_WRITE, MAX_PIECES},
         status::Status,
         Wire,
     },
+    aperture::DeviceMemory,
     card::Card,
     context::{new_offset, Area, Context},
     ext::{pages::PageSet, pinned::PinnedPages, vma::Access},
@@ -24,11 +24,12 @@ use crate::{
     rpc::RpcError,
 };
 
-/// Memory that a card uses. The card's mapping ends when this is dropped, which is after the firmware has given it up; the memory itself
-/// lives on while user space has it mapped.
+/// Memory that a card uses. The card's mapping ends when this is dropped, which is after the
+/// firmware has given it up; the memory itself lives on while user space has it mapped.
 ///
-/// It is made, and dropped or detached, under its context's lock: memory that is in no table then can be in nobody's hands when the driver is
-/// unbound, which ends the mappings of all that is in the tables.
+/// It is made, and dropped or detached, under its context's lock: memory that is in no table then
+/// can be in nobody's hands when the driver is unbound, which ends the mappings of all that is in
+/// the tables.
 pub(crate) struct CardMemory {
     card: Arc<Card>,
     pages: Arc<PageSet>,
@@ -72,8 +73,9 @@ impl Drop for CardMemory {
     }
 }
 
-/// Memory of a process that a card uses. Made and dropped under no lock, since both take that of the process's memory map; but mapped, and
-/// dropped or detached first, under its context's lock, as [`CardMemory`].
+/// Memory of a process that a card uses. Made and dropped under no lock, since both take that of
+/// the process's memory map; but mapped, and dropped or detached first, under its context's lock,
+/// as [`CardMemory`].
 pub(crate) struct RegisteredMemory {
     card: Arc<Card>,
     pages: KBox<PinnedPages>,
@@ -184,7 +186,8 @@ impl Context {
             return Err(EINVAL);
         }
         let mut device = self.device.lock();
-        // Before the card gives the memory to others. (Mappings of others' memory are not in the table.)
+        // Before the card gives the memory to others. (Mappings of others' memory are not in the
+        // table.)
         if let Some(memory) = device.remove(&arg.va) {
             self.hide(&memory);
         }
@@ -267,7 +270,8 @@ impl Context {
         }
     }
 
-    /// Maps pieces of host memory for commands of the context. If that fails the card has nothing of them.
+    /// Maps pieces of host memory for commands of the context. If that fails the card has nothing
+    /// of them.
     fn host_map(
         &self,
         va: u64,

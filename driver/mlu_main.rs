@@ -2,9 +2,10 @@
 
 //! Kernel driver of the MLU370 accelerator.
 //!
-//! The firmware owns the card: device memory, address spaces, queues, telemetry. This driver owns what only a kernel can: the PCI life
-//! cycle, interrupts, the lifetimes of open files, pinned pages, mappings into user space and permissions. The interface to user space is
-//! described in `docs/uapi.md`, the card in `docs/hardware.md`.
+//! The firmware owns the card: device memory, address spaces, queues, telemetry. This driver owns
+//! what only a kernel can: the PCI life cycle, interrupts, the lifetimes of open files, pinned
+//! pages, mappings into user space and permissions. The interface to user space is described in
+//! `docs/uapi.md`, the card in `docs/hardware.md`.
 
 use kernel::{driver::Registration, prelude::*, InPlaceModule};
 
@@ -55,8 +56,8 @@ pub(crate) const fn this_module() -> &'static ThisModule {
     kernel::module::this_module::<LocalModule>()
 }
 
-/// Most interrupt vectors of a chip. A processor has some two hundred for all devices, so a machine with many chips and few processors
-/// cannot give each of them all.
+/// Most interrupt vectors of a chip. A processor has some two hundred for all devices, so a machine
+/// with many chips and few processors cannot give each of them all.
 pub(crate) fn most_vectors() -> u32 {
     const PER_PROCESSOR: u32 = 4;
     let most = match module_parameters::vectors.value() {

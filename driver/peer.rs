@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Other chips: their memory, the ways to them and the links between. The firmware has the tokens and the mappings, which go with the
-//! context.
+//! Other chips: their memory, the ways to them and the links between. The firmware has the tokens
+//! and the mappings, which go with the context.
 
 use kernel::prelude::*;
 
@@ -67,7 +67,8 @@ pub(crate) fn control(card: &Card, arg: &ioctl::LinkControl) -> Result {
     Ok(card.call::<_, ()>(Function::LinkControl, Scope::CHIP, &arg.control)?)
 }
 
-/// What `LINK_PORTS` of a chip writes: the bytes of an `ioctl::LinkPorts`, which is too large for the stack.
+/// What `LINK_PORTS` of a chip writes: the bytes of an `ioctl::LinkPorts`, which is too large for
+/// the stack.
 pub(crate) fn ports(card: &Card, device: u32) -> Result<KVec<u8>> {
     let mut answer = KVec::from_elem(0, core::mem::size_of::<ioctl::LinkPorts>(), GFP_KERNEL)?;
     let count = card.call_with(Function::LinkPorts, Scope::CHIP, &[], |body| {

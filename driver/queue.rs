@@ -67,7 +67,8 @@ pub(crate) struct Queue {
     rescues: Atomic<u64>,
     /// The error that stood in the status page with the last event.
     seen_error: Atomic<u32>,
-    /// `signals` plus one when a reached value was found for which no event had come yet; see [`Self::rescue`].
+    /// `signals` plus one when a reached value was found for which no event had come yet; see
+    /// [`Self::rescue`].
     suspected: Atomic<u64>,
 }
 
@@ -137,7 +138,8 @@ impl Queue {
         }
     }
 
-    /// The packet that the card is at, or was at when it stopped: as many of its bytes as stand in one piece in the ring, at most a few.
+    /// The packet that the card is at, or was at when it stopped: as many of its bytes as stand in
+    /// one piece in the ring, at most a few.
     pub(crate) fn write_packet(&self, to: &mut dyn fmt::Write) -> fmt::Result {
         const MOST: usize = 4 * UNIT;
         let Some(ring) = &self.ring else {
@@ -172,7 +174,8 @@ impl Queue {
         if !alive {
             return Some(Err(ENODEV));
         }
-        // Behind an ordinary error the timeline goes on, so that the wait ends by itself. A queue that was stopped stands still.
+        // Behind an ordinary error the timeline goes on, so that the wait ends by itself. A queue
+        // that was stopped stands still.
         match Status::from_raw(error) {
             Some(status) if stops(status) => Some(Err(status_error(status))),
             _ => None,
@@ -199,7 +202,8 @@ impl Queue {
         let mut armed = self.armed.lock();
         self.set_word(&mut armed, value, false);
         drop(armed);
-        // The card writes the timeline, then reads the arm word; the caller reads the timeline after this.
+        // The card writes the timeline, then reads the arm word; the caller reads the timeline
+        // after this.
         barrier::smp_mb(barrier::Full);
     }
 
@@ -212,9 +216,11 @@ impl Queue {
         }
     }
 
-    /// Fires what is due, then asks the card for an event about the first of the rest; returns how many were fired.
+    /// Fires what is due, then asks the card for an event about the first of the rest; returns how
+    /// many were fired.
     ///
-    /// With `raise` the word forgets what sleeping threads wait for, so that they must be woken afterwards.
+    /// With `raise` the word forgets what sleeping threads wait for, so that they must be woken
+    /// afterwards.
     fn settle(&self, card: &Card, raise: bool) -> u64 {
         let mut fired = 0;
         loop {
@@ -259,8 +265,9 @@ impl Queue {
         }
     }
 
-    /// Looks for an event that did not come: a value that somebody waits for was reached, and at the look before it was so already, with
-    /// no event in between. Makes up for it, and counts whom that helped. Returns whether to look again soon.
+    /// Looks for an event that did not come: a value that somebody waits for was reached, and at
+    /// the look before it was so already, with no event in between. Makes up for it, and counts
+    /// whom that helped. Returns whether to look again soon.
     pub(crate) fn rescue(&self, card: &Card) -> bool {
         let word = self.armed.lock().word;
         let signals = self.signals.load(Acquire);
@@ -291,7 +298,8 @@ impl Queue {
         self.wake_all(card);
     }
 
-    /// Waits until the timeline has reached `value`, at most until `deadline` (CLOCK_MONOTONIC, ns; `None` for ever).
+    /// Waits until the timeline has reached `value`, at most until `deadline` (CLOCK_MONOTONIC, ns;
+    /// `None` for ever).
     ///
     /// Fails only with `ERESTARTSYS`, after which the call can simply be made again.
     pub(crate) fn wait(&self, card: &Card, value: u64, deadline: Option<i64>) -> Result<Waited> {

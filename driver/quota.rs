@@ -81,7 +81,8 @@ pub(crate) struct Charge {
 }
 
 impl Charge {
-    /// Counts `amount` for a user. `EDQUOT`: that would be more than he may have, and the caller has no `CAP_SYS_RESOURCE`.
+    /// Counts `amount` for a user. `EDQUOT`: that would be more than he may have, and the caller
+    /// has no `CAP_SYS_RESOURCE`.
     pub(crate) fn new(quotas: &Arc<Quotas>, uid: u32, kind: Kind, amount: u64) -> Result<Self> {
         let limit = match quotas.limit(kind) {
             0 => u64::MAX,

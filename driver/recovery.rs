@@ -2,9 +2,10 @@
 
 //! A card that fails, and its way back. See `docs/uapi.md`, section 8.
 //!
-//! A queue's error costs the queue, a runaway its context; both are the firmware's business. This is about the rest: the card is silenced,
-//! everybody gets his error, what is known is kept for people, and then the card is reset by the mildest means that helps: by its own
-//! register, as a function, with its bus. Contexts from before are over; new ones work.
+//! A queue's error costs the queue, a runaway its context; both are the firmware's business. This
+//! is about the rest: the card is silenced, everybody gets his error, what is known is kept for
+//! people, and then the card is reset by the mildest means that helps: by its own register, as a
+//! function, with its bus. Contexts from before are over; new ones work.
 
 use kernel::{prelude::*, sync::atomic::Full, sync::Arc};
 
@@ -74,7 +75,8 @@ impl Tick for Recovery {
 }
 
 impl Card {
-    /// Declares the card lost, and has it reset: callers and waiters get their errors, and the card is made to leave host memory alone.
+    /// Declares the card lost, and has it reset: callers and waiters get their errors, and the card
+    /// is made to leave host memory alone.
     pub(crate) fn fail(&self, reason: kernel::fmt::Arguments<'_>) {
         if self.lose(reason) {
             if let Some(recovery) = self.recovery.lock().as_ref() {
@@ -104,7 +106,8 @@ impl Card {
         true
     }
 
-    /// Tells user space of a fault in the words of DRM's wedged events: what helps, and whose command ran last.
+    /// Tells user space of a fault in the words of DRM's wedged events: what helps, and whose
+    /// command ran last.
     pub(crate) fn name_guilty(&self, method: &CStr) {
         let suspect = self.suspect();
         let Ok(mut event) =
@@ -120,8 +123,9 @@ impl Card {
         event.send(self.device());
     }
 
-    /// Makes the card leave host memory alone, which is about to be freed: by a reset, or else by taking away its right to access memory. (A
-    /// card whose registers do not answer may still be there, with its memory decoding off.)
+    /// Makes the card leave host memory alone, which is about to be freed: by a reset, or else by
+    /// taking away its right to access memory. (A card whose registers do not answer may still be
+    /// there, with its memory decoding off.)
     pub(crate) fn silence(&self) {
         let present = self.regs().present();
         if present && self.regs().reset() {
@@ -149,7 +153,8 @@ impl Card {
             );
             return self.name_guilty(c"rebind");
         }
-        // From the mildest to the hardest. The second and third call the handlers of resets below, which then leave the rest to this.
+        // From the mildest to the hardest. The second and third call the handlers of resets below,
+        // which then leave the rest to this.
         type Means = (&'static str, fn(&Card) -> bool);
         let means: [Means; 3] = [
             ("its register", |card| card.regs().present()),
@@ -258,14 +263,15 @@ impl Card {
     }
 }
 
-/// What the PCI core asks of the driver, with the function's lock held. A card that is not in the table is in nobody's hands.
+/// What the PCI core asks of the driver, with the function's lock held. A card that is not in the
+/// table is in nobody's hands.
 impl Lifecycle for MluDriver {
     fn error_detected(pdev: &kernel::pci::Device, channel: Channel) -> Verdict {
         let Some(card) = nodes::find(pdev) else {
             return Verdict::Disconnect;
         };
         match channel {
-            Channel::Normal if card.check_alive() => return Verdict::CanRecover,
+            Channel::Normal if card.check_alive() => Verdict::CanRecover,
             Channel::Normal | Channel::Frozen => {
                 card.lose(fmt!("PCI Express reports an error that was not corrected"));
                 Verdict::NeedReset

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The registers of BAR0. See `docs/hardware.md`, section 3; the offsets stand in `abi/src/regs.rs`.
+//! The registers of BAR0. See `docs/hardware.md`, section 3; the offsets stand in
+//! `abi/src/regs.rs`.
 
 use kernel::{device::Bound, io::Io, pci, prelude::*};
 

@@ -2,7 +2,8 @@
 
 //! Firmware RPC. See `docs/hardware.md`, section 5.
 //!
-//! One call is under way at a time. What the card answers is copied once and checked; an answer that breaks the protocol costs the card.
+//! One call is under way at a time. What the card answers is copied once and checked; an answer
+//! that breaks the protocol costs the card.
 
 use kernel::{dma::Coherent, prelude::*};
 

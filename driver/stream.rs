@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What `read` on a file gives: records of events, the oldest of which go when nobody takes them. See `docs/uapi.md`, section 10.
+//! What `read` on a file gives: records of events, the oldest of which go when nobody takes them.
+//! See `docs/uapi.md`, section 10.
 
 use kernel::{
     fs::{file::flags::O_NONBLOCK, File},
@@ -80,8 +81,8 @@ impl Records {
 
 /// What a file's reader is told.
 ///
-/// Lock order: `reading`, then `records`. Records are put in from interrupt threads, under no other lock than those of the lists of
-/// subscribers.
+/// Lock order: `reading`, then `records`. Records are put in from interrupt threads, under no other
+/// lock than those of the lists of subscribers.
 #[pin_data]
 pub(crate) struct Stream {
     /// Held by who copies records out, so that none is read twice.
@@ -175,7 +176,8 @@ impl Stream {
         self.arms.fetch_sub(1, Relaxed);
     }
 
-    /// `read`: as many whole records as fit and are there. With none it waits, while `is_alive`, unless the file says otherwise.
+    /// `read`: as many whole records as fit and are there. With none it waits, while `is_alive`,
+    /// unless the file says otherwise.
     pub(crate) fn read(
         &self,
         file: &File,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Telemetry: a page of host memory that the card keeps up to date, read without asking the card. See `docs/hardware.md`, section 10.
+//! Telemetry: a page of host memory that the card keeps up to date, read without asking the card.
+//! See `docs/hardware.md`, section 10.
 
 use kernel::{
     device::{Bound, Device},
@@ -24,7 +25,8 @@ use crate::{
     rpc::Scope,
 };
 
-/// Looks at a page that the card is writing before it is given up: a card writes for less than a microsecond.
+/// Looks at a page that the card is writing before it is given up: a card writes for less than a
+/// microsecond.
 const LOOKS: u32 = 10_000;
 
 /// The page.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Timelines that contexts show each other. The firmware has the tokens, and knows which handles are whose.
+//! Timelines that contexts show each other. The firmware has the tokens, and knows which handles
+//! are whose.
 
 use kernel::prelude::*;
 

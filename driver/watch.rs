@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Looks after the card while somebody uses it: a card that is gone is found within a quarter of a second, and an interrupt that got lost
-//! delays a waiter by little more than that: a value that was reached without an event is looked at once more after a fifth of the interval,
-//! and if still no event has come by then, its waiters are woken and counted (`rescued_waits` of the counters).
+//! Looks after the card while somebody uses it: a card that is gone is found within a quarter of a
+//! second, and an interrupt that got lost delays a waiter by little more than that: a value that
+//! was reached without an event is looked at once more after a fifth of the interval, and if still
+//! no event has come by then, its waiters are woken and counted (`rescued_waits` of the counters).
 
 use kernel::{prelude::*, sync::Arc};
 

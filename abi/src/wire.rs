@@ -17,7 +17,7 @@ pub unsafe trait Wire: Copy + 'static {
         // SAFETY: a `Wire` type has no padding, so each of its bytes is initialised.
         unsafe {
             core::slice::from_raw_parts(
-                (self as *const Self).cast::<u8>(),
+                core::ptr::from_ref(self).cast::<u8>(),
                 core::mem::size_of::<Self>(),
             )
         }

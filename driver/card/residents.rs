@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a card has, by the numbers under which the card names it: queues and contexts; and the files that hear of its events.
+//! What a card has, by the numbers under which the card names it: queues and contexts; and the
+//! files that hear of its events.
 
 use kernel::{fmt, prelude::*, sync::Arc};
 
@@ -41,7 +42,8 @@ impl Card {
         }
     }
 
-    /// Looks for values that were reached although no event came. Returns whether to look again soon: an event may still be on its way.
+    /// Looks for values that were reached although no event came. Returns whether to look again
+    /// soon: an event may still be on its way.
     pub(crate) fn rescue_waiters(&self) -> bool {
         let mut again = false;
         self.for_queues(|queue| again |= queue.rescue(self));
@@ -158,7 +160,8 @@ impl Card {
     /// Enters a context. From now on the card is watched.
     pub(crate) fn add_context(&self, context: Arc<Context>) -> Result {
         let mut contexts = self.contexts.lock();
-        // `shutdown` first declares the card gone, then empties the list, and so does a restart with an epoch.
+        // `shutdown` first declares the card gone, then empties the list, and so does a restart
+        // with an epoch.
         if !context.is_current() {
             return Err(ENODEV);
         }

@@ -4,7 +4,7 @@
 
 use core::marker::PhantomData;
 
-use kernel::{bindings, page::PAGE_SIZE, prelude::*, sync::Arc};
+use kernel::{bindings, page::PAGE_SIZE, prelude::*, str::as_char_ptr_in_const_context, sync::Arc};
 
 /// The page that a reader gets.
 pub(crate) struct Page<'a>(*mut c_char, PhantomData<&'a mut [u8; PAGE_SIZE]>);
@@ -45,7 +45,7 @@ impl<T> Attribute<T> {
     /// Makes one.
     pub(crate) const fn new(name: &'static CStr, show: Show<T>) -> Self {
         let mut raw: bindings::device_attribute = pin_init::zeroed();
-        raw.attr.name = name.as_ptr().cast();
+        raw.attr.name = as_char_ptr_in_const_context(name).cast();
         raw.attr.mode = 0o444;
         raw.__bindgen_anon_1 = bindings::device_attribute__bindgen_ty_1 {
             show: Some(Self::show_raw),
@@ -67,6 +67,10 @@ impl<T> Attribute<T> {
         self
     }
 
+    /// # Safety
+    ///
+    /// Called by sysfs, with a device of the class, an [`Attribute`] of it, and `length` bytes of
+    /// text.
     unsafe extern "C" fn store_raw(
         device: *mut bindings::device,
         attribute: *mut bindings::device_attribute,
@@ -90,13 +94,18 @@ impl<T> Attribute<T> {
         }
     }
 
+    /// # Safety
+    ///
+    /// Called by sysfs, with a device of the class, an [`Attribute`] of it, and a page for the
+    /// text.
     unsafe extern "C" fn show_raw(
         device: *mut bindings::device,
         attribute: *mut bindings::device_attribute,
         page: *mut c_char,
     ) -> isize {
-        // SAFETY: The attribute is the first field of one of those that a `Group` was made of, whose data is what the device has; both stay
-        // until the device is gone, which waits for readers.
+        // SAFETY: The attribute is the first field of one of those that a `Group` was made of,
+        // whose data is what the device has; both stay until the device is gone, which waits for
+        // readers.
         let (this, data) = unsafe {
             (
                 &*attribute.cast::<Self>(),
@@ -114,7 +123,8 @@ impl<T> Attribute<T> {
 ///
 /// # Invariants
 ///
-/// `list` is null-terminated and holds `group`, whose attributes are `entries`, null-terminated. All of them stay where they are.
+/// `list` is null-terminated and holds `group`, whose attributes are `entries`, null-terminated.
+/// All of them stay where they are.
 pub(crate) struct Group<T: 'static> {
     list: KBox<[*const bindings::attribute_group; 2]>,
     _group: KBox<bindings::attribute_group>,

@@ -11,8 +11,9 @@ use kernel::{
 
 /// Holds back the end of a device's binding while somebody uses the device.
 ///
-/// DMA mappings may be made and undone only while the driver is bound, but files stay open beyond that. Such code goes through
-/// [`Self::with`], which either proves that the device is bound for as long as it runs, or does not run.
+/// DMA mappings may be made and undone only while the driver is bound, but files stay open beyond
+/// that. Such code goes through [`Self::with`], which either proves that the device is bound for as
+/// long as it runs, or does not run.
 ///
 /// # Invariants
 ///
@@ -33,7 +34,8 @@ impl BoundGate {
             }),
             GFP_KERNEL,
         )?;
-        // INVARIANT: The closer is dropped, and closes the gate, before the device's resources are released.
+        // INVARIANT: The closer is dropped, and closes the gate, before the device's resources are
+        // released.
         let closer: Result<Closer> = Ok(Closer(gate.clone()));
         devres::register::<Closer, Error>(device, closer, GFP_KERNEL)?;
         Ok(gate)
@@ -45,7 +47,8 @@ impl BoundGate {
     pub(crate) fn with<R>(&self, f: impl FnOnce(&Device<Bound>) -> R) -> Option<R> {
         let guard = self.device.lock();
         let device = guard.as_ref()?;
-        // SAFETY: The device is bound by the type invariant, and stays so while `f` runs, since unbinding it takes the lock.
+        // SAFETY: The device is bound by the type invariant, and stays so while `f` runs, since
+        // unbinding it takes the lock.
         Some(f(unsafe { device.as_bound() }))
     }
 
@@ -60,7 +63,8 @@ impl BoundGate {
             if !core::ptr::eq(core::ptr::from_ref(own).cast(), core::ptr::from_ref(device)) {
                 return None;
             }
-            // SAFETY: The function's device is bound, as `with` proves, and the context is no more than a mark of the type.
+            // SAFETY: The function's device is bound, as `with` proves, and the context is no more
+            // than a mark of the type.
             Some(f(unsafe { &*core::ptr::from_ref(pdev).cast() }))
         })?
     }

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Character devices: a range of minors with one set of file operations, and nodes with names and modes chosen at run time.
+//! Character devices: a range of minors with one set of file operations, and nodes with names and
+//! modes chosen at run time.
 //!
-//! `kernel::miscdevice` has neither run-time names nor modes nor more than one minor a registration.
+//! `kernel::miscdevice` has neither run-time names nor modes nor more than one minor a
+//! registration.
 
 use core::marker::PhantomData;
 
@@ -58,8 +60,8 @@ pub(crate) trait FileOperations: Sized + 'static {
         Err(EINVAL)
     }
 
-    /// Enters the caller into the queues of those who wait for the file in `_table`, then says what it is ready for: `POLL*` of
-    /// `bindings`.
+    /// Enters the caller into the queues of those who wait for the file in `_table`, then says what
+    /// it is ready for: `POLL*` of `bindings`.
     fn poll(
         _this: <Self::Ptr as ForeignOwnable>::Borrowed<'_>,
         _file: &File,
@@ -112,7 +114,8 @@ impl<T: FileOperations> CharDevice<T> {
         let result = if cdev.is_null() {
             Err(ENOMEM)
         } else {
-            // SAFETY: `cdev` is fresh; the operations are static, and the module stays while a file is open.
+            // SAFETY: `cdev` is fresh; the operations are static, and the module stays while a file
+            // is open.
             to_result(unsafe {
                 (*cdev).owner = crate::this_module().as_ptr();
                 (*cdev).ops = Self::OPERATIONS;
@@ -158,6 +161,9 @@ impl<T: FileOperations> CharDevice<T> {
         ..pin_init::zeroed()
     };
 
+    /// # Safety
+    ///
+    /// Called by the VFS, with the inode of a device of this range and a file that is being opened.
     unsafe extern "C" fn open(inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
         // SAFETY: The inode is that of a device in the range.
         let minor = unsafe { (*inode).i_rdev } & ((1 << MINOR_BITS) - 1);
@@ -173,12 +179,18 @@ impl<T: FileOperations> CharDevice<T> {
         }
     }
 
+    /// # Safety
+    ///
+    /// Called by the VFS, once, with a file that [`Self::open`] has opened, after its last use.
     unsafe extern "C" fn release(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
         // SAFETY: `open` has set the private data; nobody uses it any more.
         T::release(unsafe { T::Ptr::from_foreign((*file).private_data) });
         0
     }
 
+    /// # Safety
+    ///
+    /// Called by the VFS, with a file that [`Self::open`] has opened.
     unsafe extern "C" fn ioctl(
         file: *mut bindings::file,
         command: c_uint,
@@ -192,6 +204,9 @@ impl<T: FileOperations> CharDevice<T> {
         }
     }
 
+    /// # Safety
+    ///
+    /// Called by the VFS, with a file that [`Self::open`] has opened and a buffer of user space.
     unsafe extern "C" fn read(
         file: *mut bindings::file,
         to: *mut c_char,
@@ -208,6 +223,9 @@ impl<T: FileOperations> CharDevice<T> {
         }
     }
 
+    /// # Safety
+    ///
+    /// Called by the VFS, with a file that [`Self::open`] has opened and the table of this poll.
     unsafe extern "C" fn poll(
         file: *mut bindings::file,
         table: *mut bindings::poll_table_struct,
@@ -218,11 +236,17 @@ impl<T: FileOperations> CharDevice<T> {
         unsafe { T::poll(this, File::from_raw_file(file), PollTable::from_raw(table)) }
     }
 
+    /// # Safety
+    ///
+    /// Called by procfs, with a file that [`Self::open`] has opened and the output of this thread.
     unsafe extern "C" fn show_fdinfo(to: *mut bindings::seq_file, file: *mut bindings::file) {
         // SAFETY: As in `ioctl`; the output is this thread's.
         unsafe { T::show_fdinfo(T::Ptr::borrow((*file).private_data), SeqFile::from_raw(to)) };
     }
 
+    /// # Safety
+    ///
+    /// Called by mm, with a file that [`Self::open`] has opened and a VMA that is being set up.
     unsafe extern "C" fn mmap(
         file: *mut bindings::file,
         vma: *mut bindings::vm_area_struct,
@@ -280,7 +304,8 @@ impl Class {
     pub(crate) fn register(name: &'static CStr) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             class <- Opaque::try_ffi_init(move |slot: *mut bindings::class| {
-                // SAFETY: `slot` is valid for writes; the memory is pinned until the class is unregistered.
+                // SAFETY: `slot` is valid for writes; the memory is pinned until the class is
+                // unregistered.
                 unsafe {
                     slot.write(pin_init::zeroed());
                     (*slot).name = name.as_char_ptr();
@@ -291,7 +316,12 @@ impl Class {
         })
     }
 
-    /// Gives nodes mode 0666: whoever may open the file gets a context of his own, and nothing of others.
+    /// Gives nodes mode 0666: whoever may open the file gets a context of his own, and nothing of
+    /// others.
+    ///
+    /// # Safety
+    ///
+    /// Called by devtmpfs; `mode` is null or valid for writes.
     unsafe extern "C" fn devnode(
         _dev: *const bindings::device,
         mode: *mut bindings::umode_t,
@@ -342,8 +372,8 @@ impl<T> Node<T> {
             .map_or((core::ptr::null(), core::ptr::null_mut()), |group| {
                 (group.list(), group.data())
             });
-        // SAFETY: Class and parent are valid; the format takes one string; the groups are null or stay as long as the device, and so does
-        // the data that their attributes use.
+        // SAFETY: Class and parent are valid; the format takes one string; the groups are null or
+        // stay as long as the device, and so does the data that their attributes use.
         from_err_ptr(unsafe {
             bindings::device_create_with_groups(
                 class.class.get(),

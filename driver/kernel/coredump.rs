@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is kept of a device that failed: `/sys/class/devcoredump/devcd*/data`, until somebody reads it and writes to it, or for five minutes.
+//! What is kept of a device that failed: `/sys/class/devcoredump/devcd*/data`, until somebody reads
+//! it and writes to it, or for five minutes.
 
 use kernel::{device::Device, fmt, prelude::*};
 
@@ -24,7 +25,8 @@ impl Text {
         Self(KVVec::new())
     }
 
-    /// Keeps it in the name of `device`. While an earlier dump of the device is there, or without memory, it is dropped.
+    /// Keeps it in the name of `device`. While an earlier dump of the device is there, or without
+    /// memory, it is dropped.
     pub(crate) fn keep(self, device: &Device) {
         let raw = core::ptr::from_ref(device).cast_mut().cast();
         // SAFETY: The device is valid; the data is copied.

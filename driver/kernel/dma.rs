@@ -15,7 +15,8 @@ fn raw(dev: &Device<Bound>) -> *mut bindings::device {
     core::ptr::from_ref(dev).cast_mut().cast()
 }
 
-/// Maps `length` bytes of pages for the device; the address that it uses for them. `ENOMEM`: there is no room for it.
+/// Maps `length` bytes of pages for the device; the address that it uses for them. `ENOMEM`: there
+/// is no room for it.
 ///
 /// # Safety
 ///
@@ -27,8 +28,7 @@ pub(super) unsafe fn map(
     direction: Direction,
 ) -> Result<bindings::dma_addr_t> {
     // SAFETY: The device is bound; of the pages the caller has promised it.
-    let address =
-        unsafe { bindings::dma_map_page_attrs(raw(dev), page, 0, length, direction, 0) };
+    let address = unsafe { bindings::dma_map_page_attrs(raw(dev), page, 0, length, direction, 0) };
     // What `dma_mapping_error` compares with.
     if address == bindings::dma_addr_t::MAX {
         return Err(ENOMEM);
@@ -40,7 +40,8 @@ pub(super) unsafe fn map(
 ///
 /// # Safety
 ///
-/// [`map`] gave `address` for this device, length and direction, and it is mapped still; the device does not use it any more.
+/// [`map`] gave `address` for this device, length and direction, and it is mapped still; the device
+/// does not use it any more.
 pub(super) unsafe fn unmap(
     dev: &Device<Bound>,
     address: bindings::dma_addr_t,

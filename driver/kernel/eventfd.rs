@@ -19,7 +19,8 @@ unsafe impl Send for EventFd {}
 unsafe impl Sync for EventFd {}
 
 impl EventFd {
-    /// The eventfd behind a descriptor of the calling process: `EBADF` if it names nothing, `EINVAL` if it is something else.
+    /// The eventfd behind a descriptor of the calling process: `EBADF` if it names nothing,
+    /// `EINVAL` if it is something else.
     pub(crate) fn from_fd(fd: i32) -> Result<Self> {
         // SAFETY: Any number may be asked for.
         let context = from_err_ptr(unsafe { bindings::eventfd_ctx_fdget(fd) })?;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What is a macro or an inline function in C, or stands in a header that the kernel crate's bindings leave out. Nothing else belongs here.
+ * What is a macro or an inline function in C, or stands in a header that the kernel crate's
+ * bindings leave out. Nothing else belongs here.
  */
 
 #include <linux/cpumask.h>
@@ -15,17 +16,14 @@
 #include <linux/string.h>
 #include <linux/vmalloc.h>
 
+#include "helpers.h"
+
 #define CREATE_TRACE_POINTS
 #include "trace.h"
 
-struct page *mlu_alloc_pages(unsigned int order, bool insist);
-unsigned long mlu_page_to_pfn(const struct page *page);
-void *mlu_page_address(const struct page *page);
-void mlu_current_comm(char *to, size_t length);
-unsigned long mlu_total_pages(void);
-unsigned int mlu_online_cpus(void);
-
-/* Zeroed, charged to the caller's memory cgroup; without @insist only what is there without effort. */
+/*
+ * Zeroed, charged to the caller's memory cgroup; without @insist only what is there without effort.
+ */
 struct page *mlu_alloc_pages(unsigned int order, bool insist)
 {
 	gfp_t gfp = GFP_KERNEL_ACCOUNT | __GFP_ZERO | __GFP_NOWARN;
@@ -62,10 +60,6 @@ unsigned int mlu_online_cpus(void)
 
 /* Tracepoints: trace.h. */
 
-void mlu_trace_rpc(u32 chip, u32 function, u64 context, s32 status, u64 ns);
-void mlu_trace_queue(u32 kind, u32 chip, u64 queue, u64 value, u32 status);
-void mlu_trace_fault(u32 chip, u64 context, u32 xid, u32 status);
-
 void mlu_trace_rpc(u32 chip, u32 function, u64 context, s32 status, u64 ns)
 {
 	trace_mlu_rpc(chip, function, context, status, ns);
@@ -96,19 +90,23 @@ void mlu_trace_fault(u32 chip, u64 context, u32 xid, u32 status)
 
 /* hwmon: hwmon.rs. */
 
-/* Gives @value of @quantity (`Quantity` of hwmon.rs), in hwmon's unit, or an error. */
-typedef int (*mlu_sensor_read)(const void *data, u32 quantity, long *value);
-
 struct mlu_hwmon {
 	struct device *dev;
 	mlu_sensor_read read;
 	const void *data;
 };
 
-struct mlu_hwmon *mlu_hwmon_register(struct device *parent, mlu_sensor_read read, const void *data);
-void mlu_hwmon_unregister(struct mlu_hwmon *hwmon);
-
-enum { MLU_TEMP_CHIP, MLU_TEMP_BOARD, MLU_TEMP_MEMORY, MLU_POWER, MLU_POWER_CAP, MLU_ENERGY, MLU_FAN, MLU_NOTHING };
+/* `Quantity` of hwmon.rs. */
+enum {
+	MLU_TEMP_CHIP,
+	MLU_TEMP_BOARD,
+	MLU_TEMP_MEMORY,
+	MLU_POWER,
+	MLU_POWER_CAP,
+	MLU_ENERGY,
+	MLU_FAN,
+	MLU_NOTHING,
+};
 
 static u32 mlu_hwmon_quantity(enum hwmon_sensor_types type, u32 attr, int channel)
 {
@@ -126,15 +124,16 @@ static u32 mlu_hwmon_quantity(enum hwmon_sensor_types type, u32 attr, int channe
 	}
 }
 
-static int mlu_hwmon_read(struct device *dev, enum hwmon_sensor_types type, u32 attr, int channel, long *value)
+static int mlu_hwmon_read(struct device *dev, enum hwmon_sensor_types type, u32 attr, int channel,
+			  long *value)
 {
 	struct mlu_hwmon *hwmon = dev_get_drvdata(dev);
 
 	return hwmon->read(hwmon->data, mlu_hwmon_quantity(type, attr, channel), value);
 }
 
-static int mlu_hwmon_read_string(struct device *dev, enum hwmon_sensor_types type, u32 attr, int channel,
-				 const char **text)
+static int mlu_hwmon_read_string(struct device *dev, enum hwmon_sensor_types type, u32 attr,
+				 int channel, const char **text)
 {
 	static const char * const temperatures[] = { "chip", "board", "memory" };
 
@@ -142,7 +141,8 @@ static int mlu_hwmon_read_string(struct device *dev, enum hwmon_sensor_types typ
 	return 0;
 }
 
-static umode_t mlu_hwmon_is_visible(const void *data, enum hwmon_sensor_types type, u32 attr, int channel)
+static umode_t mlu_hwmon_is_visible(const void *data, enum hwmon_sensor_types type, u32 attr,
+				    int channel)
 {
 	return 0444;
 }
@@ -162,7 +162,10 @@ static const struct hwmon_channel_info * const mlu_hwmon_channels[] = {
 	NULL
 };
 
-static const struct hwmon_chip_info mlu_hwmon_chip = { .ops = &mlu_hwmon_ops, .info = mlu_hwmon_channels };
+static const struct hwmon_chip_info mlu_hwmon_chip = {
+	.ops = &mlu_hwmon_ops,
+	.info = mlu_hwmon_channels,
+};
 
 struct mlu_hwmon *mlu_hwmon_register(struct device *parent, mlu_sensor_read read, const void *data)
 {
@@ -191,11 +194,6 @@ void mlu_hwmon_unregister(struct mlu_hwmon *hwmon)
 
 /* /proc: procfs.rs. */
 
-struct proc_dir_entry *mlu_proc_mkdir(const char *name, struct proc_dir_entry *parent);
-struct proc_dir_entry *mlu_proc_file(const char *name, struct proc_dir_entry *parent,
-				     int (*show)(struct seq_file *, void *), void *data);
-void mlu_proc_remove(struct proc_dir_entry *entry);
-
 struct proc_dir_entry *mlu_proc_mkdir(const char *name, struct proc_dir_entry *parent)
 {
 	return proc_mkdir(name, parent);
@@ -214,8 +212,6 @@ void mlu_proc_remove(struct proc_dir_entry *entry)
 }
 
 /* devcoredump: coredump.rs. */
-
-void mlu_coredump(struct device *dev, const void *data, size_t length);
 
 void mlu_coredump(struct device *dev, const void *data, size_t length)
 {

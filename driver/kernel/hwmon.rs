@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A device of `/sys/class/hwmon`, as `hwmon_device_register_with_info` makes it. The channels stand in `helpers.c`.
+//! A device of `/sys/class/hwmon`, as `hwmon_device_register_with_info` makes it. The channels
+//! stand in `helpers.c`.
 
 use kernel::{device::Device, error::from_err_ptr, prelude::*, sync::Arc};
 
@@ -81,7 +82,8 @@ impl<T: Sensors> Monitor<T> {
     /// Registers it below `parent`, which outlives it.
     pub(crate) fn new(parent: &Device, sensors: Arc<T>) -> Result<Self> {
         let parent = core::ptr::from_ref(parent).cast_mut().cast::<c_void>();
-        // SAFETY: `parent` is valid; `read` gets the address of `sensors`, which stays until the device is unregistered.
+        // SAFETY: `parent` is valid; `read` gets the address of `sensors`, which stays until the
+        // device is unregistered.
         let raw = from_err_ptr(unsafe {
             ffi::mlu_hwmon_register(parent, Self::read, core::ptr::from_ref(&*sensors).cast())
         })?;
@@ -92,6 +94,9 @@ impl<T: Sensors> Monitor<T> {
         })
     }
 
+    /// # Safety
+    ///
+    /// `data` is the address of what [`Monitor::new`] has registered, and `value` valid for writes.
     unsafe extern "C" fn read(data: *const c_void, quantity: u32, value: *mut c_long) -> c_int {
         // SAFETY: `data` is what was registered, by the type invariant alive while readers are.
         let sensors = unsafe { &*data.cast::<T>() };

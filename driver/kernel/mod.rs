@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the kernel crate lacks: one file a facility, each shaped as the upstream abstraction would be.
+//! What the kernel crate lacks: one file a facility, each shaped as the upstream abstraction would
+//! be.
 //!
 //! All `unsafe` code of the driver is in this folder.
 

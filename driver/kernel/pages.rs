@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Pages that a device and user space share: allocated in pieces that are as large as the page allocator gives, mapped for the device.
+//! Pages that a device and user space share: allocated in pieces that are as large as the page
+//! allocator gives, mapped for the device.
 //!
-//! The kernel crate's `dma::Coherent` ties the memory to the mapping: here the device's mapping ends (at the latest when the driver is
-//! unbound) before the memory does (when the last user mapping is gone).
+//! The kernel crate's `dma::Coherent` ties the memory to the mapping: here the device's mapping
+//! ends (at the latest when the driver is unbound) before the memory does (when the last user
+//! mapping is gone).
 
 use kernel::{
     bindings,
@@ -80,7 +82,8 @@ impl Piece {
 
 impl Drop for Piece {
     fn drop(&mut self) {
-        // SAFETY: By the type invariant the pages are owned, and they were allocated with this order.
+        // SAFETY: By the type invariant the pages are owned, and they were allocated with this
+        // order.
         unsafe { bindings::__free_pages(self.page, self.order) };
     }
 }
@@ -103,7 +106,8 @@ pub(super) unsafe fn page_frame(page: *const bindings::page) -> usize {
     unsafe { ffi::mlu_page_to_pfn(page.cast()) }
 }
 
-/// A share of the memory that the module may pin: half of the machine's. (What a process takes is charged to its memory cgroup besides.)
+/// A share of the memory that the module may pin: half of the machine's. (What a process takes is
+/// charged to its memory cgroup besides.)
 pub(super) struct Charge(u64);
 
 impl Charge {
@@ -133,7 +137,8 @@ impl Drop for Charge {
 ///
 /// # Invariants
 ///
-/// While `mapped` is set, each piece is mapped for the device that was given to [`Self::map`], at its `dma` address.
+/// While `mapped` is set, each piece is mapped for the device that was given to [`Self::map`], at
+/// its `dma` address.
 pub(crate) struct PageSet {
     pieces: KVVec<Piece>,
     /// Pieces of [`BLOCK`] bytes with which it begins.
@@ -145,7 +150,8 @@ pub(crate) struct PageSet {
 
 // SAFETY: The pages belong to no thread.
 unsafe impl Send for PageSet {}
-// SAFETY: The fields do not change but for `mapped`, which is atomic; the memory itself is accessed as shared memory only.
+// SAFETY: The fields do not change but for `mapped`, which is atomic; the memory itself is accessed
+// as shared memory only.
 unsafe impl Sync for PageSet {}
 
 impl PageSet {
@@ -218,7 +224,8 @@ impl PageSet {
         }
     }
 
-    /// Ends the device's mapping. The device must not use the memory any more. Doing it again does nothing.
+    /// Ends the device's mapping. The device must not use the memory any more. Doing it again does
+    /// nothing.
     pub(crate) fn unmap(&self, dev: &Device<Bound>) {
         if self.mapped.xchg(false, Relaxed) {
             self.unmap_first(dev, self.pieces.len());
@@ -245,7 +252,8 @@ impl PageSet {
         self.whole
     }
 
-    /// Page frame number of the block with this number, if all pieces up to it are [`BLOCK`] bytes long.
+    /// Page frame number of the block with this number, if all pieces up to it are [`BLOCK`] bytes
+    /// long.
     pub(super) fn block(&self, number: usize) -> Option<usize> {
         (number < self.whole).then(|| self.pieces[number].pfn())
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What `kernel::pci` lacks: vendors without a name of their own, where a function sits, and an enabled function that is disabled again.
+//! What `kernel::pci` lacks: vendors without a name of their own, where a function sits, and an
+//! enabled function that is disabled again.
 
 use kernel::{
     bindings, device,
@@ -13,7 +14,8 @@ use kernel::{
 
 /// A vendor by its number; the kernel crate has only those that `pci_ids.h` names.
 pub(crate) const fn vendor(id: u16) -> Vendor {
-    // SAFETY: `Vendor` is a transparent wrapper of the number and takes every number (`Vendor::from_raw`).
+    // SAFETY: `Vendor` is a transparent wrapper of the number and takes every number
+    // (`Vendor::from_raw`).
     unsafe { core::mem::transmute::<u16, Vendor>(id) }
 }
 
@@ -39,7 +41,8 @@ pub(super) fn raw<C: device::DeviceContext>(pdev: &pci::Device<C>) -> *mut bindi
 /// Where `pdev` sits.
 pub(crate) fn location(pdev: &pci::Device) -> Location {
     let raw = raw(pdev);
-    // SAFETY: `pdev` is valid, and so are its bus and the bus's private data, which do not change while the device is there.
+    // SAFETY: `pdev` is valid, and so are its bus and the bus's private data, which do not change
+    // while the device is there.
     let (domain, bus, devfn, node) = unsafe {
         let bus = (*raw).bus;
         let sysdata = (*bus).sysdata.cast::<bindings::pci_sysdata>();
@@ -72,10 +75,12 @@ impl kernel::fmt::Display for Location {
     }
 }
 
-/// Speed (a code of PCI Express: 1 for 2.5 GT/s, 4 for 16 GT/s) and width of the link as it runs; zeroes if that cannot be read.
+/// Speed (a code of PCI Express: 1 for 2.5 GT/s, 4 for 16 GT/s) and width of the link as it runs;
+/// zeroes if that cannot be read.
 pub(crate) fn link(pdev: &pci::Device) -> (u16, u16) {
     let mut status = 0;
-    // SAFETY: `pdev` is valid; `status` can be written, and is zero if the function has no such capability.
+    // SAFETY: `pdev` is valid; `status` can be written, and is zero if the function has no such
+    // capability.
     unsafe {
         bindings::pcie_capability_read_word(
             raw(pdev),
@@ -101,7 +106,8 @@ pub(crate) fn clear_master(pdev: &pci::Device) {
 ///
 /// Only in probe: the driver has nothing under way.
 pub(crate) fn reset_function(pdev: &pci::Device<device::Core<'_>>) -> Result {
-    // SAFETY: `pdev` is valid. A function that is not there at all would be waited for for a minute.
+    // SAFETY: `pdev` is valid. For a function that is not there at all the reset would wait a
+    // minute.
     if !unsafe { bindings::pci_device_is_present(raw(pdev)) } {
         return Err(ENODEV);
     }
@@ -113,7 +119,8 @@ pub(crate) fn reset_function(pdev: &pci::Device<device::Core<'_>>) -> Result {
 pub(crate) struct Enabled<'bound>(&'bound pci::Device<device::Bound>);
 
 impl<'bound> Enabled<'bound> {
-    /// Enables the function's memory and bus mastering, with 64-bit addresses. Called first in probe.
+    /// Enables the function's memory and bus mastering, with 64-bit addresses. Called first in
+    /// probe.
     pub(crate) fn new(pdev: &'bound pci::Device<device::Core<'_>>) -> Result<Self> {
         pdev.enable_device_mem()?;
         let enabled = Self(pdev);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A PCI driver with handlers for errors, resets, sleep and the end of the machine, which `kernel::pci::Driver` does not have.
+//! A PCI driver with handlers for errors, resets, sleep and the end of the machine, which
+//! `kernel::pci::Driver` does not have.
 
 use kernel::{bindings, device, driver, error::from_result, pci, prelude::*, types::Opaque};
 
@@ -39,8 +40,9 @@ impl Verdict {
     }
 }
 
-/// What the PCI core and the driver core ask of a driver between probe and unbind, with the device's lock held; see
-/// `Documentation/PCI/pci-error-recovery.rst` and `Documentation/power/pci.rst`. All of it may sleep.
+/// What the PCI core and the driver core ask of a driver between probe and unbind, with the
+/// device's lock held; see `Documentation/PCI/pci-error-recovery.rst` and
+/// `Documentation/power/pci.rst`. All of it may sleep.
 pub(crate) trait Lifecycle: pci::Driver {
     /// An error was reported.
     fn error_detected(pdev: &pci::Device, channel: Channel) -> Verdict;
@@ -133,6 +135,9 @@ impl<T: Lifecycle> Adapter<T> {
         ..pin_init::zeroed()
     };
 
+    /// # Safety
+    ///
+    /// Called by the AER core, with a function that is bound to this driver.
     unsafe extern "C" fn error_detected(
         pdev: *mut bindings::pci_dev,
         channel: bindings::pci_channel_state_t,
@@ -146,6 +151,9 @@ impl<T: Lifecycle> Adapter<T> {
         T::error_detected(unsafe { function(pdev) }, channel).raw()
     }
 
+    /// # Safety
+    ///
+    /// Called by the AER core, with a function that is bound to this driver and was reset.
     unsafe extern "C" fn slot_reset(pdev: *mut bindings::pci_dev) -> bindings::pci_ers_result_t {
         // SAFETY: As above; what was saved when the function was found, or reset last, is restored.
         unsafe {
@@ -154,31 +162,49 @@ impl<T: Lifecycle> Adapter<T> {
         }
     }
 
+    /// # Safety
+    ///
+    /// Called by the AER core, with a function that is bound to this driver.
     unsafe extern "C" fn error_recovered(pdev: *mut bindings::pci_dev) {
         // SAFETY: As above.
         T::error_recovered(unsafe { function(pdev) });
     }
 
+    /// # Safety
+    ///
+    /// Called by the PCI core, with a function that is bound to this driver.
     unsafe extern "C" fn reset_prepare(pdev: *mut bindings::pci_dev) {
         // SAFETY: As above.
         T::reset_prepare(unsafe { function(pdev) });
     }
 
+    /// # Safety
+    ///
+    /// Called by the PCI core, with a function that is bound to this driver.
     unsafe extern "C" fn reset_done(pdev: *mut bindings::pci_dev) {
         // SAFETY: As above.
         T::reset_done(unsafe { function(pdev) });
     }
 
+    /// # Safety
+    ///
+    /// Called by the PM core, with the device of a function that is bound to this driver.
     unsafe extern "C" fn suspend(dev: *mut bindings::device) -> c_int {
         // SAFETY: The driver core gives the device of a function that is bound to this driver.
         from_result(|| T::suspend(unsafe { function_of(dev) }).map(|()| 0))
     }
 
+    /// # Safety
+    ///
+    /// Called by the PM core, with the device of a function that is bound to this driver.
     unsafe extern "C" fn resume(dev: *mut bindings::device) -> c_int {
         // SAFETY: As above.
         from_result(|| T::resume(unsafe { function_of(dev) }).map(|()| 0))
     }
 
+    /// # Safety
+    ///
+    /// Called by the PCI core, with a function that is bound to this driver.
     unsafe extern "C" fn shutdown(pdev: *mut bindings::pci_dev) {
         // SAFETY: As above.
         T::shutdown(unsafe { function(pdev) });
@@ -191,13 +217,15 @@ pub(crate) fn is_present(pdev: &pci::Device) -> bool {
     unsafe { bindings::pci_device_is_present(super::pci::raw(pdev)) }
 }
 
-/// Resets the function, unless somebody has its lock: then `EAGAIN`. Calls the driver's handlers of resets.
+/// Resets the function, unless somebody has its lock: then `EAGAIN`. Calls the driver's handlers of
+/// resets.
 pub(crate) fn try_reset_function(pdev: &pci::Device) -> Result {
     // SAFETY: `pdev` is valid.
     kernel::error::to_result(unsafe { bindings::pci_try_reset_function(super::pci::raw(pdev)) })
 }
 
-/// Resets the bus of the function with all that is on it, unless somebody has its lock. Calls the handlers of resets.
+/// Resets the bus of the function with all that is on it, unless somebody has its lock. Calls the
+/// handlers of resets.
 pub(crate) fn try_reset_bus(pdev: &pci::Device) -> Result {
     // SAFETY: `pdev` is valid.
     kernel::error::to_result(unsafe { bindings::pci_reset_bus(super::pci::raw(pdev)) })

@@ -27,7 +27,8 @@ pub(crate) trait Tick: Send + Sync {
     fn tick(&self) -> Next;
 }
 
-/// Runs a [`Tick`] at an interval from [`Self::start`] on. Dropping it waits for a run in progress; there is none afterwards.
+/// Runs a [`Tick`] at an interval from [`Self::start`] on. Dropping it waits for a run in progress;
+/// there is none afterwards.
 #[pin_data(PinnedDrop)]
 pub(crate) struct Periodic<T: Tick> {
     #[pin]
@@ -51,8 +52,9 @@ impl<T: Tick> Periodic<T> {
     ) -> impl PinInit<Self> {
         pin_init!(Self {
             work <- Opaque::ffi_init(move |slot: *mut bindings::delayed_work| {
-                // SAFETY: `slot` is valid; `run` recovers this structure from the work item in it; names and keys are static. The timer
-                // function belongs to a timer in a delayed work.
+                // SAFETY: `slot` is valid; `run` recovers this structure from the work item in it;
+                // names and keys are static. The timer function belongs to a timer in a delayed
+                // work.
                 unsafe {
                     bindings::init_work_with_key(
                         &raw mut (*slot).work,
@@ -81,7 +83,8 @@ impl<T: Tick> Periodic<T> {
     }
 
     fn queue(&self, delay: Jiffies) {
-        // SAFETY: The work was initialised, and `drop` cancels it before the memory goes. The queue is the kernel's own.
+        // SAFETY: The work was initialised, and `drop` cancels it before the memory goes. The queue
+        // is the kernel's own.
         unsafe {
             bindings::queue_delayed_work_on(
                 bindings::wq_misc_consts_WORK_CPU_UNBOUND as c_int,
@@ -92,8 +95,12 @@ impl<T: Tick> Periodic<T> {
         };
     }
 
+    /// # Safety
+    ///
+    /// Called by the work queue, with the work item that [`Self::start`] has queued.
     unsafe extern "C" fn run(work: *mut bindings::work_struct) {
-        // SAFETY: The work queue calls this with the work item that `start` queued, which is the one of `self.work`.
+        // SAFETY: The work queue calls this with the work item that `start` queued, which is the
+        // one of `self.work`.
         let this = unsafe {
             let dwork = container_of!(work, bindings::delayed_work, work);
             &*container_of!(Opaque::cast_from(dwork), Self, work)

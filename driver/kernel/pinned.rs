@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory of a process that is pinned for a device: it stays where it is, whatever the process does, until it is given up.
+//! Memory of a process that is pinned for a device: it stays where it is, whatever the process
+//! does, until it is given up.
 
 use kernel::{
     bindings,
@@ -71,8 +72,9 @@ impl Pins {
         while pins.pages.len() < count {
             let done = pins.pages.len();
             let wanted = (count - done).min(AT_ONCE);
-            // SAFETY: There is room for the pages behind those that are there. The addresses are checked by the callee, which takes the lock
-            // of the memory map: the callers must not hold it.
+            // SAFETY: There is room for the pages behind those that are there. The addresses are
+            // checked by the callee, which takes the lock of the memory map: the callers must not
+            // hold it.
             let got = unsafe {
                 bindings::pin_user_pages_fast(
                     start + done * PAGE_SIZE,
@@ -123,7 +125,8 @@ struct Run {
 ///
 /// # Invariants
 ///
-/// While `mapped` is set, each run is mapped for the device that was given to [`Self::map`], at its `dma` address.
+/// While `mapped` is set, each run is mapped for the device that was given to [`Self::map`], at its
+/// `dma` address.
 pub(crate) struct PinnedPages {
     // In this order: pages are unpinned before their shares are given back.
     pins: Pins,
@@ -135,14 +138,17 @@ pub(crate) struct PinnedPages {
 
 // SAFETY: The pages belong to no thread.
 unsafe impl Send for PinnedPages {}
-// SAFETY: The fields do not change but for `mapped`, which is atomic; the memory itself is not accessed here.
+// SAFETY: The fields do not change but for `mapped`, which is atomic; the memory itself is not
+// accessed here.
 unsafe impl Sync for PinnedPages {}
 
 impl PinnedPages {
-    /// Pins `length` bytes of the calling process at `address`, both multiples of the page; `written` says whether the device is to write them.
+    /// Pins `length` bytes of the calling process at `address`, both multiples of the page;
+    /// `written` says whether the device is to write them.
     ///
-    /// `EFAULT`: the process has no such memory, or may not write it; `ENOMEM`: it may not lock so much. Takes the lock of the process's memory
-    /// map, as dropping does: not under a lock that is taken in `mmap`.
+    /// `EFAULT`: the process has no such memory, or may not write it; `ENOMEM`: it may not lock so
+    /// much. Takes the lock of the process's memory map, as dropping does: not under a lock that is
+    /// taken in `mmap`.
     pub(crate) fn new(address: usize, length: usize, written: bool) -> Result<Self> {
         if length == 0 || length % PAGE_SIZE != 0 || address % PAGE_SIZE != 0 {
             return Err(EINVAL);
@@ -209,7 +215,8 @@ impl PinnedPages {
         }
     }
 
-    /// Ends the device's mapping. The device must not use the memory any more. Doing it again does nothing.
+    /// Ends the device's mapping. The device must not use the memory any more. Doing it again does
+    /// nothing.
     pub(crate) fn unmap(&self, dev: &Device<Bound>) {
         if self.mapped.xchg(false, Relaxed) {
             self.unmap_first(dev, self.runs.len());

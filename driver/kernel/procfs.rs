@@ -79,7 +79,8 @@ pub(crate) trait Show: Send + Sync + 'static {
 ///
 /// # Invariants
 ///
-/// `entry` was made with the address of what `content` refers to, and is removed by this value alone.
+/// `entry` was made with the address of what `content` refers to, and is removed by this value
+/// alone.
 pub(crate) struct File<T: Show> {
     entry: *mut c_void,
     _content: Arc<T>,
@@ -94,7 +95,8 @@ unsafe impl<T: Show> Sync for File<T> {}
 impl<T: Show> File<T> {
     /// Makes a file that all may read.
     pub(crate) fn new(folder: Arc<Folder>, name: &'static CStr, content: Arc<T>) -> Result<Self> {
-        // SAFETY: The folder is there; the name is static; `show` gets the address of `content`, which stays until the file is removed.
+        // SAFETY: The folder is there; the name is static; `show` gets the address of `content`,
+        // which stays until the file is removed.
         let entry = unsafe {
             ffi::mlu_proc_file(
                 name.as_char_ptr(),
@@ -114,9 +116,13 @@ impl<T: Show> File<T> {
         })
     }
 
+    /// # Safety
+    ///
+    /// Called by seq_file, with an open file whose `private` is what the entry was made with.
     unsafe extern "C" fn show(file: *mut c_void, _: *mut c_void) -> c_int {
         let file = file.cast::<bindings::seq_file>();
-        // SAFETY: `private` is what the file was made with, by the type invariant alive while readers are; the file is this thread's.
+        // SAFETY: `private` is what the file was made with, by the type invariant alive while
+        // readers are; the file is this thread's.
         let (content, file) = unsafe { (&*(*file).private.cast::<T>(), SeqFile::from_raw(file)) };
         content.show(file);
         0

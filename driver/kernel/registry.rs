@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The module's one global: what `probe` and `open`, which the kernel calls without any argument of ours, have to find.
+//! The module's one global: what `probe` and `open`, which the kernel calls without any argument of
+//! ours, have to find.
 
 use kernel::{
     prelude::*,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory that the other side may change at any time: accessed by copies and single atomic words, never by reference.
+//! Memory that the other side may change at any time: accessed by copies and single atomic words,
+//! never by reference.
 
 use core::mem::{size_of, MaybeUninit};
 
@@ -16,7 +17,8 @@ use crate::abi::Wire;
 ///
 /// # Safety
 ///
-/// `base` is at least 8-byte aligned and valid for reads and writes of `size` bytes while `self` lives; nobody makes references into it.
+/// `base` is at least 8-byte aligned and valid for reads and writes of `size` bytes while `self`
+/// lives; nobody makes references into it.
 pub(crate) unsafe trait Shared {
     /// Start of the memory.
     fn base(&self) -> *mut u8;
@@ -58,8 +60,8 @@ pub(crate) unsafe trait Shared {
     /// Copies bytes out, once.
     fn copy_out(&self, offset: usize, to: &mut [u8]) -> Result {
         let from = self.at(offset, to.len(), 1)?;
-        // SAFETY: `from` is valid for `to.len()` bytes by `at`, and `to` is a Rust slice that cannot overlap memory to which no references
-        // exist.
+        // SAFETY: `from` is valid for `to.len()` bytes by `at`, and `to` is a Rust slice that
+        // cannot overlap memory to which no references exist.
         unsafe { copy_volatile(from, to.as_mut_ptr(), to.len()) };
         Ok(())
     }
@@ -105,7 +107,8 @@ unsafe fn copy_volatile(from: *const u8, to: *mut u8, length: usize) {
     }
 }
 
-// SAFETY: The allocation is page-aligned and lives as long as `self`; this driver makes no references into it once it is shared.
+// SAFETY: The allocation is page-aligned and lives as long as `self`; this driver makes no
+// references into it once it is shared.
 unsafe impl Shared for Coherent<[u8]> {
     fn base(&self) -> *mut u8 {
         self.as_mut_ptr().cast()

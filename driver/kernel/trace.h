@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Tracepoints: /sys/kernel/tracing/events/mlu. Commands are submitted and completed in memory that user space and card share, without a
- * system call, so what stands here is what the kernel sees of them: a queue that is made or ends, a thread that begins and ends to wait
- * (with the doorbell, which is what was submitted so far), an event of the card (with the timeline, which is what was completed so far).
+ * Tracepoints: /sys/kernel/tracing/events/mlu. Commands are submitted and completed in memory that
+ * user space and card share, without a system call, so what stands here is what the kernel sees of
+ * them: a queue that is made or ends, a thread that begins and ends to wait (with the doorbell,
+ * which is what was submitted so far), an event of the card (with the timeline, which is what was
+ * completed so far).
  */
 #undef TRACE_SYSTEM
 #define TRACE_SYSTEM mlu
@@ -29,8 +31,8 @@ TRACE_EVENT(mlu_rpc,
 		__entry->status = status;
 		__entry->ns = ns;
 	),
-	TP_printk("mlu%u function=%u context=%#llx status=%d ns=%llu", __entry->chip, __entry->function,
-		  __entry->context, __entry->status, __entry->ns)
+	TP_printk("mlu%u function=%u context=%#llx status=%d ns=%llu", __entry->chip,
+		  __entry->function, __entry->context, __entry->status, __entry->ns)
 );
 
 DECLARE_EVENT_CLASS(mlu_queue,
@@ -48,8 +50,8 @@ DECLARE_EVENT_CLASS(mlu_queue,
 		__entry->queue = queue;
 		__entry->value = value;
 	),
-	TP_printk("mlu%u queue=%#llx value=%llu status=%u", __entry->chip, __entry->queue, __entry->value,
-		  __entry->status)
+	TP_printk("mlu%u queue=%#llx value=%llu status=%u", __entry->chip, __entry->queue,
+		  __entry->value, __entry->status)
 );
 
 /* A queue was made; its index on the card is @value. */
@@ -65,7 +67,10 @@ DEFINE_EVENT(mlu_queue, mlu_completion, TP_PROTO(u32 chip, u64 queue, u64 value,
 DEFINE_EVENT(mlu_queue, mlu_queue_error, TP_PROTO(u32 chip, u64 queue, u64 value, u32 status),
 	TP_ARGS(chip, queue, value, status));
 
-/* An xid of a context, or a context that was stopped (@xid 0) with @status; or the loss of the chip (both 0). */
+/*
+ * An xid of a context, or a context that was stopped (@xid 0) with @status; or the loss of the chip
+ * (both 0).
+ */
 TRACE_EVENT(mlu_fault,
 	TP_PROTO(u32 chip, u64 context, u32 xid, u32 status),
 	TP_ARGS(chip, context, xid, status),
@@ -81,8 +86,8 @@ TRACE_EVENT(mlu_fault,
 		__entry->context = context;
 		__entry->status = status;
 	),
-	TP_printk("mlu%u context=%#llx xid=%u status=%u", __entry->chip, __entry->context, __entry->xid,
-		  __entry->status)
+	TP_printk("mlu%u context=%#llx xid=%u status=%u", __entry->chip, __entry->context,
+		  __entry->xid, __entry->status)
 );
 
 #endif

@@ -2,7 +2,8 @@
 
 //! Tracepoints of `trace.h`. Each costs a call and a branch while nobody listens.
 //!
-//! `kernel::declare_trace` reaches only tracepoints of the kernel itself, whose keys are in its bindings.
+//! `kernel::declare_trace` reaches only tracepoints of the kernel itself, whose keys are in its
+//! bindings.
 
 mod ffi {
     unsafe extern "C" {

@@ -41,7 +41,8 @@ impl Event {
         let device = core::ptr::from_ref(device)
             .cast_mut()
             .cast::<bindings::device>();
-        // SAFETY: The device is valid, and was registered before a driver saw it. The list ends with null; what it names is only read.
+        // SAFETY: The device is valid, and was registered before a driver saw it. The list ends
+        // with null; what it names is only read.
         unsafe {
             bindings::kobject_uevent_env(
                 &raw mut (*device).kobj,

@@ -2,8 +2,8 @@
 
 //! Interrupt vectors with threaded handlers, as many as the device has.
 //!
-//! `kernel::irq::ThreadedRegistration` borrows from `pci::IrqVectorRegistration`, so a driver cannot keep both in one structure; this
-//! owns them together.
+//! `kernel::irq::ThreadedRegistration` borrows from `pci::IrqVectorRegistration`, so a driver
+//! cannot keep both in one structure; this owns them together.
 
 use kernel::{bindings, device::Bound, error::to_result, pci, prelude::*};
 
@@ -25,11 +25,13 @@ pub(crate) trait Handler: Send + Sync {
     fn handle(&self);
 }
 
-/// The vectors of a function and their handlers. Dropping it frees them; no handler runs afterwards.
+/// The vectors of a function and their handlers. Dropping it frees them; no handler runs
+/// afterwards.
 ///
 /// # Invariants
 ///
-/// `pdev` has `count` vectors allocated; `handlers[i]` is registered on vector `i` with its address as cookie.
+/// `pdev` has `count` vectors allocated; `handlers[i]` is registered on vector `i` with its address
+/// as cookie.
 pub(crate) struct Vectors<'bound, H: Handler> {
     pdev: &'bound pci::Device<Bound>,
     count: usize,
@@ -88,7 +90,8 @@ impl<'bound, H: Handler> Vectors<'bound, H> {
                 core::ptr::from_ref::<H>(&handler).cast_mut().cast(),
             )
         })?;
-        // INVARIANT: The handler is registered; the address of its box does not change when the box moves.
+        // INVARIANT: The handler is registered; the address of its box does not change when the box
+        // moves.
         if let Err(e) = self.handlers.push_within_capacity(handler) {
             // Cannot be, since room was reserved above. A registered handler must not be dropped.
             core::mem::forget(e);
@@ -104,10 +107,16 @@ impl<'bound, H: Handler> Vectors<'bound, H> {
         Ok(irq as u32)
     }
 
+    /// # Safety
+    ///
+    /// Called by the interrupt core.
     unsafe extern "C" fn hard(_irq: c_int, _cookie: *mut c_void) -> bindings::irqreturn_t {
         bindings::irqreturn::IRQ_WAKE_THREAD
     }
 
+    /// # Safety
+    ///
+    /// Called by the interrupt core, with the cookie that the interrupt was requested with.
     unsafe extern "C" fn threaded(_irq: c_int, cookie: *mut c_void) -> bindings::irqreturn_t {
         // SAFETY: The cookie is the address of a handler that lives until `free_irq` has returned.
         unsafe { &*cookie.cast::<H>() }.handle();
@@ -119,7 +128,8 @@ impl<H: Handler> Drop for Vectors<'_, H> {
     fn drop(&mut self) {
         for (index, handler) in self.handlers.iter().enumerate() {
             if let Ok(irq) = self.irq(index) {
-                // SAFETY: Registered with this cookie by the type invariant. Waits for handlers that run.
+                // SAFETY: Registered with this cookie by the type invariant. Waits for handlers
+                // that run.
                 unsafe {
                     bindings::free_irq(irq, core::ptr::from_ref::<H>(handler).cast_mut().cast())
                 };

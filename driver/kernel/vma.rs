@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Mappings of page frames into user space: memory that stays while it is mapped, and device pages that can be taken away.
+//! Mappings of page frames into user space: memory that stays while it is mapped, and device pages
+//! that can be taken away.
 
 use kernel::{
     bindings,
@@ -32,7 +33,8 @@ pub(crate) fn offset(vma: &VmaNew) -> u64 {
     (pages as u64).saturating_mul(PAGE_SIZE as u64)
 }
 
-/// Checks and sets what all mappings have in common: shared, of one process, of a fixed size, not executable.
+/// Checks and sets what all mappings have in common: shared, of one process, of a fixed size, not
+/// executable.
 fn prepare(vma: &VmaNew, access: Access) -> Result {
     if vma.flags() & flags::MAYSHARE == 0 || vma.executable() {
         return Err(EINVAL);
@@ -62,8 +64,9 @@ struct Mapping {
 
 /// Maps all of `pages`; they stay allocated until the mapping is gone.
 ///
-/// Blocks of 2 MiB, where the mapping is aligned for them, are entered whole on the first access: a large mapping then costs little to make,
-/// and above all little to take away when its process is killed.
+/// Blocks of 2 MiB, where the mapping is aligned for them, are entered whole on the first access: a
+/// large mapping then costs little to make, and above all little to take away when its process is
+/// killed.
 pub(crate) fn map_pages(vma: &VmaNew, pages: Arc<PageSet>, access: Access) -> Result {
     if vma.end() - vma.start() != pages.len() {
         return Err(EINVAL);
@@ -80,8 +83,8 @@ pub(crate) fn map_pages(vma: &VmaNew, pages: Arc<PageSet>, access: Access) -> Re
         if blocks > 0 {
             blocks -= 1;
         } else {
-            // SAFETY: The VMA is being set up, the range lies within it, and the frames belong to the pages, of which the VMA holds a
-            // reference for as long as it exists.
+            // SAFETY: The VMA is being set up, the range lies within it, and the frames belong to
+            // the pages, of which the VMA holds a reference for as long as it exists.
             to_result(unsafe {
                 bindings::remap_pfn_range(raw, at, pfn, bytes, (*raw).vm_page_prot)
             })?;
@@ -101,11 +104,13 @@ const SIGBUS: bindings::vm_fault_t =
 const FALLBACK: bindings::vm_fault_t =
     bindings::vm_fault_reason_VM_FAULT_FALLBACK as bindings::vm_fault_t;
 
-/// The VMA of a fault, its start and end, the offset in the file, bytes, of its start, the address, and what the VMA maps.
+/// The VMA of a fault, its start and end, the offset in the file, bytes, of its start, the address,
+/// and what the VMA maps.
 ///
 /// # Safety
 ///
-/// `vmf` is a fault that is being handled, for as long as `'a`, of a VMA whose private data is a reference of a `T`.
+/// `vmf` is a fault that is being handled, for as long as `'a`, of a VMA whose private data is a
+/// reference of a `T`.
 unsafe fn describe<'a, T>(
     vmf: *mut bindings::vm_fault,
 ) -> (
@@ -122,10 +127,10 @@ unsafe fn describe<'a, T>(
         let range = &(*vma).__bindgen_anon_1.__bindgen_anon_1;
         (
             vma,
-            range.vm_start as usize,
-            range.vm_end as usize,
+            range.vm_start,
+            range.vm_end,
             (*vma).vm_pgoff as u64 * PAGE_SIZE as u64,
-            (*vmf).__bindgen_anon_1.address as usize,
+            (*vmf).__bindgen_anon_1.address,
             kernel::sync::ArcBorrow::from_raw((*vma).vm_private_data.cast()),
         )
     }
@@ -133,7 +138,8 @@ unsafe fn describe<'a, T>(
 
 /// A mapping whose pages are entered when they are accessed.
 trait OnAccess {
-    /// Enters the page in which `vmf` faulted and some around it; with `whole`, the block around it in one piece, or `FALLBACK`.
+    /// Enters the page in which `vmf` faulted and some around it; with `whole`, the block around it
+    /// in one piece, or `FALLBACK`.
     ///
     /// # Safety
     ///
@@ -141,11 +147,17 @@ trait OnAccess {
     unsafe fn enter(vmf: *mut bindings::vm_fault, whole: bool) -> bindings::vm_fault_t;
 }
 
+/// # Safety
+///
+/// Called by mm, with a fault in a VMA whose private data is a reference of a `T`.
 unsafe extern "C" fn fault<T: OnAccess>(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
     // SAFETY: These operations belong to VMAs whose private data is a reference of a `T`.
     unsafe { T::enter(vmf, false) }
 }
 
+/// # Safety
+///
+/// Called by mm, with a fault in a VMA whose private data is a reference of a `T`.
 unsafe extern "C" fn huge_fault<T: OnAccess>(
     vmf: *mut bindings::vm_fault,
     order: c_uint,
@@ -158,11 +170,14 @@ unsafe extern "C" fn huge_fault<T: OnAccess>(
 }
 
 impl OnAccess for Mapping {
-    /// Page by page, all of the block is entered: the VMA, having been split, may have only a part of it.
+    /// Page by page, all of the block is entered: the VMA, having been split, may have only a part
+    /// of it.
     unsafe fn enter(vmf: *mut bindings::vm_fault, whole: bool) -> bindings::vm_fault_t {
-        // SAFETY: The VMA stays during the call, as the caller promises, and its private data is one of these.
+        // SAFETY: The VMA stays during the call, as the caller promises, and its private data is
+        // one of these.
         let (vma, start, end, first, address, this) = unsafe { describe::<Self>(vmf) };
-        // Addresses and offsets in the pages are aligned alike, or there would be nothing left to enter.
+        // Addresses and offsets in the pages are aligned alike, or there would be nothing left to
+        // enter.
         let block = address & !(BLOCK - 1);
         let begin = block.max(start);
         let Some(at) = (first + (begin - start) as u64).checked_sub(this.offset) else {
@@ -175,7 +190,8 @@ impl OnAccess for Mapping {
             if block < start || end - block < BLOCK {
                 return FALLBACK;
             }
-            // SAFETY: The block lies within the VMA, and its frames belong to the pages that the VMA holds.
+            // SAFETY: The block lies within the VMA, and its frames belong to the pages that the
+            // VMA holds.
             return unsafe {
                 let write = (*vma).__bindgen_anon_2.vm_flags & flags::WRITE != 0;
                 bindings::vmf_insert_pfn_pmd(vmf, frame, write)
@@ -183,9 +199,9 @@ impl OnAccess for Mapping {
         }
         let mut result = SIGBUS;
         for page in (begin..end.min(block + BLOCK)).step_by(PAGE_SIZE) {
+            let frame = frame + (page - block) / PAGE_SIZE;
             // SAFETY: As above, of one page.
-            result =
-                unsafe { bindings::vmf_insert_pfn(vma, page, frame + (page - block) / PAGE_SIZE) };
+            result = unsafe { bindings::vmf_insert_pfn(vma, page, frame) };
             if result != bindings::vm_fault_reason_VM_FAULT_NOPAGE as bindings::vm_fault_t {
                 break;
             }
@@ -203,12 +219,20 @@ const PAGES_OPERATIONS: &bindings::vm_operations_struct = &bindings::vm_operatio
 };
 
 /// Another VMA over the same object: one was split or moved.
+///
+/// # Safety
+///
+/// Called by mm, with a VMA whose private data is a copy of a reference of a `T`.
 unsafe extern "C" fn open_arc<T>(vma: *mut bindings::vm_area_struct) {
-    // SAFETY: The private data is a reference that the VMA which was copied still owns, so it is valid.
+    // SAFETY: The private data is a reference that the VMA which was copied still owns, so it is
+    // valid.
     let object = unsafe { kernel::sync::ArcBorrow::<T>::from_raw((*vma).vm_private_data.cast()) };
     core::mem::forget(Arc::from(object));
 }
 
+/// # Safety
+///
+/// Called by mm, once, with a VMA whose private data is its own reference of a `T`.
 unsafe extern "C" fn close_arc<T>(vma: *mut bindings::vm_area_struct) {
     // SAFETY: The VMA owns the reference and is going away.
     drop(unsafe { Arc::<T>::from_raw((*vma).vm_private_data.cast()) });
@@ -262,7 +286,8 @@ impl DeviceRange {
         )
     }
 
-    /// Maps all of it. Pages are entered on the first access: only then does the mapping stand in the tables that [`Self::revoke`] searches.
+    /// Maps all of it. Pages are entered on the first access: only then does the mapping stand in
+    /// the tables that [`Self::revoke`] searches.
     pub(crate) fn map(vma: &VmaNew, range: Arc<Self>) -> Result {
         if vma.end() - vma.start() != range.length {
             return Err(EINVAL);
@@ -282,7 +307,8 @@ impl DeviceRange {
         Ok(())
     }
 
-    /// Takes the pages away, for good: accesses then raise SIGBUS. `offset` is the one at which they are mapped, unique in `file`'s inode.
+    /// Takes the pages away, for good: accesses then raise SIGBUS. `offset` is the one at which
+    /// they are mapped, unique in `file`'s inode.
     pub(crate) fn revoke(&self, file: &FileMapping, offset: u64) {
         *self.live.lock() = false;
         file.unmap(offset, self.length);
@@ -291,7 +317,8 @@ impl DeviceRange {
 
 impl OnAccess for DeviceMapping {
     unsafe fn enter(vmf: *mut bindings::vm_fault, whole: bool) -> bindings::vm_fault_t {
-        // SAFETY: The VMA stays during the call, as the caller promises, and its private data is one of these.
+        // SAFETY: The VMA stays during the call, as the caller promises, and its private data is
+        // one of these.
         let (vma, start, end, first, address, this) = unsafe { describe::<Self>(vmf) };
         let unit = if whole { BLOCK } else { PAGE_SIZE };
         let begin = address & !(unit - 1);
@@ -309,7 +336,8 @@ impl OnAccess for DeviceMapping {
             return SIGBUS;
         }
         if !whole {
-            // SAFETY: The page lies within the VMA. The memory type of the frame is looked up by the callee.
+            // SAFETY: The page lies within the VMA. The memory type of the frame is looked up by
+            // the callee.
             return unsafe { bindings::vmf_insert_pfn(vma, begin, frame) };
         }
         if range.length - at < BLOCK || frame * PAGE_SIZE % BLOCK != 0 {

@@ -50,8 +50,8 @@ impl WaitQueue {
         unsafe { bindings::__wake_up(self.head.get(), TASK_NORMAL, 0, ptr::null_mut()) };
     }
 
-    /// Sleeps until `condition` gives something, until `deadline` (CLOCK_MONOTONIC, ns; `None` for ever): `ETIME`, or until a signal
-    /// arrives: `ERESTARTSYS`.
+    /// Sleeps until `condition` gives something, until `deadline` (CLOCK_MONOTONIC, ns; `None` for
+    /// ever): `ETIME`, or until a signal arrives: `ERESTARTSYS`.
     ///
     /// `condition` is called in a state in which it must not sleep.
     pub(crate) fn wait_interruptible<T>(
@@ -101,7 +101,8 @@ impl WaitQueue {
                 Some(_) => &raw mut expires,
                 None => ptr::null_mut(),
             };
-            // SAFETY: `expires` is null, which means no timer, or points to a time on this stack frame.
+            // SAFETY: `expires` is null, which means no timer, or points to a time on this stack
+            // frame.
             unsafe {
                 bindings::schedule_hrtimeout_range(
                     expires,

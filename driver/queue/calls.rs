@@ -153,7 +153,8 @@ impl Context {
         entered
     }
 
-    /// Destroys a queue on the card. If the firmware does not do it, the card may not go on, since the queue's memory is about to be freed.
+    /// Destroys a queue on the card. If the firmware does not do it, the card may not go on, since
+    /// the queue's memory is about to be freed.
     fn destroy_on_card(&self, handle: u64) {
         let command = rpc::QueueDestroy { queue: handle };
         match self.call::<_, ()>(Function::QueueDestroy, &command) {
@@ -181,7 +182,8 @@ impl Context {
         Ok(())
     }
 
-    /// `QUEUE_WAIT`. The outputs are valid unless the call fails with `ERESTARTSYS` or before it waits.
+    /// `QUEUE_WAIT`. The outputs are valid unless the call fails with `ERESTARTSYS` or before it
+    /// waits.
     pub(crate) fn queue_wait(&self, arg: &mut ioctl::QueueWait) -> Result<Result> {
         if arg.flags != 0 {
             return Err(EINVAL);
