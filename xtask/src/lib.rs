@@ -8,6 +8,7 @@
 pub mod cache;
 pub mod cargo;
 pub mod commands;
+pub mod driver_lint;
 pub mod guest;
 pub mod kernel;
 pub mod module;

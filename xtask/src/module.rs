@@ -26,11 +26,8 @@ pub fn build(toolbox: &Toolbox, tree: &Path) -> Result<Option<PathBuf>> {
         return Ok(None);
     }
     let step = Step::start("module");
-    // The driver compiles ../abi/src/lib.rs as its own: both lie side by side, away from the work tree.
     let folder = folder();
-    for part in ["abi", "driver"] {
-        stage::tree(&paths::project().join(part), &folder.join(part), &is_source)?;
-    }
+    stage(&folder)?;
     // A tree of another kernel leaves objects that make would take for current.
     let stamp = folder.join("kernel");
     let current = tree.display().to_string();
@@ -61,6 +58,14 @@ pub fn build(toolbox: &Toolbox, tree: &Path) -> Result<Option<PathBuf>> {
     }
     step.done();
     Ok(Some(module))
+}
+
+/// Copies the sources. The driver compiles ../abi/src/lib.rs as its own: both lie side by side, away from the work tree.
+pub fn stage(folder: &Path) -> Result<()> {
+    for part in ["abi", "driver"] {
+        stage::tree(&paths::project().join(part), &folder.join(part), &is_source)?;
+    }
+    Ok(())
 }
 
 /// The module as the build before made it.

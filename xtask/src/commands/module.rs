@@ -3,14 +3,18 @@
 use anyhow::Result;
 
 use crate::problem::problem;
-use crate::{module, setup};
+use crate::{driver_lint, module, setup};
 
 /// Build the kernel module (mlu.ko).
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Also rustfmt, clippy and checkpatch with the kernel's settings
+    #[arg(long)]
+    lint: bool,
+}
 
 /// Runs the command.
-pub fn run(_: Args) -> Result<i32> {
+pub fn run(args: Args) -> Result<i32> {
     let (toolbox, tree) = setup::kernel()?;
     let module = module::build(&toolbox, &tree)?;
     let module = module.ok_or_else(|| {
@@ -21,5 +25,9 @@ pub fn run(_: Args) -> Result<i32> {
         )
     })?;
     println!("{}", module.display());
-    Ok(0)
+    if !args.lint {
+        return Ok(0);
+    }
+    let (_, failed) = driver_lint::run(&toolbox, &tree)?;
+    Ok(i32::from(failed > 0))
 }

@@ -7,12 +7,12 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 
 use crate::progress::{say, Step};
-use crate::{cargo, paths, setup};
+use crate::{cargo, driver_lint, paths, setup};
 
 /// Set up what is missing and run every test.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Also rustfmt and clippy, with warnings as errors
+    /// Also rustfmt and clippy, with warnings as errors, and what a kernel maintainer runs over the driver
     #[arg(long)]
     lint: bool,
     /// No virtual machine: unit tests and the embedded card
@@ -51,6 +51,11 @@ pub fn run(args: Args) -> Result<i32> {
     let mut sum = Sum::default();
     if args.lint {
         sum.add(lint()?);
+        if !args.no_vm {
+            let (toolbox, tree) = setup::kernel()?;
+            let (passed, failed) = driver_lint::run(&toolbox, &tree)?;
+            sum.add(Sum { passed, failed });
+        }
     }
     // Some tests run the project's programs and examples, which `cargo test` alone does not make; some use the toolbox.
     if args.no_vm {

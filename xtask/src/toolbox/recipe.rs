@@ -29,6 +29,7 @@ pub const PACKAGES: &[&str] = &[
     "rustc",
     "rust-src",
     "rustfmt",
+    "rust-clippy",
     "bindgen",
     "clang",
     "lld",
