@@ -15,13 +15,16 @@ use crate::uapi;
 pub const CASES: &[Case] = &[
     ("kernel_interface", kernel_interface),
     ("machine_sleeps", machine_sleeps),
+    ("fuzz", fuzz),
     ("bad_firmware", bad_firmware),
     ("unload_during_work", unload_during_work),
+    ("next_kernel", next_kernel),
     ("server_killed", server_killed),
     ("killed_process", killed_process),
 ];
 
-fn put(vm: &Vm, name: &str, text: &str) -> Result<()> {
+/// Puts a file into the machine's shared folder.
+pub fn put(vm: &Vm, name: &str, text: &str) -> Result<()> {
     std::fs::write(vm.out().join(name), text)?;
     Ok(())
 }
@@ -45,11 +48,33 @@ fn kernel_interface(lab: &Lab) -> Result<()> {
 }
 
 /// That the kernel has nothing to complain of.
-fn check_log(log: &str) -> Result<()> {
+pub fn check_log(log: &str) -> Result<()> {
     for word in ["BUG:", "WARNING:", "Oops", "hung task", "leaked"] {
         ensure!(!log.contains(word), "the kernel log has a {word}:\n{log}");
     }
     Ok(())
+}
+
+/// Random calls of several processes, for half a minute, or as many as `MLU_FUZZ_CALLS` says, from `MLU_FUZZ_SEED` (1) on; nothing stays pinned of
+/// them.
+fn fuzz(lab: &Lab) -> Result<()> {
+    let vm = lab.boot(&Config {
+        cpus: 2,
+        ..Config::default()
+    })?;
+    let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
+    let calls = number("MLU_FUZZ_CALLS");
+    let seconds = if calls.is_some() { 4 * 3600 } else { 30 };
+    let calls = calls.unwrap_or(u64::MAX);
+    let seed = number("MLU_FUZZ_SEED").unwrap_or(1);
+    let script = format!(
+        "pinned() {{ cat /sys/kernel/debug/mlu/*/counters | grep pinned_bytes; }}; \
+         before=$(pinned); MLU_FUZZ_SECONDS={seconds} MLU_FUZZ_CALLS={calls} MLU_FUZZ_SEED={seed} mlu-fuzz && [ \"$before\" = \"$(pinned)\" ] || {{ pinned; exit 1; }}"
+    );
+    let output = vm.exec_within(&script, Duration::from_secs(seconds + 60))?;
+    ensure!(output.code == 0, "{}{}", output.stdout, output.stderr);
+    print!("{}", output.stdout);
+    check_log(&vm.ok("dmesg")?)
 }
 
 /// The machine is suspended to memory and woken, with work on both chips. What it shares with the host by 9p does not survive that, for
@@ -133,7 +158,8 @@ fn bad_firmware(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-const WORK: &str = r#"
+/// A program that waits for work of a chip without an end, and says how the wait ended.
+pub const WORK: &str = r#"
 import sys
 sys.dont_write_bytecode = True
 sys.path.insert(0, "/mlu/out/uapi")
@@ -173,14 +199,49 @@ fn unload_during_work(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
+/// Another kernel takes over in the middle of work, without a reset of the machine: the card leaves its memory alone, and works for it.
+fn next_kernel(lab: &Lab) -> Result<()> {
+    let vm = lab.boot(&Config::default())?;
+    uapi::put(&vm)?;
+    put(&vm, "work.py", WORK)?;
+    let guest = &lab.setup()?.guest;
+    std::fs::copy(&guest.vmlinuz, vm.out().join("vmlinuz"))?;
+    std::fs::copy(&guest.initramfs, vm.out().join("initramfs"))?;
+    let script = format!(
+        "python3 /mlu/out/work.py > /tmp/work.log 2>&1 & \
+         for i in $(seq 50); do grep -q working /tmp/work.log && break; sleep 0.1; done; grep working /tmp/work.log && \
+         python3 {}/kexec.py /mlu/out/vmlinuz /mlu/out/initramfs",
+        uapi::FOLDER
+    );
+    let _running = vm.start(&script)?;
+    vm.wait_again("start another kernel")?;
+    let log = vm.kernel_log();
+    ensure!(
+        log.contains("card lost: the machine shuts down")
+            && log.matches("Linux version").count() == 2,
+        "{log}"
+    );
+    // The memory of the kernel before is free now: whoever wrote to it would be seen here.
+    vm.ok(&format!(
+        "python3 {} memory copy queues churn",
+        uapi::FOLDER
+    ))?;
+    check_log(&vm.ok("dmesg")?)
+}
+
 /// Every waiter gets its error within a second, calls fail at once, and the module can be unloaded.
 fn server_killed(lab: &Lab) -> Result<()> {
+    survive(|| lab.boot(&Config::default()), kill_server)
+}
+
+/// Runs `test`, in which the device server dies, on a machine of its own.
+pub fn survive(boot: impl Fn() -> Result<Vm>, test: impl Fn(&Vm) -> Result<()>) -> Result<()> {
     /// What QEMU 11.1 says when a message was half sent as its server died: it sets an error twice, and ends itself. Rare, and nothing
     /// that the guest, the driver or the server could keep from happening.
     const QEMU_BUG: &str = "error_setv: Assertion";
     for _ in 0..3 {
-        let vm = lab.boot(&Config::default())?;
-        let result = kill_server(&vm);
+        let vm = boot()?;
+        let result = test(&vm);
         let said = std::fs::read_to_string(vm.logs().join("qemu.log")).unwrap_or_default();
         if result.is_ok() || !said.contains(QEMU_BUG) {
             return result;

@@ -20,6 +20,7 @@ mod fabric;
 mod lab;
 mod libraries;
 mod monitor;
+mod plug;
 mod setup;
 mod stress;
 mod uapi;
@@ -35,6 +36,7 @@ const FILES: &[(&str, &[Case])] = &[
     ("fabric", fabric::CASES),
     ("libraries", libraries::CASES),
     ("monitor", monitor::CASES),
+    ("plug", plug::CASES),
     ("setup", setup::CASES),
     ("stress", stress::CASES),
 ];

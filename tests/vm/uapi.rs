@@ -20,6 +20,7 @@ const FILES: &[(&str, &str)] = files![
     "hostile.py",
     "information.py",
     "injected.py",
+    "kexec.py",
     "killed.py",
     "memory.py",
     "observing.py",

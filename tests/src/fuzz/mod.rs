@@ -32,25 +32,28 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Options {
     /// Where the random numbers begin. Processes run as they like, so that a seed repeats what is tried, not when.
     pub seed: u64,
-    /// For how long.
+    /// For how long at most.
     pub duration: Duration,
+    /// How many calls at most, of all processes together.
+    pub calls: u64,
     /// Processes at a time.
     pub processes: u64,
 }
 
 impl Options {
-    /// By `MLU_FUZZ_SECONDS`, `MLU_FUZZ_SEED` and `MLU_FUZZ_PROCESSES`, where they are set.
+    /// By `MLU_FUZZ_SECONDS`, `MLU_FUZZ_CALLS`, `MLU_FUZZ_SEED` and `MLU_FUZZ_PROCESSES`, where they are set.
     pub fn from_environment() -> Self {
         let number = |name| std::env::var(name).ok()?.parse::<u64>().ok();
         Self {
             seed: number("MLU_FUZZ_SEED").unwrap_or_else(|| u64::from(std::process::id())),
             duration: Duration::from_secs(number("MLU_FUZZ_SECONDS").unwrap_or(10)),
+            calls: number("MLU_FUZZ_CALLS").unwrap_or(u64::MAX),
             processes: number("MLU_FUZZ_PROCESSES").unwrap_or(3),
         }
     }
 }
 
-/// Runs `program worker NUMBER SEED MILLISECONDS` so many times at once, and says what was done.
+/// Runs `program worker NUMBER SEED MILLISECONDS CALLS` so many times at once, and says what was done.
 ///
 /// # Errors
 ///
@@ -68,6 +71,7 @@ pub fn run(options: &Options, program: &Path) -> Result<String, Error> {
                 .arg(number.to_string())
                 .arg(options.seed.wrapping_add(number).to_string())
                 .arg(options.duration.as_millis().to_string())
+                .arg(options.calls.div_ceil(options.processes).to_string())
                 .stdout(Stdio::piped())
                 .uid(NOBODY)
                 .gid(NOBODY)

@@ -63,12 +63,12 @@ struct Worker {
     calls: u64,
 }
 
-/// Makes random calls for a while; returns how many.
+/// Makes random calls for a while, or until there were `most`; returns how many.
 ///
 /// # Errors
 ///
 /// If a call answers something that the document does not name.
-pub fn work(number: u64, seed: u64, duration: Duration) -> Result<u64, Error> {
+pub fn work(number: u64, seed: u64, duration: Duration, most: u64) -> Result<u64, Error> {
     let restart = number % 2 == 1;
     sys::take_signals(restart)?;
     let mut worker = Worker {
@@ -86,7 +86,7 @@ pub fn work(number: u64, seed: u64, duration: Duration) -> Result<u64, Error> {
         calls: 0,
     };
     let end = Instant::now() + duration;
-    while Instant::now() < end {
+    while Instant::now() < end && worker.calls < most {
         for _ in 0..64 {
             worker.step()?;
         }

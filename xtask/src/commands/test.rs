@@ -15,6 +15,9 @@ pub struct Args {
     /// Also rustfmt and clippy, with warnings as errors, and what a kernel maintainer runs over the driver
     #[arg(long)]
     lint: bool,
+    /// Also what takes long: ten million random calls of the kernel's interface
+    #[arg(long, conflicts_with = "no_vm")]
+    full: bool,
     /// No virtual machine: unit tests and the embedded card
     #[arg(long)]
     no_vm: bool,
@@ -24,6 +27,9 @@ pub struct Args {
 
 /// Name of the test program that boots virtual machines (package `vmlu-tests`).
 const VM_TESTS: &str = "vm";
+
+/// Random calls that `--full` makes.
+const FULL_CALLS: u64 = 10_000_000;
 
 /// Results of test programs, added up.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -93,11 +99,12 @@ pub fn run(args: Args) -> Result<i32> {
     if !args.no_vm {
         let mut vm = vec!["test", "--release", "--workspace", "--test", VM_TESTS, "--"];
         vm.extend(&filter);
-        sum.add(tests(
-            "tests in virtual machines",
-            cargo::command().args(&vm),
-            true,
-        )?);
+        let mut command = cargo::command();
+        command.args(&vm);
+        if args.full {
+            command.env("MLU_FUZZ_CALLS", FULL_CALLS.to_string());
+        }
+        sum.add(tests("tests in virtual machines", &mut command, true)?);
     }
     println!("{} passed, {} failed", sum.passed, sum.failed);
     Ok(i32::from(sum.failed > 0))

@@ -15,6 +15,7 @@ use serde_json::{json, Value};
 pub mod accel;
 pub mod agent;
 pub mod config;
+mod plug;
 pub mod qemu;
 pub mod qmp;
 pub mod server;
@@ -201,12 +202,13 @@ impl Vm {
         // -no-reboot would end QEMU instead.
         self.qmp("set-action", json!({"reboot": "reset"}))?;
         self.qmp("system_reset", json!({}))?;
+        self.wait_again("reset the guest")
+    }
+
+    /// Waits until the guest, which has been told to start anew, is up again; `asked` says what for.
+    pub fn wait_again(&self, asked: &str) -> Result<()> {
         if !self.agent.wait_hello(BOOT)? {
-            return Err(problem(
-                "reset the guest",
-                "it did not come up again",
-                self.see_logs(),
-            ));
+            return Err(problem(asked, "it did not come up again", self.see_logs()));
         }
         self.check_bars()
     }
