@@ -2,6 +2,8 @@
 
 use std::ffi::c_char;
 
+use vmlu::telemetry::chip_number;
+
 use crate::call::{put_text, Out, Text};
 use crate::codes::{Code, Outcome};
 use crate::library::{library, Card};
@@ -52,23 +54,6 @@ pub(crate) fn version_numbers(text: &str) -> [u32; 3] {
         digits.parse().unwrap_or(0)
     });
     std::array::from_fn(|_| numbers.next().unwrap_or(0))
-}
-
-/// A number that tells a chip from all others, which both ends of a link have.
-pub(crate) fn chip_number(serial: u64, chip: u32) -> u64 {
-    serial << 4 | u64::from(chip & 0xf)
-}
-
-/// The UUID of a chip, by the serial number of its board and its index there.
-pub(crate) fn uuid_of(serial: u64, chip: u32) -> String {
-    let text = format!("{serial:016x}");
-    format!(
-        "{}-{}-{}-0000-{:012x}",
-        &text[..8],
-        &text[8..12],
-        &text[12..],
-        chip & 0xff
-    )
 }
 
 fn find(wanted: impl Fn(&Card) -> bool) -> Outcome<i32> {

@@ -1,7 +1,6 @@
 //! The library while it is in use: the cards, and what is known of them.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::ffi::CString;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, RwLock, RwLockWriteGuard};
@@ -11,7 +10,7 @@ use vmlu::abi::ioctl::DeviceInfo;
 use vmlu::abi::link::Port;
 use vmlu::abi::model::{self, CardModel};
 use vmlu::abi::telemetry::Telemetry;
-use vmlu::telemetry::{DeviceSnapshot, Monitor, ProcessUsage};
+use vmlu::telemetry::{DeviceSnapshot, Monitor, ProcessUsage, Shares};
 use vmlu::transport::{self, Transport};
 use vmlu::Status;
 
@@ -40,8 +39,8 @@ pub(crate) struct Card {
     pub(crate) board: Vec<u32>,
     ports: Mutex<Option<(Instant, Arc<Vec<Port>>)>>,
     processes: Mutex<Option<(Instant, Arc<Vec<ProcessUsage>>)>>,
-    /// Busy time of processes when their utilisation was last asked for, ns.
-    pub(crate) marks: Mutex<HashMap<u32, u64>>,
+    /// What its processes had of it when that was last asked for.
+    pub(crate) shares: Mutex<Shares>,
 }
 
 /// What there is while the library is in use.
@@ -162,7 +161,7 @@ impl Library {
                 board: Vec::new(),
                 ports: Mutex::default(),
                 processes: Mutex::default(),
-                marks: Mutex::default(),
+                shares: Mutex::default(),
             });
         }
         let boards: Vec<Vec<u32>> = cards

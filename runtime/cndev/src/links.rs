@@ -3,10 +3,10 @@
 use vmlu::abi::link::{Port, PortState};
 use vmlu::abi::rpc::{LinkAction, LinkControl};
 use vmlu::abi::Wire;
+use vmlu::telemetry::{chip_number, chip_uuid};
 
 use crate::call::{put_text, Out};
 use crate::codes::{Code, Outcome};
-use crate::identity::{chip_number, uuid_of};
 use crate::library::{library, Card, Library};
 use crate::types::*;
 
@@ -179,7 +179,7 @@ exports! {
             remote.baSn = port.remote_serial;
             remote.slotId = port.remote_number;
             remote.portId = port.remote_port;
-            put_text(&mut remote.uuid, &uuid_of(port.remote_serial, port.remote_chip));
+            put_text(&mut remote.uuid, &chip_uuid(port.remote_serial, port.remote_chip));
             remote.ncsUUID64 = chip_number(port.remote_serial, port.remote_chip);
             Ok(())
         })

@@ -22,6 +22,8 @@ const LINK_0_TX: i32 = 62;
 const LINK_17_RX: i32 = 97;
 /// `CNDEV_MPM_METRIC_MAX`, the room of a request.
 const ROOM: usize = 256;
+/// Bytes of a MiB.
+const MIB: f64 = (1u64 << 20) as f64;
 
 /// What a sample holds.
 #[derive(Clone, Default)]
@@ -51,15 +53,19 @@ fn names(metric: i32) -> [&'static CStr; 3] {
         IPU => [c"ipu_util", c"Utilisation of the IPU cores", c"%"],
         MLU => [c"mlu_util", c"Share of time with work", c"%"],
         TENSOR => [c"tensor_util", c"Utilisation of the tensor units", c"%"],
-        PCIE_TX => [c"pcie_tx", c"Bytes to the host", c"MB/s"],
-        PCIE_RX => [c"pcie_rx", c"Bytes from the host", c"MB/s"],
-        LINKS_TX => [c"mlulink_tx", c"Bytes sent over all MLU-Links", c"MB/s"],
-        LINKS_RX => [c"mlulink_rx", c"Bytes received over all MLU-Links", c"MB/s"],
-        _ if metric % 2 == 0 => [c"mlulink_port_tx", c"Bytes sent over an MLU-Link", c"MB/s"],
+        PCIE_TX => [c"pcie_tx", c"Bytes to the host", c"MiB/s"],
+        PCIE_RX => [c"pcie_rx", c"Bytes from the host", c"MiB/s"],
+        LINKS_TX => [c"mlulink_tx", c"Bytes sent over all MLU-Links", c"MiB/s"],
+        LINKS_RX => [
+            c"mlulink_rx",
+            c"Bytes received over all MLU-Links",
+            c"MiB/s",
+        ],
+        _ if metric % 2 == 0 => [c"mlulink_port_tx", c"Bytes sent over an MLU-Link", c"MiB/s"],
         _ => [
             c"mlulink_port_rx",
             c"Bytes received over an MLU-Link",
-            c"MB/s",
+            c"MiB/s",
         ],
     }
 }
@@ -70,8 +76,7 @@ fn value(metric: i32, a: &Sample, b: &Sample) -> Outcome<f64> {
     if elapsed == 0.0 {
         return Ok(0.0);
     }
-    // Bytes a ns are GB/s.
-    let rate = |from: u64, to: u64| to.saturating_sub(from) as f64 / elapsed * 1e3;
+    let rate = |from: u64, to: u64| to.saturating_sub(from) as f64 / elapsed * 1e9 / MIB;
     let port = |index: usize, side: fn(&(u64, u64)) -> u64| {
         let both = a.ports.get(index).zip(b.ports.get(index));
         both.map(|(a, b)| rate(side(a), side(b)))

@@ -12,34 +12,17 @@ pub(crate) fn percent(milli: i32) -> i32 {
     (milli.clamp(0, 100_000) + 500) / 1000
 }
 
-/// Shares of the device that its processes had since this was last asked for, percent, in the order of the processes: the device's
-/// utilisation, divided as their commands ran.
+/// Process id and shares of the processor and of memory, percent, of each process of a device.
 fn shares(library: &Library, card: &Card) -> Outcome<Vec<(u32, u32, u32)>> {
     let t = library.telemetry(card)?;
     let processes = library.processes(card)?;
-    let mut marks = lock(&card.marks);
-    let ran: Vec<u64> = processes
-        .iter()
-        .map(|p| {
-            p.busy_ns
-                .saturating_sub(marks.get(&p.pid).copied().unwrap_or(0))
-        })
-        .collect();
-    *marks = processes.iter().map(|p| (p.pid, p.busy_ns)).collect();
-    let sum: u64 = ran.iter().sum();
-    let device = percent(t.utilisation.value_milli) as u64;
-    let share = |part: u64, whole: u64, of: u64| match whole {
-        0 => 0,
-        _ => (u128::from(part) * u128::from(of) / u128::from(whole)) as u32,
-    };
-    let of_process = |(process, ran): (&vmlu::telemetry::ProcessUsage, &u64)| {
-        (
-            process.pid,
-            share(*ran, sum, device),
-            share(process.memory_bytes, t.memory_total, 100),
-        )
-    };
-    Ok(processes.iter().zip(&ran).map(of_process).collect())
+    let device = percent(t.utilisation.value_milli) as u32;
+    let cores = lock(&card.shares).of(device, &processes);
+    let of_memory = |bytes: u64| u128::from(bytes) * 100 / u128::from(t.memory_total.max(1));
+    let both = processes.iter().zip(cores);
+    Ok(both
+        .map(|(process, cores)| (process.pid, cores, of_memory(process.memory_bytes) as u32))
+        .collect())
 }
 
 exports! {

@@ -13,10 +13,12 @@
 
 mod decay;
 mod fabric;
+mod identity;
 mod link;
 mod monitor;
 mod pcie;
 mod process;
+mod shares;
 mod snapshot;
 mod waiter;
 
@@ -24,8 +26,10 @@ pub use decay::value_at;
 pub use fabric::{
     FabricChip, FabricSnapshot, Level, LinkState, PortCounters, PortSnapshot, Relation, RemotePort,
 };
+pub use identity::{chip_number, chip_uuid};
 pub use monitor::Monitor;
 pub use pcie::pci_level;
+pub use shares::Shares;
 pub use snapshot::{
     Clocks, ComputeMode, Counters, DeviceHealth, DeviceSnapshot, DriverHealth, Ecc, Health,
     Incident, Link, Live, Memory, PciAddress, PcieLink, Power, ProcessUsage, Temperatures,

@@ -39,10 +39,9 @@ impl<'a> Log<'a> {
     pub(crate) fn read(&mut self) -> Result<Vec<(u32, LogEntry)>, Failure> {
         let mut all = Vec::new();
         for card in self.reader.chips() {
-            let whole = |entries: &[LogEntry]| (entries.len(), entries.to_vec());
-            let entries = self.reader.read(self.monitor, card, self.told, whole);
+            let entries = unread(&self.reader, self.monitor, card, self.told);
             let entries = entries.map_err(|error| Failure::no_events(&error))?;
-            all.extend(entries.into_iter().flatten().map(|entry| (card, entry)));
+            all.extend(entries.into_iter().map(|entry| (card, entry)));
         }
         let wanted = self.reader.chips();
         let changes = self.waiter.changes().into_iter();
@@ -56,6 +55,17 @@ impl<'a> Log<'a> {
     pub(crate) fn wait(&mut self) {
         self.told = self.waiter.wait(None);
     }
+}
+
+/// What is new in a card's log; `told` as for [`Reader::read`].
+pub(crate) fn unread(
+    reader: &Reader,
+    monitor: &Monitor,
+    card: u32,
+    told: bool,
+) -> vmlu::Result<Vec<LogEntry>> {
+    let whole = |entries: &[LogEntry]| (entries.len(), entries.to_vec());
+    Ok(reader.read(monitor, card, told, whole)?.unwrap_or_default())
 }
 
 /// An entry for what became of a card, which its own log does not have.

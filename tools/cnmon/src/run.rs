@@ -4,10 +4,11 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::net::TcpListener;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::CommandFactory;
-use vmlu::telemetry::{DeviceSnapshot, FabricSnapshot, Monitor};
+use vmlu::abi::setting::LogEntry;
+use vmlu::telemetry::{DeviceSnapshot, FabricSnapshot, Monitor, Reader};
 
 use crate::cli::{
     Cli, Command, EventsOptions, ExporterOptions, Failure, RecordOptions, ReplayOptions,
@@ -172,6 +173,18 @@ fn play(options: &ReplayOptions) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What these cards have logged since this was last asked for.
+fn news(monitor: &Monitor, logs: &Reader, cards: &[DeviceSnapshot]) -> Vec<(u32, LogEntry)> {
+    let mut all = Vec::new();
+    for card in cards {
+        logs.add(card.index, 0);
+        // A card that does not tell now is read again the next time.
+        let entries = events::unread(logs, monitor, card.index, false).unwrap_or_default();
+        all.extend(entries.into_iter().map(|entry| (card.index, entry)));
+    }
+    all
+}
+
 fn export(options: &ExporterOptions) -> Result<ExitCode, Failure> {
     let monitor = monitor()?;
     let read = || -> (Vec<DeviceSnapshot>, Option<FabricSnapshot>) {
@@ -179,9 +192,13 @@ fn export(options: &ExporterOptions) -> Result<ExitCode, Failure> {
         let fabric = monitor.fabric(&cards).ok();
         (cards, fabric)
     };
-    let metrics = || {
+    let mut past = exporter::History::default();
+    let logs = Reader::default();
+    let mut metrics = || {
         let (cards, fabric) = read();
-        exporter::render(&cards, fabric.as_ref())
+        let news = news(&monitor, &logs, &cards);
+        past.look(Instant::now(), &cards, fabric.as_ref(), &news);
+        exporter::render(&cards, fabric.as_ref(), &past)
     };
     if options.once {
         return Ok(print(&metrics()));

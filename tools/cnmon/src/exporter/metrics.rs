@@ -7,7 +7,7 @@ use vmlu::telemetry::{DeviceSnapshot, LinkState, Live, PortSnapshot, ProcessUsag
 /// A value that goes up and down.
 pub(super) const GAUGE: &str = "gauge";
 /// One that only grows.
-const COUNTER: &str = "counter";
+pub(super) const COUNTER: &str = "counter";
 
 /// A metric: how it is called, what it is, and its value of a card, a process or a port.
 pub(super) struct Metric<F> {

@@ -9,12 +9,16 @@ use vmlu::telemetry::{DeviceHealth, DeviceSnapshot, DriverHealth, FabricSnapshot
 
 use metrics::{flag, CARD, GAUGE, PORT, PROCESS};
 
+pub(crate) use history::History;
+
+mod details;
+mod history;
 mod metrics;
 
 /// Most bytes of a request.
 const REQUEST: u64 = 16 << 10;
-/// What stands for "in no instance", as in the events of the vendor's library.
-const NO_INSTANCE: u32 = u32::MAX;
+/// What stands for "in no instance": the number of the vendor's events, which its exporter prints with a sign.
+const NO_INSTANCE: i32 = -1;
 /// How long a client may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -35,7 +39,7 @@ fn shared_labels(card: &DeviceSnapshot, node: &str) -> String {
     let kind = card.name.split('-').next().unwrap_or_default();
     format!(
         "driver=\"{}\",model=\"{}\",node=\"{}\",node_ip=\"\",type=\"{}\"",
-        escaped(card.driver_version.trim_start_matches('v')),
+        escaped(&card.driver_version),
         escaped(&card.name),
         escaped(node),
         escaped(&kind.to_lowercase()),
@@ -47,7 +51,7 @@ fn labels(card: &DeviceSnapshot, node: &str) -> String {
     format!(
         "{},mcu=\"{}\",mlu=\"{}\",sn=\"{}\",uuid=\"MLU-{}\"",
         shared_labels(card, node),
-        escaped(card.firmware_version.trim_start_matches('v')),
+        escaped(&card.firmware_version),
         card.index,
         card.serial.trim_start_matches('0'),
         card.uuid,
@@ -87,8 +91,12 @@ fn besides(name: &str) -> &'static str {
     }
 }
 
-/// The metrics of these cards, in the text form of Prometheus.
-pub(crate) fn render(cards: &[DeviceSnapshot], fabric: Option<&FabricSnapshot>) -> String {
+/// The metrics of these cards, in the text form of Prometheus. `past` has looked at them.
+pub(crate) fn render(
+    cards: &[DeviceSnapshot],
+    fabric: Option<&FabricSnapshot>,
+    past: &History,
+) -> String {
     let node = host();
     let with_labels: Vec<_> = cards
         .iter()
@@ -96,6 +104,8 @@ pub(crate) fn render(cards: &[DeviceSnapshot], fabric: Option<&FabricSnapshot>) 
         .collect();
     let mut families = vec![machine(cards, &node)];
     families.extend(health(&with_labels));
+    families.extend(details::identity(&with_labels));
+    families.push(details::xids(&with_labels, past));
     for metric in CARD {
         let mut family = Family::new(metric.name, metric.kind, metric.help);
         for (card, labels) in &with_labels {
@@ -120,6 +130,9 @@ pub(crate) fn render(cards: &[DeviceSnapshot], fabric: Option<&FabricSnapshot>) 
         }
         families.push(family);
     }
+    families.push(details::processes(&with_labels, past));
+    families.extend(details::between(&with_labels, past));
+    families.extend(details::remotes(&with_labels, fabric));
     for metric in PORT {
         let mut family = Family::new(metric.name, metric.kind, metric.help);
         for chip in fabric.iter().flat_map(|fabric| &fabric.chips) {

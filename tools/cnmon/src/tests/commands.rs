@@ -67,7 +67,9 @@ fn settings_and_errors_are_keys_and_values() {
 #[test]
 fn prometheus_gets_the_exporters_names_and_labels() {
     let seen = busy_board();
-    let text = crate::exporter::render(&seen.cards, None);
+    let mut past = crate::exporter::History::default();
+    past.look(std::time::Instant::now(), &seen.cards, None, &[]);
+    let text = crate::exporter::render(&seen.cards, None, &past);
     let of = |name: &str| -> Vec<&str> {
         let head = format!("{name}{{");
         text.lines()
@@ -81,13 +83,25 @@ fn prometheus_gets_the_exporters_names_and_labels() {
         "model=\"MLU370-X8\"",
         "sn=\"5400000000000001\"",
         "uuid=\"MLU-5",
-        "driver=\"5.10.13\"",
-        "mcu=\"1.1.6\"",
+        "driver=\"v5.10.13\"",
+        "mcu=\"v1.1.6\"",
         "} 100",
     ] {
         assert!(used[0].contains(part), "{part}: {}", used[0]);
     }
     assert_eq!(of("mlu_core_utilization").len(), 32);
+    let pcie = of("mlu_pcie_info");
+    for part in [
+        "pcie_id=\"0000:39:00.0\"",
+        "pcie_speed=\"16GT/s\"",
+        "pcie_width=\"16\"",
+        "pcie_vendor=\"cabc\"",
+        "pcie_device_id=\"370\"",
+        "module_id=\"0\"",
+        "} 1",
+    ] {
+        assert!(pcie[0].contains(part), "{part}: {}", pcie[0]);
+    }
     assert!(of("mlu_process_physical_memory_used")[0].contains("pid=\"101934\""));
     // Each family once, and each line a name, labels and a number.
     let mut families: Vec<_> = text
