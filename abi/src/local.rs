@@ -208,6 +208,9 @@ operations! {
     EventLog = 11,
     /// [`Device`]; no reply body, one descriptor: a memory file that can only be read, with the chip's telemetry page.
     TelemetryPage = 12,
+    /// No bodies, one descriptor: a stream socket with an `ioctl::EventRecord` for each xid and link that a chip reports from now on. What a
+    /// process does not read in time is left out; the chips' logs have it.
+    Subscribe = 13,
     /// [`Device`]; [`Opened`] and two descriptors. Makes a context, which ends with the connection or the process that opened it. A
     /// connection has one context at most; the operations below need it.
     Open = 16,

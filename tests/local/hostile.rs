@@ -148,7 +148,11 @@ pub fn garbage() -> Check {
                 100,
                 MAX_MESSAGE - HEAD,
             ] {
-                if matches!(operation, Operation::Close | Operation::Devices) && length == 0 {
+                if matches!(
+                    operation,
+                    Operation::Close | Operation::Devices | Operation::Subscribe
+                ) && length == 0
+                {
                     continue;
                 }
                 let (status, _, fds) = raw.ask(*operation, &vec![0xff; length]);

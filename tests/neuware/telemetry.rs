@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 use vmlu::abi::model::MLU370_X8;
 use vmlu_device::local::{LocalServer, Options};
-use xtask::toolbox::Toolbox;
 use xtask::{cache, paths};
 
-use crate::prefix::{compile, prefix, scratch, source};
+use crate::prefix::{compile, prefix, source};
 
 /// What is installed from the Python package index, by the machine's own configuration of pip.
 const GPUSTACK: &str = "gpustack-runtime==0.2.6";
@@ -124,64 +124,89 @@ fn a_monitor_in_c_sees_what_is_done() {
     }
 
     // It waits until something happens, and no longer than it was told to.
-    let wait = |limit: &str| {
-        let mut child = Command::new(&monitor)
+    let mut waiting = Waiting::start(&monitor, &transport, "60000");
+    inject(vmlu::abi::rpc::Fault::Xid, 7);
+    assert_eq!(waiting.line(), "device 1 xid 7");
+    waiting.end();
+    let mut waiting = Waiting::start(&monitor, &transport, "50");
+    let said = waiting.line();
+    assert!(!said.contains("xid"), "{said}");
+    waiting.end();
+}
+
+/// The program in C, waiting for an event.
+struct Waiting {
+    child: Child,
+    lines: std::io::Lines<BufReader<ChildStdout>>,
+}
+
+impl Waiting {
+    fn start(monitor: &Path, transport: &str, limit: &str) -> Self {
+        let mut child = Command::new(monitor)
             .args(["wait", limit])
-            .env("MLU_TRANSPORT", &transport)
+            .env("MLU_TRANSPORT", transport)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        assert_eq!(lines.next().unwrap().unwrap(), "waiting");
-        (child, lines)
-    };
-    let (mut child, mut lines) = wait("60000");
-    inject(vmlu::abi::rpc::Fault::Xid, 7);
-    assert_eq!(lines.next().unwrap().unwrap(), "device 1 xid 7");
-    assert!(child.wait().unwrap().success());
-    let (mut child, mut lines) = wait("50");
-    let said = lines.next().unwrap().unwrap();
-    assert!(!said.contains("xid"), "{said}");
-    assert!(child.wait().unwrap().success());
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut waiting = Self { child, lines };
+        assert_eq!(waiting.line(), "waiting");
+        waiting
+    }
+
+    fn line(&mut self) -> String {
+        self.lines.next().unwrap().unwrap()
+    }
+
+    /// How often it went to sleep.
+    fn sleeps(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        line.unwrap().trim().parse().unwrap()
+    }
+
+    fn end(mut self) {
+        assert!(self.child.wait().unwrap().success());
+    }
 }
 
 #[test]
-fn bindgen_reads_the_headers() {
-    let toolbox = Toolbox::find()
-        .unwrap()
-        .expect("the toolbox is there: cargo xtask doctor");
-    let include = prefix().join("include");
-    for entry in std::fs::read_dir(&include).unwrap() {
-        let name = entry.unwrap().file_name().into_string().unwrap();
-        let script = format!("bindgen --rust-target 1.82 /mnt/{name} -- -I/mnt");
-        let output = toolbox
-            .script(&[(&include, "/mnt")], &script)
-            .output()
-            .unwrap();
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{name}: {errors}");
-        // It proves the layouts that it found.
-        let file = scratch(&format!("{}.rs", name.replace('.', "_")));
-        std::fs::write(&file, &output.stdout).unwrap();
-        let compiled = Command::new("rustc")
-            .args([
-                "--edition",
-                "2021",
-                "--crate-type",
-                "lib",
-                "--emit",
-                "metadata",
-                "-A",
-                "warnings",
-                "-o",
-            ])
-            .arg(file.with_extension("rmeta"))
-            .arg(&file)
-            .output()
-            .unwrap();
-        let errors = String::from_utf8_lossy(&compiled.stderr);
-        assert!(compiled.status.success(), "{name}: {errors}");
+fn monitors_that_wait_sleep_until_they_are_told() {
+    let monitor = compile("cc", "-std=c11", &source("monitor.c"), &["cndev"]);
+    let (server, transport, _folder) = server("sleepers");
+    let mut all: Vec<_> = (0..3)
+        .map(|_| Waiting::start(&monitor, &transport, "60000"))
+        .collect();
+    // They may still be on their way; then nothing wakes them.
+    std::thread::sleep(Duration::from_millis(200));
+    let before: Vec<_> = all.iter().map(Waiting::sleeps).collect();
+    std::thread::sleep(Duration::from_millis(600));
+    for (waiting, before) in all.iter().zip(before) {
+        let woken = waiting.sleeps() - before;
+        assert!(woken < 20, "woken {woken} times for nothing");
     }
+    let card = vmlu::transport::local::Local::open(server.path()).unwrap();
+    let inject = vmlu::abi::rpc::Inject {
+        fault: vmlu::abi::rpc::Fault::Xid as u32,
+        count: 1,
+        value: 4,
+        ..vmlu::abi::Wire::zeroed()
+    };
+    vmlu::transport::Transport::inject(&*card, 0, &inject).unwrap();
+    for waiting in &mut all {
+        assert_eq!(waiting.line(), "device 0 xid 4");
+    }
+    all.into_iter().for_each(Waiting::end);
+
+    // Who waits when the server ends is told of that, or waits as long as it wanted; no longer.
+    let mut waiting = Waiting::start(&monitor, &transport, "300");
+    drop(server);
+    let said = waiting.line();
+    assert!(!said.contains("xid"), "{said}");
+    let _ = waiting.child.wait();
 }
 
 /// The folder with the packages, made once.

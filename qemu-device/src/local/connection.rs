@@ -10,11 +10,14 @@ use vmlu_abi::local::{
 use vmlu_abi::rpc::{self, Function};
 use vmlu_abi::{setting, Status, Wire};
 
+use super::bells::Bell;
 use super::context::{no_chip, Context, Refusal};
 use super::socket::{receive, send, Peer};
 use super::Shared;
 use crate::embedded::EmbeddedChip;
 
+/// Most subscriptions of a connection.
+const MAX_WATCHES: usize = 64;
 /// Bytes of the head of a message.
 const HEAD: usize = size_of::<LocalHeader>();
 
@@ -24,6 +27,8 @@ pub fn serve(shared: &Arc<Shared>, socket: &OwnedFd, peer: Peer) {
         shared,
         peer,
         context: None,
+        watches: Vec::new(),
+        parting: None,
     };
     let mut buffer = [0; MAX_MESSAGE];
     while let Some((bytes, length)) = receive(socket, &guest.peer, &mut buffer) {
@@ -39,6 +44,10 @@ struct Guest<'a> {
     shared: &'a Arc<Shared>,
     peer: Peer,
     context: Option<Context>,
+    /// What this connection is told of xids and links by.
+    watches: Vec<Arc<Bell>>,
+    /// What goes out with an answer and is not kept.
+    parting: Option<OwnedFd>,
 }
 
 /// What a request is answered with.
@@ -93,7 +102,9 @@ impl Guest<'_> {
             status: status.raw(),
             reserved: 0,
         };
-        send(socket, &[reply.as_bytes(), &body].concat(), &fds)
+        let sent = send(socket, &[reply.as_bytes(), &body].concat(), &fds);
+        self.parting = None;
+        sent
     }
 
     /// Hands a message to the firmware as it came.
@@ -205,6 +216,25 @@ impl Guest<'_> {
                 chip(shared, wanted.device)?;
                 let page = shared.pages[wanted.device as usize].as_fd();
                 Ok((Vec::new(), vec![page]))
+            }
+            Operation::Subscribe => {
+                exact::<()>(body)?;
+                self.watches.retain(|bell| !bell.is_deserted());
+                if self.watches.len() >= MAX_WATCHES {
+                    let text =
+                        format!("this connection has {MAX_WATCHES} subscriptions; close some");
+                    return refuse(Status::OutOfResources, text);
+                }
+                let (bell, ear) = Bell::new().map_err(|error| {
+                    (
+                        Status::OutOfResources,
+                        format!("there is no socket: {error}"),
+                    )
+                })?;
+                shared.watchers.add(&bell);
+                self.watches.push(bell);
+                let ear: &OwnedFd = self.parting.insert(ear);
+                Ok((Vec::new(), vec![ear.as_fd()]))
             }
             Operation::Open => {
                 let wanted: Device = exact(body)?;

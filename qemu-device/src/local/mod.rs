@@ -29,7 +29,7 @@ use vmlu_firmware::record::Record;
 
 use crate::embedded::{EmbeddedCard, EmbeddedConfig};
 use crate::lock::lock;
-use bells::Bells;
+use bells::{Bells, Watchers};
 use kicks::Kicks;
 use lent::Ledger;
 
@@ -61,6 +61,7 @@ pub struct Options {
 struct Shared {
     card: Arc<EmbeddedCard>,
     bells: Vec<Arc<Bells>>,
+    watchers: Arc<Watchers>,
     kicks: Kicks,
     ledger: Arc<Ledger>,
     /// The telemetry page of each chip, as a file that can only be read.
@@ -125,10 +126,10 @@ impl LocalServer {
         };
         let card = EmbeddedCard::with_records(&config, records)
             .map_err(|e| io::Error::other(e.to_string()))?;
-        let bells = card
-            .chips()
-            .iter()
-            .map(Bells::new)
+        let watchers = Arc::<Watchers>::default();
+        let bells = (0..)
+            .zip(card.chips())
+            .map(|(device, chip)| Bells::new(chip, device, &watchers))
             .collect::<io::Result<_>>()?;
         let pages = card
             .chips()
@@ -139,6 +140,7 @@ impl LocalServer {
             card,
             pages,
             bells,
+            watchers,
             kicks: Kicks::new()?,
             ledger: Ledger::new(),
             guests: Mutex::default(),

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -23,13 +24,16 @@ const ASK: Duration = Duration::from_secs(1);
 /// Bytes of a record of the driver.
 const RECORD: usize = size_of::<EventRecord>();
 
-/// What several threads may wait at for the xids and links that chips log. Where the driver tells of them (`SUBSCRIBE`, `docs/uapi.md`,
-/// section 10) a thread that waits uses no processor; on the other transports it looks at the telemetry pages each 10 ms.
+/// What several threads may wait at for the xids and links that chips log. Where the driver or a server tells of them (`SUBSCRIBE`,
+/// `docs/uapi.md`, section 10; `docs/hardware.md`, section 15) a thread that waits uses no processor; on the embedded card, and once the server
+/// has ended, it looks at the telemetry pages each 10 ms.
 ///
 /// Wait, then read with [`Reader::read`]; who found something calls [`EventWaiter::wake`], so that the other threads look, too.
 pub struct EventWaiter {
     /// Readable once a chip has told of an event.
     records: Option<OwnedFd>,
+    /// Nobody tells any more.
+    ended: AtomicBool,
     /// Has one thread that waits look up.
     nudge: OwnedFd,
     /// What became of chips, the oldest first, until somebody asks.
@@ -58,6 +62,7 @@ impl EventWaiter {
         };
         Ok(Self {
             records: transport.subscribe()?,
+            ended: AtomicBool::new(false),
             nudge: nudge.map_err(no_nudge)?,
             changes: Mutex::default(),
         })
@@ -66,7 +71,9 @@ impl EventWaiter {
     /// Sleeps until a chip may have logged something, a thread calls [`EventWaiter::wake`], or `limit` is over; without a limit for as long
     /// as it takes. `true` if a chip or a thread said so, and logs are worth reading whatever telemetry says.
     pub fn wait(&self, limit: Option<Duration>) -> bool {
-        let limit = match self.records {
+        let records = self.records.as_ref();
+        let records = records.filter(|_| !self.ended.load(Ordering::Relaxed));
+        let limit = match records {
             Some(_) => limit,
             None => Some(limit.map_or(LOOK, |limit| limit.min(LOOK))),
         };
@@ -75,22 +82,28 @@ impl EventWaiter {
             tv_nsec: limit.subsec_nanos().into(),
         });
         let mut fds = vec![PollFd::new(&self.nudge, PollFlags::IN)];
-        fds.extend(self.records.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
+        fds.extend(records.map(|fd| PollFd::new(fd, PollFlags::IN)));
         // An interrupted sleep is one that was short.
         let told = poll(&mut fds, limit.as_ref()).unwrap_or(0) > 0;
         if told {
             let _ = rustix::io::read(&self.nudge, &mut [0; 8]);
-            self.drain();
+            records.inspect(|records| self.drain(records));
         }
         told
     }
 
     /// Takes the records away. What they say of xids and links is in the logs, too.
-    fn drain(&self) {
-        let Some(records) = &self.records else { return };
+    fn drain(&self, records: &OwnedFd) {
         let mut room = [0; RECORD * MAX_RECORDS];
         loop {
-            let length = rustix::io::read(records, &mut room).unwrap_or(0);
+            // Nothing to read is an error; a read of nothing is the end.
+            let Ok(length) = rustix::io::read(records, &mut room) else {
+                return;
+            };
+            if length == 0 {
+                self.ended.store(true, Ordering::Relaxed);
+                return;
+            }
             for record in room[..length].chunks_exact(RECORD) {
                 if let Some(record) = EventRecord::read_from(record) {
                     self.note(&record);

@@ -1,7 +1,7 @@
 //! The local transport: a device server that several processes share, over a Unix socket. See `docs/hardware.md`, section 15.
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -161,6 +161,23 @@ impl Transport for Local {
         }
         let mapping = Mapping::new(fd.as_fd(), 0, length, Access::Read).ok()?;
         TelemetryPage::mapped(mapping)
+    }
+
+    fn subscribe(&self) -> Result<Option<OwnedFd>> {
+        const CALL: &str = "subscribe to events";
+        match self.ask(CALL, Operation::Subscribe, &[]) {
+            Ok(mut reply) => reply.fd(CALL).map(Some),
+            // A server that knows nothing of it, or has told enough listeners: logs are looked at.
+            Err(error)
+                if matches!(
+                    error.status(),
+                    Status::UnknownFunction | Status::OutOfResources
+                ) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn configure(&self, device: u32, configure: &Configure) -> Result<()> {
