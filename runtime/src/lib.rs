@@ -19,6 +19,7 @@ pub mod collective;
 pub mod context;
 pub mod error;
 pub mod graph;
+pub mod hold;
 pub mod memory;
 pub mod notifier;
 pub mod operators;

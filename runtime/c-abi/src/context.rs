@@ -207,6 +207,8 @@ impl Context {
         self.holds.store(0, Ordering::Relaxed);
         let defaults = std::mem::take(&mut *lock(&self.defaults));
         crate::queue::QUEUES.count_removal();
+        let default_queues = defaults.threads.values().chain(&defaults.legacy);
+        default_queues.for_each(|queue| queue.let_go());
         let live = self
             .live
             .write()

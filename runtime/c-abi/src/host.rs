@@ -4,6 +4,9 @@ use std::any::Any;
 use std::cell::Cell;
 use std::ffi::c_void;
 use std::sync::{mpsc, Arc, OnceLock};
+use std::time::Duration;
+
+use vmlu::hold::{Hold, Taken};
 
 use crate::failure::{Failure, Result};
 use crate::queue::Queue;
@@ -42,6 +45,24 @@ pub fn invoke(queue: &Queue, function: Function, argument: *mut c_void) -> Resul
         INSIDE.set(false);
     })?;
     Ok(())
+}
+
+/// Drops what a thread holds of a thing, once that thread does not use it any more: at once if it does not now.
+pub(crate) fn take<T: Send + Sync + 'static>(hold: Arc<Hold<T>>) {
+    /// Waits for the thread when it is dropped.
+    struct Awaited<T>(Arc<Hold<T>>);
+
+    impl<T> Drop for Awaited<T> {
+        fn drop(&mut self) {
+            while matches!(self.0.take(), Taken::Later) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
+
+    if matches!(hold.take(), Taken::Later) {
+        later(Arc::new(Awaited(hold)));
+    }
 }
 
 /// Drops something on a thread of its own: what waits for the card when it goes, where the caller must not wait.

@@ -1,10 +1,11 @@
 //! Queues: those that programs make, one a thread, and one that threads share.
 
 use std::cell::RefCell;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::ThreadId;
 
 use vmlu::abi::queue::PRIORITY_HIGH;
+use vmlu::hold::Hold;
 
 use crate::context::{self, Context, Live};
 use crate::failure::{Failure, Result};
@@ -28,28 +29,41 @@ pub struct Queue {
     pub(crate) runtime: vmlu::Queue,
     /// The thread that began the capture that it is in, if another thread may not end it.
     pub capturer: Mutex<Option<ThreadId>>,
+    /// What threads hold of it.
+    holds: Mutex<Holds>,
     /// Hints for the cache, which are kept for who asks: the bytes of the attribute.
     pub attribute: Mutex<[u8; 64]>,
     /// Its priority, as C counts: from [`Queue::LEAST`], to [`Queue::GREATEST`].
     pub priority: i32,
 }
 
-/// The queue that a thread found last, so that it finds it again without a lock.
+/// Queues that a thread keeps to find them again without a lock.
+const KEPT: usize = 16;
+
+/// A queue that a thread has found, to find it again.
 struct Recent {
     handle: usize,
     /// The context that was current, if the handle is that of a default queue.
     context: *const Context,
     removals: u64,
-    queue: Weak<Queue>,
+    hold: Option<Arc<Hold<Queue>>>,
 }
 
 thread_local! {
-    static RECENT: RefCell<Recent> = const { RefCell::new(Recent {
+    static RECENT: [RefCell<Recent>; KEPT] = const { [const { RefCell::new(Recent {
         handle: 0,
         context: std::ptr::null(),
         removals: 0,
-        queue: Weak::new(),
-    }) };
+        hold: None,
+    }) }; KEPT] };
+}
+
+/// Where a thread keeps the queue of a handle: handles are given out one after another.
+fn place_of(handle: usize) -> usize {
+    match handle {
+        0..=LEGACY => handle,
+        _ => (handle >> 4) % KEPT,
+    }
 }
 
 impl Recent {
@@ -59,6 +73,48 @@ impl Recent {
             && self.removals == QUEUES.removals()
             && (handle > LEGACY || context::is_current(self.context))
     }
+
+    /// Keeps a queue, as it was found; what was kept before, to be dropped without a lock.
+    fn keep(
+        &mut self,
+        handle: usize,
+        context: *const Context,
+        removals: u64,
+        queue: &Arc<Queue>,
+    ) -> Option<Arc<Hold<Queue>>> {
+        (self.handle, self.context, self.removals) = (handle, context, removals);
+        let is_it = |hold: &Arc<Hold<Queue>>| hold.enter().is_some_and(|q| Arc::ptr_eq(&q, queue));
+        if self.hold.as_ref().is_some_and(is_it) {
+            return None;
+        }
+        let new = lock(&queue.holds).add(queue);
+        std::mem::replace(&mut self.hold, new)
+    }
+}
+
+/// What threads hold of a queue.
+#[derive(Default)]
+struct Holds {
+    /// It was destroyed, or its context ended: nobody gets hold of it any more.
+    gone: bool,
+    list: Vec<Weak<Hold<Queue>>>,
+}
+
+impl Holds {
+    /// A hold of the calling thread.
+    fn add(&mut self, queue: &Arc<Queue>) -> Option<Arc<Hold<Queue>>> {
+        if self.gone {
+            return None;
+        }
+        let hold = Arc::new(Hold::new(queue.clone())?);
+        self.list.retain(|hold| hold.strong_count() > 0);
+        self.list.push(Arc::downgrade(&hold));
+        Some(hold)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Has the calling thread's queues end with it.
@@ -112,6 +168,7 @@ impl Queue {
         let queue = Arc::new(Self {
             live: live.clone(),
             runtime,
+            holds: Mutex::default(),
             capturer: Mutex::default(),
             attribute: Mutex::new([0; 64]),
             priority,
@@ -126,14 +183,41 @@ impl Queue {
         QUEUES.insert(queue).ok_or(Failure::NO_QUEUE)
     }
 
-    /// The queue of a handle. Default queues are those of the calling thread's context.
+    /// Calls `body` with the queue of a handle. Default queues are those of the calling thread's context.
+    ///
+    /// This is the short way for calls that submit: nothing is counted.
+    #[inline]
+    pub fn with<T>(handle: usize, body: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
+        let mut body = Some(body);
+        let quick = RECENT.try_with(|recent| {
+            // The place is in use if a call is made inside another one.
+            let recent = recent[place_of(handle)].try_borrow().ok()?;
+            if !recent.names(handle) {
+                return None;
+            }
+            let queue = recent.hold.as_ref()?.enter()?;
+            body.take().map(|body| body(&queue))
+        });
+        match (quick, body) {
+            (Ok(Some(result)), _) => result,
+            (_, Some(body)) => {
+                let queue = Self::look_up(handle)?;
+                body(&queue)
+            }
+            // A body that was called gave a result.
+            (_, None) => Err(Failure::UNKNOWN),
+        }
+    }
+
+    /// The queue of a handle, for longer.
     #[inline]
     pub fn find(handle: usize) -> Result<Arc<Self>> {
-        let recent = RECENT.try_with(|recent| {
-            let recent = recent.borrow();
-            recent.names(handle).then(|| recent.queue.upgrade())?
+        let kept = RECENT.try_with(|recent| {
+            let recent = recent[place_of(handle)].try_borrow().ok()?;
+            let hold = recent.hold.as_ref().filter(|_| recent.names(handle))?;
+            Some(Arc::clone(&*hold.enter()?))
         });
-        match recent {
+        match kept {
             Ok(Some(queue)) => Ok(queue),
             _ => Self::look_up(handle),
         }
@@ -156,14 +240,24 @@ impl Queue {
                 (queue, std::ptr::null())
             }
         };
-        let recent = Recent {
-            handle,
-            context,
-            removals,
-            queue: Arc::downgrade(&queue),
-        };
-        let _ = RECENT.try_with(|place| place.replace(recent));
+        let before = RECENT.try_with(|recent| {
+            let mut recent = recent[place_of(handle)].try_borrow_mut().ok()?;
+            recent.keep(handle, context, removals, &queue)
+        });
+        drop(before);
         Ok(queue)
+    }
+
+    /// Takes away what threads hold of it, as it was destroyed: they do not find it any more.
+    pub(crate) fn let_go(&self) {
+        let holds = {
+            let mut holds = lock(&self.holds);
+            holds.gone = true;
+            std::mem::take(&mut holds.list)
+        };
+        for hold in holds.iter().filter_map(Weak::upgrade) {
+            crate::host::take(hold);
+        }
     }
 
     /// The queue of a handle. Default queues are those of a context that is told, whichever is current.
@@ -191,6 +285,7 @@ impl Queue {
     /// [`Failure::INVALID_QUEUE`] if there is none, and for default queues.
     pub fn destroy(handle: usize) -> Result<()> {
         let queue = QUEUES.remove(handle).ok_or(Failure::INVALID_QUEUE)?;
+        queue.let_go();
         if !queue.runtime.is_idle() {
             crate::host::later(queue);
         }
@@ -225,5 +320,7 @@ impl Queue {
 
 /// Takes all of a context from the table, to be dropped without a lock.
 pub(crate) fn forget(live: &Arc<Live>) -> Vec<Arc<Queue>> {
-    QUEUES.remove_if(|queue| Arc::ptr_eq(&queue.live, live))
+    let gone = QUEUES.remove_if(|queue| Arc::ptr_eq(&queue.live, live));
+    gone.iter().for_each(|queue| queue.let_go());
+    gone
 }

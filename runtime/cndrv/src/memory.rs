@@ -77,14 +77,18 @@ fn copy_now(to: u64, from: u64, bytes: u64, direction: Direction) -> Result<()> 
 
 fn copy_later(to: u64, from: u64, bytes: u64, queue: Ptr, direction: Direction) -> Result<()> {
     current()?;
-    let queue = Queue::find(queue.addr())?;
-    copy::copy_async(&queue, to, from, bytes, direction)
+    Queue::with(queue.addr(), |queue| {
+        copy::copy_async(queue, to, from, bytes, direction)
+    })
 }
 
 fn fill(queue: Option<Ptr>, to: u64, pattern: u64, width: u32, count: u64) -> Result<()> {
     current()?;
-    let queue = queue.map(|queue| Queue::find(queue.addr())).transpose()?;
-    copy::fill(queue.as_deref(), to, pattern, width, count)
+    let fill = |queue: Option<&Queue>| copy::fill(queue, to, pattern, width, count);
+    match queue {
+        Some(queue) => Queue::with(queue.addr(), |queue| fill(Some(queue))),
+        None => fill(None),
+    }
 }
 
 #[allow(clippy::too_many_arguments)]

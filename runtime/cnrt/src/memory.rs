@@ -96,8 +96,9 @@ fn malloc(place: Out<Ptr>, bytes: usize, kind: Kind) -> Result<()> {
 
 fn memcpy_async(dst: Ptr, src: Ptr, bytes: usize, queue: Ptr, dir: i32) -> Result<()> {
     let direction = Direction::from_raw(dir)?;
-    let queue = Queue::find(queue.addr())?;
-    copy::copy_async(&queue, at(dst), at(src), bytes as u64, direction)
+    Queue::with(queue.addr(), |queue| {
+        copy::copy_async(queue, at(dst), at(src), bytes as u64, direction)
+    })
 }
 
 fn rows(address: Ptr, pitch: usize) -> Boxed {
@@ -237,8 +238,9 @@ exports! { run;
 
     /// See the header.
     fn cnrtMemcpy2DAsync(dst: Ptr, dpitch: usize, src: Ptr, spitch: usize, width: usize, height: usize, dir: i32, queue: Ptr) {
-        let queue = Queue::find(queue.addr())?;
-        memcpy_2d(Some(&queue), (dst, dpitch), (src, spitch), width, height, dir)
+        Queue::with(queue.addr(), |queue| {
+            memcpy_2d(Some(queue), (dst, dpitch), (src, spitch), width, height, dir)
+        })
     }
 
     /// See the header.
@@ -246,8 +248,7 @@ exports! { run;
 
     /// See the header.
     fn cnrtMemcpy3DAsync(param: In<Memcpy3dParam>, queue: Ptr) {
-        let queue = Queue::find(queue.addr())?;
-        memcpy_3d(Some(&queue), param)
+        Queue::with(queue.addr(), |queue| memcpy_3d(Some(queue), param))
     }
 
     /// See the header.
@@ -261,8 +262,9 @@ exports! { run;
     fn cnrtMemcpyPeerAsync(dst: Ptr, dst_device: i32, src: Ptr, src_device: i32, bytes: usize, queue: Ptr) {
         check_device(dst, dst_device)?;
         check_device(src, src_device)?;
-        let queue = Queue::find(queue.addr())?;
-        copy::copy_async(&queue, at(dst), at(src), bytes as u64, Direction::Peers)
+        Queue::with(queue.addr(), |queue| {
+            copy::copy_async(queue, at(dst), at(src), bytes as u64, Direction::Peers)
+        })
     }
 
     /// See the header.
@@ -272,8 +274,9 @@ exports! { run;
 
     /// See the header.
     fn cnrtMemsetAsync(pointer: Ptr, value: i32, bytes: usize, queue: Ptr) {
-        let queue = Queue::find(queue.addr())?;
-        copy::fill(Some(&queue), at(pointer), u64::from(value as u8), 1, bytes as u64)
+        Queue::with(queue.addr(), |queue| {
+            copy::fill(Some(queue), at(pointer), u64::from(value as u8), 1, bytes as u64)
+        })
     }
 
     /// See the header.

@@ -13,8 +13,8 @@ fn create(place: Out<Ptr>, flags: u32) -> Result<()> {
 }
 
 fn place(notifier: Ptr, queue: Ptr) -> Result<()> {
-    let (notifier, queue) = (Notifier::find(notifier.addr())?, Queue::find(queue.addr())?);
-    notifier.place(&queue)
+    let notifier = Notifier::find(notifier.addr())?;
+    Queue::with(queue.addr(), |queue| notifier.place(queue))
 }
 
 /// Flag: the place or wait is a node of its own in a capture.
@@ -67,8 +67,8 @@ exports! { run;
     /// See the header.
     fn cnrtQueueWaitNotifier(notifier: Ptr, queue: Ptr, flags: u32) {
         check_flags(flags)?;
-        let (notifier, queue) = (Notifier::find(notifier.addr())?, Queue::find(queue.addr())?);
-        notifier.hold(&queue)
+        let notifier = Notifier::find(notifier.addr())?;
+        Queue::with(queue.addr(), |queue| notifier.hold(queue))
     }
 
     /// See the header.

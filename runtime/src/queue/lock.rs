@@ -63,7 +63,7 @@ enum Hold {
 
 /// A number of this thread, that no other ever has.
 #[inline]
-fn me() -> u64 {
+pub(crate) fn me() -> u64 {
     thread_local! {
         static ME: Cell<u64> = const { Cell::new(0) };
     }

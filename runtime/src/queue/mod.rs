@@ -24,6 +24,7 @@ use crate::graph::{Slot, CAPTURED};
 use crate::timeline::TimelineToken;
 use crate::transport::sys::monotonic_ns;
 
+pub(crate) use lock::me;
 use lock::Lock;
 pub(crate) use ring::Ring;
 pub use strided::{Extent, Layout};
