@@ -351,7 +351,48 @@ static void *of_thread(void *argument) {
   return NULL;
 }
 
-static void threads(void) {
+/* Calls that were captured become part of a topology: each launch of it makes them anew, by all ranks. */
+static void *captures(void *argument) {
+  enum { LAUNCHES = 4 };
+  struct rank *rank = (struct rank *)argument;
+  int device = devices[rank->number], values[COUNT];
+  void *memory = NULL;
+  cnrtQueue_t queue = NULL;
+  cnrtTaskTopo_t topo = NULL;
+  cnrtTaskTopoEntity_t entity = NULL;
+  OK(cnrtSetDevice(device));
+  OK(cnclInitComms(&rank->comm, 1, &device, &rank->number, RANKS, &rank->id));
+  OK(cnrtQueueCreate(&queue));
+  OK(cnrtMalloc(&memory, BYTES));
+  for (int i = 0; i < COUNT; i++) values[i] = 1 + rank->number + i;
+  OK(cnrtMemcpy(memory, values, sizeof values, cnrtMemcpyHostToDev));
+  OK(cnrtQueueBeginCapture(queue, cnrtQueueCaptureModeRelaxed));
+  OK(cnclAllReduce(memory, memory, COUNT, cnclInt32, cnclSum, rank->comm, queue));
+  OK(cnrtMemcpyAsync(at(memory, BYTES / 2), memory, sizeof values, queue, cnrtMemcpyDevToDev));
+  OK(cnclBcast(at(memory, BYTES / 2), COUNT, cnclInt32, 1, rank->comm, queue));
+  OK(cnrtQueueEndCapture(queue, &topo));
+  /* Nothing has run. */
+  OK(cnrtQueueSync(queue));
+  OK(cnrtMemcpy(values, memory, sizeof values, cnrtMemcpyDevToHost));
+  CHECK(values[0] == 1 + rank->number && values[9] == 10 + rank->number);
+  OK(cnrtTaskTopoInstantiate(&entity, topo, NULL, NULL, 0));
+  OK(cnrtTaskTopoDestroy(topo));
+  for (int launch = 1; launch <= LAUNCHES; launch++) {
+    OK(cnrtTaskTopoEntityInvoke(entity, queue));
+    OK(cnrtQueueSync(queue));
+    OK(cnrtMemcpy(values, at(memory, BYTES / 2), sizeof values, cnrtMemcpyDevToHost));
+    for (int i = 0; i < COUNT; i++) CHECK(values[i] == (3 + 2 * i) << (launch - 1));
+  }
+  OK(cnclGetCommAsyncError(rank->comm));
+  OK(cnrtTaskTopoEntityDestroy(entity));
+  OK(cnrtFree(memory));
+  OK(cnrtQueueDestroy(queue));
+  OK(cnclDestroyComms(&rank->comm, 1));
+  return NULL;
+}
+
+/* Has a thread for each rank of a new clique do something. */
+static void threads(void *(*work)(void *)) {
   struct rank of[RANKS];
   pthread_t running[RANKS];
   cnclCliqueId id;
@@ -362,7 +403,7 @@ static void threads(void) {
     of[i].number = i;
     /* As programs that pass the bytes on, and no more. */
     memcpy(of[i].id.data, id.data, CNCL_CLIQUE_ID_BYTES_SIZE);
-    CHECK(pthread_create(&running[i], NULL, of_thread, &of[i]) == 0);
+    CHECK(pthread_create(&running[i], NULL, work, &of[i]) == 0);
   }
   for (int i = 0; i < RANKS; i++) CHECK(pthread_join(running[i], NULL) == 0);
   /* It is complete. */
@@ -460,7 +501,8 @@ int main(void) {
   pairs();
   mapped();
   refusals();
-  threads();
+  threads(of_thread);
+  threads(captures);
   /* What went wrong above has spoiled nothing. */
   operations();
   close_all();

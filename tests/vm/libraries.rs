@@ -4,18 +4,23 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{ensure, Result};
+use anyhow::{ensure, Context, Result};
+use xtask::toolbox::Toolbox;
 use xtask::{neuware, paths};
 
 use crate::lab::{Case, Lab};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[("programs_over_the_driver", programs)];
+pub const CASES: &[Case] = &[
+    ("programs_over_the_driver", programs),
+    ("bindgen_reads_the_headers", bindgen),
+];
 
 /// Sources; each is linked with all libraries.
 const PROGRAMS: &[&str] = &[
     "runtime.c",
     "driver.c",
+    "strict.c",
     "topologies.c",
     "collectives.c",
     "ranks.c",
@@ -81,5 +86,33 @@ fn programs(lab: &Lab) -> Result<()> {
     );
     let output = vm.exec_within(&script, Duration::from_secs(120))?;
     ensure!(output.code == 0, "exporter: {output:?}");
+    Ok(())
+}
+
+/// Rust programs make their declarations from the headers. Needs no machine, but the toolbox, which has bindgen.
+fn bindgen(lab: &Lab) -> Result<()> {
+    let prefix = paths::stage().join(FOLDER);
+    neuware::install(&prefix, &lab.setup()?.built)?;
+    let toolbox = Toolbox::find()?.context("there is no toolbox: cargo xtask doctor")?;
+    let include = prefix.join("include");
+    let work = tempfile::tempdir()?;
+    for entry in std::fs::read_dir(&include)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        let script = format!("bindgen --rust-target 1.82 /mnt/{name} -- -I/mnt");
+        let output = toolbox.script(&[(&include, "/mnt")], &script).output()?;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{name}: {errors}");
+        // What it writes proves the layouts that it found.
+        let file = work.path().join(format!("{}.rs", name.replace('.', "_")));
+        std::fs::write(&file, &output.stdout)?;
+        let compiled = Command::new("rustc")
+            .args(["--edition", "2021", "--crate-type", "lib"])
+            .args(["--emit", "metadata", "-A", "warnings", "-o"])
+            .arg(file.with_extension("rmeta"))
+            .arg(&file)
+            .output()?;
+        let errors = String::from_utf8_lossy(&compiled.stderr);
+        ensure!(compiled.status.success(), "{name}: {errors}");
+    }
     Ok(())
 }

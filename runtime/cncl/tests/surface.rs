@@ -109,8 +109,19 @@ fn size() -> impl Strategy<Value = usize> {
     ]
 }
 
+/// So many cases; others with `PROPTEST_CASES`.
+fn config() -> ProptestConfig {
+    let default = ProptestConfig::default();
+    let asked = std::env::var_os("PROPTEST_CASES").is_some();
+    ProptestConfig {
+        cases: if asked { default.cases } else { 300 },
+        failure_persistence: None,
+        ..default
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn any_calls_end_with_a_code(calls in prop::collection::vec((any::<u8>(), any::<usize>(), any::<usize>(), size(), -2..8i32), 1..120)) {

@@ -557,6 +557,19 @@ typedef struct cndevAffinity_t {
   uint32_t cpuAffinityBitMap[1024];
 } cndevAffinity_t;
 
+/** Memories of a chip by their errors, one for each of `cndevMemEccTypeEnum_t`, against a threshold. */
+typedef struct cndevSramEccHistogram_t {
+  struct {
+    uint32_t max;
+    uint32_t high;
+    uint32_t partial;
+    uint32_t low;
+    uint32_t threshold;
+    uint32_t defaultThreshold;
+    uint32_t reserved[8];
+  } histogram[CNDEV_ECC_MAX_TYPE];
+} cndevSramEccHistogram_t;
+
 /** The window on device memory (BAR4), bytes. */
 typedef struct cndevBAR4Memory_t {
   uint64_t total_size;

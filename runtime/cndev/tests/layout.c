@@ -22,6 +22,8 @@ SIZE(cndevAffinity_t, 4104);
 AT(cndevAffinity_t, version, 0);
 AT(cndevAffinity_t, cpuCount, 4);
 AT(cndevAffinity_t, cpuAffinityBitMap, 8);
+SIZE(cndevSramEccHistogram_t, 168);
+AT(cndevSramEccHistogram_t, histogram, 0);
 SIZE(cndevBAR4Memory_t, 24);
 AT(cndevBAR4Memory_t, total_size, 0);
 AT(cndevBAR4Memory_t, used_size, 8);

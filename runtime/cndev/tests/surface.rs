@@ -123,8 +123,18 @@ fn check(code: i32, place: &[u64]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// So many cases; others with `PROPTEST_CASES`.
+fn config() -> ProptestConfig {
+    let default = ProptestConfig::default();
+    let asked = std::env::var_os("PROPTEST_CASES").is_some();
+    ProptestConfig {
+        cases: if asked { default.cases } else { 2000 },
+        ..default
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
     #[test]
     fn no_argument_does_harm(
         which in any::<prop::sample::Index>(),

@@ -489,6 +489,11 @@ typedef enum cnrtMemoryAccessFlags {
   cnrtMemAccessFlagsProtReadWrite = 0x0,
   cnrtMemAccessFlagsProtReadOnly = 0x1
 } cnrtMemoryAccessFlags_t;
+/* Who may use the memory of a pool. */
+typedef struct cnrtMemAccessDesc {
+  cnrtMemLocation_t location;
+  cnrtMemoryAccessFlags_t flags;
+} cnrtMemAccessDesc_t;
 /* The first three are int, the others uint64_t; high-water marks can only be set to 0. */
 typedef enum cnrtMemPoolAttr {
   cnrtMemPoolAttrReuseFollowNotifierDependencies = 0x1,
@@ -613,6 +618,8 @@ cnrtRet_t cnrtMemPoolCreate(cnrtMemPool_t *pool, const cnrtMemPoolProps_t *poolP
 /* The default pool of a device is not destroyed. */
 cnrtRet_t cnrtMemPoolDestroy(cnrtMemPool_t pool);
 cnrtRet_t cnrtMemPoolGetAccess(cnrtMemoryAccessFlags_t *flags, cnrtMemPool_t pool, cnrtMemLocation_t *location);
+/* Devices that reach a pool's device may read and write its memory, and this cannot be taken from them: anything else is cnrtErrorNotSupport. */
+cnrtRet_t cnrtMemPoolSetAccess(cnrtMemPool_t pool, const cnrtMemAccessDesc_t *descList, size_t count);
 cnrtRet_t cnrtMemPoolGetAttribute(cnrtMemPool_t pool, cnrtMemPoolAttr_t attr, void *value);
 cnrtRet_t cnrtMemPoolSetAttribute(cnrtMemPool_t pool, cnrtMemPoolAttr_t attr, void *value);
 cnrtRet_t cnrtMemPoolTrimTo(cnrtMemPool_t pool, size_t minByteToKeep);
@@ -859,6 +866,11 @@ void __bangRegisterFunction(void **handle, const char *hostFun, char *deviceFun,
                             void *taskId, void *taskDim, cnrtDim3_t *dim, cnrtDim3_t *kind, int *size);
 void __bangRegisterVar(void **handle, char *hostVar, char *deviceAddress, const char *deviceName, int ext, int size,
                        int constant, int global);
+
+/* What older compilers made of a launch: its shape, its arguments, and the launch, which ends as that of cnrtInvokeKernel. */
+cnrtRet_t bangConfigureCall(cnrtDim3_t dim, cnrtFunctionType_t ktype, cnrtQueue_t queue);
+cnrtRet_t bangSetupArgument(const void *arg, size_t size, size_t offset);
+cnrtRet_t bangLaunch(const void *func);
 
 #define CNRT_RET_SUCCESS cnrtSuccess
 #define CNRT_RET_WARNING_FAKE_DEVICE ((cnrtRet_t)1)

@@ -1,6 +1,7 @@
 //! Launches of kernels. The virtual card runs operators, no device code: what programs register is remembered, and launching it is refused with a
 //! clear code.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -42,7 +43,43 @@ pub(crate) fn launch(kernel: Ptr, dim: Dim3, kind: i32, queue: Ptr) -> Result<()
     }
 }
 
+/// Bytes of arguments that a launch may have.
+const ARGUMENTS: usize = 64 << 10;
+
+thread_local! {
+    /// The launches that the calling thread has configured: shape, kind, queue. Each is for one launch.
+    static CONFIGURED: RefCell<Vec<(Dim3, i32, Ptr)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Takes the launch that was configured last; `None` if there is none.
+fn configured() -> Option<(Dim3, i32, Ptr)> {
+    let last = CONFIGURED.try_with(|launches| launches.borrow_mut().pop());
+    last.ok().flatten()
+}
+
 exports! { run;
+    /// See the header.
+    fn bangConfigureCall(dim: Dim3, kind: i32, queue: Ptr) {
+        let noted = CONFIGURED.try_with(|launches| launches.borrow_mut().push((dim, kind, queue)));
+        noted.map_err(|_| Failure::NOT_PERMITTED)
+    }
+
+    /// See the header.
+    fn bangSetupArgument(argument: Ptr, size: usize, offset: usize) {
+        let fits = offset.checked_add(size).is_some_and(|end| end <= ARGUMENTS);
+        let waits = CONFIGURED.try_with(|launches| !launches.borrow().is_empty()).unwrap_or(false);
+        match fits && waits && !argument.is_null() {
+            true => Ok(()),
+            false => Err(Failure::INVALID_VALUE),
+        }
+    }
+
+    /// See the header.
+    fn bangLaunch(kernel: Ptr) {
+        let (dim, kind, queue) = configured().ok_or(Failure::INVALID_VALUE)?;
+        launch(kernel, dim, kind, queue)
+    }
+
     /// See the header.
     fn cnrtInvokeKernel(kernel: Ptr, dim: Dim3, kind: i32, _args: Ptr, _reserved: usize, queue: Ptr) {
         launch(kernel, dim, kind, queue)

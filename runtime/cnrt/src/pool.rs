@@ -27,13 +27,40 @@ pub struct PoolProps {
     pub reserved: [u8; 64],
 }
 
-const _: () = assert!(size_of::<PoolProps>() == 88);
+/// `cnrtMemAccessDesc_t`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+#[allow(missing_docs)]
+pub struct AccessDesc {
+    pub location: Location,
+    pub flags: i32,
+}
+
+const _: () = assert!(size_of::<PoolProps>() == 88 && size_of::<AccessDesc>() == 12);
+
+/// Most entries of a list of accesses.
+const MOST_ACCESSES: usize = 1024;
 
 fn ordinal(location: Location) -> Result<usize> {
     let id = i32::try_from(location.id).map_err(|_| Failure::INVALID_DEVICE)?;
     match location.kind {
         1 => Ok(device::get(id)?.ordinal),
         _ => Err(Failure::INVALID_VALUE),
+    }
+}
+
+/// `cnrtMemAccessFlagsProtReadWrite` and `cnrtMemAccessFlagsProtReadOnly`.
+const READ_WRITE: i32 = 0;
+const READ_ONLY: i32 = 1;
+
+/// Fails unless the device at a location reaches a pool's memory.
+fn check_access(pool: &Pool, location: Location) -> Result<()> {
+    let from = ordinal(location)?;
+    let devices = device::all()?;
+    let here = from == pool.ordinal;
+    match here || vmlu_c_abi::info::reaches(&devices[from], &devices[pool.ordinal])? {
+        true => Ok(()),
+        false => Err(Failure::NOT_SUPPORTED),
     }
 }
 
@@ -116,13 +143,25 @@ exports! { run;
     fn cnrtMemPoolGetAccess(flags: Out<i32>, pool: Ptr, location: In<Location>) {
         flags.check()?;
         let pool = Pool::find(pool.addr())?;
-        let from = ordinal(location.get()?)?;
-        let devices = device::all()?;
-        let reaches = from == pool.ordinal || vmlu_c_abi::info::reaches(&devices[from], &devices[pool.ordinal])?;
-        match reaches {
-            true => flags.set(0),
-            false => Err(Failure::NOT_SUPPORTED),
+        check_access(&pool, location.get()?)?;
+        flags.set(READ_WRITE)
+    }
+
+    /// See the header.
+    fn cnrtMemPoolSetAccess(pool: Ptr, list: In<AccessDesc>, count: usize) {
+        let pool = Pool::find(pool.addr())?;
+        if count > MOST_ACCESSES {
+            return Err(Failure::INVALID_VALUE);
         }
+        for index in 0..count {
+            let AccessDesc { location, flags } = list.get_at(index)?;
+            match flags {
+                READ_WRITE => check_access(&pool, location)?,
+                READ_ONLY => return Err(Failure::NOT_SUPPORTED),
+                _ => return Err(Failure::INVALID_VALUE),
+            }
+        }
+        Ok(())
     }
 
     /// See the header.

@@ -331,3 +331,6 @@ AT(cnrtMemPoolProps_t, reserved, 24);
 SIZE(cnrtMemPoolProps_t, 88);
 SIZE(cnrtIpcMemHandle, 8);
 SIZE(cnrtUUID_t, 16);
+AT(cnrtMemAccessDesc_t, location, 0);
+AT(cnrtMemAccessDesc_t, flags, 8);
+SIZE(cnrtMemAccessDesc_t, 12);

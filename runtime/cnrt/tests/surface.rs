@@ -9,7 +9,14 @@ struct World {
     words: Vec<usize>,
     host: Vec<u8>,
     text: [std::ffi::c_char; 64],
+    access: c::AccessDesc,
 }
+
+/// How many calls there are to choose from.
+const CALLS: u8 = 64;
+
+/// A shape that a launch may have.
+const DIM: c::Dim3 = c::Dim3 { x: 1, y: 1, z: 1 };
 
 /// Bytes of the host memory that copies may touch.
 const HOST: usize = 8192;
@@ -20,6 +27,10 @@ impl World {
             words: vec![0; 24],
             host: vec![0; HOST],
             text: [0; 64],
+            access: c::AccessDesc {
+                location: c::Location { kind: 1, id: 0 },
+                flags: 0,
+            },
         }
     }
 
@@ -45,6 +56,23 @@ impl World {
         unsafe { Out::new(place) }
     }
 
+    /// One node, or none.
+    fn nodes(&mut self, i: usize) -> In<Ptr> {
+        let place = match self.out(i).is_null() {
+            true => std::ptr::null(),
+            false => (&raw const self.words[i % self.words.len()]).cast(),
+        };
+        // SAFETY: null, or an element of the vector, as large as a pointer; one is asked for at most.
+        unsafe { In::new(place) }
+    }
+
+    fn access(&mut self, i: usize) -> In<c::AccessDesc> {
+        self.access.location.id = (i % 3) as u32;
+        self.access.flags = (i >> 2) as i32 % 3;
+        // SAFETY: a field of this, which outlives the call; one element is asked for at most.
+        unsafe { In::new(&raw const self.access) }
+    }
+
     /// A handle, an address, a small number, or host memory.
     fn pointer(&mut self, i: usize) -> Ptr {
         match i % 8 {
@@ -60,7 +88,7 @@ impl World {
 fn call(world: &mut World, which: u8, a: usize, b: usize, n: usize, k: i32) -> i32 {
     let (p, q) = (world.pointer(a), world.pointer(b));
     let small = n % (HOST + 1);
-    match which % 44 {
+    match which % CALLS {
         0 => c::cnrtMalloc(world.out(a), n),
         1 => c::cnrtMallocConstant(world.out(a), small),
         2 => c::cnrtFree(p),
@@ -111,7 +139,27 @@ fn call(world: &mut World, which: u8, a: usize, b: usize, n: usize, k: i32) -> i
         40 => c::cnrtMemFreeAsync(p, q),
         41 => c::cnrtMemPoolTrimTo(p, n),
         42 => c::cnrtAcquireMemHandle(world.out(a), p),
-        _ => c::cnrtMapMemHandle(world.out(a), p, k % 2),
+        43 => c::cnrtMapMemHandle(world.out(a), p, k % 2),
+        44 => c::cnrtDeviceGetDefaultMemPool(world.out(a), k),
+        45 => c::cnrtDeviceSetMemPool(k, p),
+        46 => c::cnrtMemPoolGetAttribute(p, k, Ptr(world.text.as_mut_ptr().cast())),
+        47 => c::cnrtMemPoolSetAttribute(p, k, Ptr(world.text.as_mut_ptr().cast())),
+        48 => c::cnrtMemPoolSetAccess(p, world.access(b), n % 2),
+        49 => c::cnrtMemPoolDestroy(p),
+        50 => c::cnrtMemAllocFromPoolAsync(world.out(a), n, p, q),
+        51 => c::cnrtTaskTopoClone(world.out(a), p),
+        52 => c::cnrtTaskTopoAddEmptyNode(world.out(a), p, world.nodes(b), n % 2),
+        53 => c::cnrtTaskTopoAddChildTopoNode(world.out(a), p, world.nodes(b), n % 2, q),
+        54 => c::cnrtTaskTopoAddNotifierPlaceNode(world.out(a), p, world.nodes(b), n % 2, q),
+        55 => c::cnrtTaskTopoAddDependencies(p, world.nodes(a), world.nodes(b), n % 2),
+        56 => c::cnrtTaskTopoNodeGetType(p, world.number(b)),
+        57 => c::cnrtTaskTopoEntityUpdate(p, q, world.out(n), world.number(b)),
+        58 => c::cnrtMemcpyPeerAsync(p, k, q, n as i32 % 3, small, world.pointer(n)),
+        59 => c::cnrtQueueCopyAttributes(p, q),
+        60 => c::bangConfigureCall(DIM, k, q),
+        61 => c::bangLaunch(p),
+        62 => c::cnrtGetKernelParamsBuffer(world.out(a)),
+        _ => c::cnrtDestroyKernelParamsBuffer(p),
     }
 }
 
@@ -126,8 +174,19 @@ fn size() -> impl Strategy<Value = usize> {
     ]
 }
 
+/// So many cases; others with `PROPTEST_CASES`.
+fn config() -> ProptestConfig {
+    let default = ProptestConfig::default();
+    let asked = std::env::var_os("PROPTEST_CASES").is_some();
+    ProptestConfig {
+        cases: if asked { default.cases } else { 400 },
+        failure_persistence: None,
+        ..default
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn any_calls_end_with_a_code(calls in prop::collection::vec((any::<u8>(), any::<usize>(), any::<usize>(), size(), -2..8i32), 1..120)) {
@@ -136,7 +195,7 @@ proptest! {
             let before = c::cnrtGetLastError();
             prop_assert!(before == 0 || failure::CNRT.contains(&before) || before == 999_991);
             let code = call(&mut world, which, a, b, n, k);
-            prop_assert!(code == 0 || failure::CNRT.contains(&code), "call {} gives {code}", which % 44);
+            prop_assert!(code == 0 || failure::CNRT.contains(&code), "call {} gives {code}", which % CALLS);
             prop_assert_eq!(c::cnrtPeekAtLastError(), code);
         }
         // What the calls left is gone with the devices' reset.
