@@ -60,7 +60,8 @@ pub(crate) const STARTING: u32 = 3;
 ///
 /// Lock order: `life`, a context's `device`, its `inner`, then `rpc`, then the others; none of the
 /// others is held while another is taken, but for a file's stream, which is the last, and a range's
-/// `live`, which is taken under `apertures`. User memory is touched under none of them.
+/// `live`, which is taken under `apertures`. The lock of another driver's dma-buf is taken under
+/// `inner`, and none of these under it. User memory is touched under none of them.
 #[pin_data]
 pub(crate) struct Card {
     pdev: ARef<pci::Device>,

@@ -3,7 +3,10 @@
 //! `/dev/mlu*`: opening one makes a context. See `docs/uapi.md`.
 
 use kernel::{
-    fs::File,
+    fs::{
+        file::{flags::O_CLOEXEC, FileDescriptorReservation},
+        File,
+    },
     mm::virt::VmaNew,
     prelude::*,
     seq_file::SeqFile,
@@ -20,6 +23,18 @@ use crate::{
     nodes::{self, MAX_CHIPS},
     peer,
 };
+
+/// `DMABUF_EXPORT`. The process has the descriptor once it has been told its number.
+fn dmabuf_export(context: &Context, at: usize) -> Result<isize> {
+    let mut arg: abi::DmabufExport = read(at)?;
+    let buffer = context.dmabuf_export(&arg)?;
+    let descriptor = FileDescriptorReservation::get_unused_fd_flags(O_CLOEXEC)?;
+    arg.fd = i32::try_from(descriptor.reserved_fd())?;
+    write(at, &arg)?;
+    // From here on nothing may fail. The descriptor takes over a reference of the file.
+    descriptor.fd_install(buffer.to_file());
+    Ok(0)
+}
 
 /// Files of chips.
 pub(crate) struct ChipFile;
@@ -76,6 +91,8 @@ impl FileOperations for ChipFile {
             abi::NOTIFIER_POOL => context.notifier_pool(&read(at)?),
             abi::MEM_EXPORT => update(at, |arg| context.mem_export(arg)),
             abi::MEM_IMPORT => context.mem_import(&read(at)?),
+            abi::DMABUF_EXPORT => return dmabuf_export(&context, at),
+            abi::DMABUF_IMPORT => update(at, |arg| context.dmabuf_import(arg)),
             abi::MEM_MAP => update(at, |arg| context.mem_map(arg)),
             abi::QUEUE_CREATE => update(at, |arg| context.queue_create(arg)),
             abi::QUEUE_DESTROY => context.queue_destroy(&read(at)?),

@@ -19,6 +19,7 @@ use crate::{
     aperture::DeviceMemory,
     card::Card,
     context::{new_offset, Area, Context},
+    dmabuf::ImportedMemory,
     ext::{pages::PageSet, pinned::PinnedPages, vma::Access},
     quota::{Charge, Kind},
     rpc::RpcError,
@@ -126,6 +127,13 @@ pub(crate) enum HostMemory {
         /// Counts it for its user.
         _charge: Charge,
     },
+    /// Another driver's.
+    Imported {
+        /// The memory.
+        memory: ImportedMemory,
+        /// Counts it for its user.
+        _charge: Charge,
+    },
 }
 
 impl HostMemory {
@@ -134,6 +142,7 @@ impl HostMemory {
         match self {
             Self::Allocated { memory, .. } => memory.detach(),
             Self::Registered { memory, .. } => memory.detach(),
+            Self::Imported { memory, .. } => memory.detach(),
         }
     }
 
@@ -141,13 +150,13 @@ impl HostMemory {
     pub(crate) fn offset(&self) -> Option<u64> {
         match self {
             Self::Allocated { offset, .. } => Some(*offset),
-            Self::Registered { .. } => None,
+            Self::Registered { .. } | Self::Imported { .. } => None,
         }
     }
 }
 
 /// Whether the card may be told to use host memory so.
-fn may_map(va: u64, length: u64, access: u32) -> bool {
+pub(crate) fn may_map(va: u64, length: u64, access: u32) -> bool {
     let page = PAGE_SIZE as u64;
     length != 0
         && length % page == 0
@@ -184,6 +193,9 @@ impl Context {
     pub(crate) fn mem_free(&self, arg: &ioctl::MemFree) -> Result {
         if arg.flags != 0 {
             return Err(EINVAL);
+        }
+        if self.host_free_if(arg.va, |host| matches!(host, HostMemory::Imported { .. }))? {
+            return Ok(());
         }
         let mut device = self.device.lock();
         // Before the card gives the memory to others. (Mappings of others' memory are not in the
@@ -272,7 +284,7 @@ impl Context {
 
     /// Maps pieces of host memory for commands of the context. If that fails the card has nothing
     /// of them.
-    fn host_map(
+    pub(crate) fn host_map(
         &self,
         va: u64,
         length: u64,
@@ -340,20 +352,29 @@ impl Context {
         if arg.flags != 0 {
             return Err(EINVAL);
         }
-        let mut inner = self.lock()?;
-        if inner.host.get(&arg.va).is_none() {
-            return Err(ENOENT);
+        match self.host_free_if(arg.va, |host| !matches!(host, HostMemory::Imported { .. }))? {
+            true => Ok(()),
+            false => Err(ENOENT),
         }
-        match self.host_unmap(arg.va) {
+    }
+
+    /// Takes host memory away from the card that begins at `va`, if it is as `wanted`. Returns
+    /// whether it was.
+    fn host_free_if(&self, va: u64, wanted: impl FnOnce(&HostMemory) -> bool) -> Result<bool> {
+        let mut inner = self.lock()?;
+        if !inner.host.get(&va).is_some_and(wanted) {
+            return Ok(false);
+        }
+        match self.host_unmap(va) {
             Ok(()) | Err(RpcError::Lost) => {
-                let host = inner.remove_host(arg.va);
+                let host = inner.remove_host(va);
                 if let Some(host) = &host {
                     host.detach();
                 }
                 // What is pinned is given up under no lock.
                 drop(inner);
                 drop(host);
-                Ok(())
+                Ok(true)
             }
             Err(e) => Err(e.into()),
         }

@@ -31,6 +31,7 @@ mod context;
 mod control;
 mod counters;
 mod debug;
+mod dmabuf;
 mod driver;
 mod dump;
 mod event;
@@ -97,6 +98,7 @@ module! {
     description: "MLU370 accelerator",
     license: "GPL v2",
     firmware: ["mlu/mlu370.img"],
+    imports_ns: ["DMA_BUF"],
     params: {
         vectors: u32 {
             default: 0,

@@ -59,6 +59,10 @@ pub const MEM_IMPORT: u32 = read_write::<MemImport>(0x16);
 pub const MEM_MAP: u32 = read_write::<MemMap>(0x17);
 /// `/dev/mlu*`: [`HostRegister`]; [`HOST_FREE`] gives the memory back.
 pub const HOST_REGISTER: u32 = read_write::<HostRegister>(0x18);
+/// `/dev/mlu*`: [`DmabufExport`].
+pub const DMABUF_EXPORT: u32 = read_write::<DmabufExport>(0x19);
+/// `/dev/mlu*`: [`DmabufImport`]; [`MEM_FREE`] takes the mapping away.
+pub const DMABUF_IMPORT: u32 = read_write::<DmabufImport>(0x1a);
 
 /// `/dev/mlu*`: [`QueueCreate`].
 pub const QUEUE_CREATE: u32 = read_write::<QueueCreate>(0x20);
@@ -228,6 +232,34 @@ wire! {
         pub flags: u32 = 28,
         /// Zero.
         pub reserved: u64 = 32,
+    }
+
+    /// Makes device memory a dma-buf: a file descriptor with which others map it.
+    pub struct DmabufExport : 32 {
+        /// In: device virtual address of the allocation's start.
+        pub va: u64 = 0,
+        /// In: bytes from there on at which the dma-buf begins, a multiple of the page.
+        pub offset: u64 = 8,
+        /// In: bytes, a multiple of the page; up to the end of the allocation's last page.
+        pub length: u64 = 16,
+        /// Zero.
+        pub flags: u32 = 24,
+        /// Out: the descriptor, close-on-exec.
+        pub fd: i32 = 28,
+    }
+
+    /// Maps the memory of a dma-buf into the context at `va`.
+    pub struct DmabufImport : 32 {
+        /// In: device virtual address: a multiple of the granule for memory of a chip of this driver, of the page for any other.
+        pub va: u64 = 0,
+        /// Out: bytes.
+        pub length: u64 = 8,
+        /// In: the dma-buf.
+        pub fd: i32 = 16,
+        /// In: `rpc::ACCESS_READ`, with `rpc::ACCESS_WRITE` or without: what the card may do.
+        pub access: u32 = 20,
+        /// Zero.
+        pub flags: u64 = 24,
     }
 
     /// Makes pinned host memory the context's notifier pool.

@@ -10,6 +10,7 @@ pub(crate) mod bound;
 pub(crate) mod chardev;
 pub(crate) mod coredump;
 mod dma;
+pub(crate) mod dmabuf;
 pub(crate) mod eventfd;
 pub(crate) mod hwmon;
 pub(crate) mod pages;

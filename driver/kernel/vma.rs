@@ -292,11 +292,21 @@ impl DeviceRange {
         if vma.end() - vma.start() != range.length {
             return Err(EINVAL);
         }
+        let offset = offset(vma);
+        Self::set_up(vma, DeviceMapping { range, offset })
+    }
+
+    /// Maps some of it: from the VMA's offset on, which counts from its start.
+    pub(crate) fn map_part(vma: &VmaNew, range: Arc<Self>) -> Result {
+        let end = offset(vma).checked_add((vma.end() - vma.start()) as u64);
+        if end.is_none_or(|end| end > range.length as u64) {
+            return Err(EINVAL);
+        }
+        Self::set_up(vma, DeviceMapping { range, offset: 0 })
+    }
+
+    fn set_up(vma: &VmaNew, mapping: DeviceMapping) -> Result {
         prepare(vma, Access::ReadWrite)?;
-        let mapping = DeviceMapping {
-            range,
-            offset: offset(vma),
-        };
         let mapping = Arc::new(mapping, GFP_KERNEL)?;
         let raw = vma.as_ptr();
         // SAFETY: The VMA is being set up. It takes over the reference; `close_arc` gives it back.

@@ -14,6 +14,7 @@ const FILES: &[(&str, &str)] = files![
     "affinity.py",
     "base.py",
     "binding.py",
+    "dmabufs.py",
     "errors.py",
     "events.py",
     "graphs.py",

@@ -14,6 +14,7 @@ sys.dont_write_bytecode = True
 import information
 import observing
 import memory
+import dmabufs
 import queues
 import events
 import graphs

@@ -10,6 +10,7 @@ import os
 import re
 
 from base import *
+from dmabufs import export as share, heap
 from graphs import export as export_timeline, import_ as import_timeline
 from peers import BOARD, export as export_memory, place, port
 
@@ -42,6 +43,16 @@ class World:
         self.timeline = export_timeline(self.stranger, self.others)
         self.image = image()
         self.memory[:len(self.image)] = self.image
+        self.fds = []
+
+    def keep(self, fd):
+        """Closes it in the end."""
+        self.fds.append(fd)
+        return fd
+
+    def shared(self, length=GRANULE):
+        """Memory of the stranger."""
+        return self.keep(share(self.stranger, TAKEN, length))
 
     def graph(self):
         return ioctl(self.fd, GRAPH_CREATE, "QQQQ", 0, HOST, len(self.image), 0)[0]
@@ -52,6 +63,8 @@ class World:
     def __exit__(self, *_):
         self.context.close()
         self.stranger.close()
+        for fd in self.fds:
+            os.close(fd)
 
 
 def image(parameters=1):
@@ -214,6 +227,36 @@ def _(world):
     return FREE, 3, 0, world.token
 
 
+@call("DMABUF_EXPORT", DMABUF_EXPORT, "QQQIi", wrong("EINVAL", f1=8), wrong("EINVAL", f1=4096), wrong("EINVAL", f1=MAX64 & ~4095), wrong("EINVAL", f2=0),
+      wrong("EINVAL", f2=4095), wrong("EINVAL", f2=LENGTH + 4096), wrong("EINVAL", f3=1), wrong("ENOENT", f0=0), wrong("ENOENT", f0=HOST),
+      wrong("ENOENT", f0=TAKEN + GRANULE), wrong("ENOENT", f0=imported))
+def _(_):
+    return TAKEN, 0, LENGTH, 0, -1
+
+
+def gone(world):
+    """A dma-buf whose memory was freed."""
+    world.stranger.mem_alloc(FREE, GRANULE)
+    fd = world.keep(share(world.stranger, FREE, GRANULE))
+    world.stranger.mem_free(FREE)
+    return fd
+
+
+@call("DMABUF_IMPORT", DMABUF_IMPORT, "QQiIQ", wrong("EINVAL", f0=FREE + 4096), wrong("EINVAL", f0=0), wrong("EINVAL", f0=TOP), wrong("EINVAL", f3=0),
+      wrong("EINVAL", f3=2), wrong("EINVAL", f3=7), wrong("EINVAL", f4=1), wrong("EINVAL", f2=lambda world: world.fd), wrong("EBADF", f2=-1),
+      wrong("EBADF", f2=999), wrong("EACCES", f2=lambda world: world.keep(heap(GRANULE, os.O_RDONLY))), wrong("EEXIST", f0=TAKEN),
+      wrong("EEXIST", f0=HOST), wrong("ENOENT", f2=gone), wrong("EOPNOTSUPP", f2=lambda world: world.shared(4096)))
+def _(world):
+    return FREE, 0, world.shared(), 3, 0
+
+
+# Of another driver.
+@call("DMABUF_IMPORT", DMABUF_IMPORT, "QQiIQ", wrong("EINVAL", f0=FREE + 8), wrong("EINVAL", f0=0), wrong("EINVAL", f0=MAX64 & ~4095),
+      wrong("EEXIST", f0=HOST), wrong("EEXIST", f0=HOST - 4096), wrong("EEXIST", f0=TAKEN))
+def _(world):
+    return FREE, 0, world.keep(heap(GRANULE)), 3, 0
+
+
 @call("QUEUE_CREATE", QUEUE_CREATE, "IIIIQQQQQII4Q", wrong("EINVAL", f0=0), wrong("EINVAL", f0=64), wrong("EINVAL", f0=129), wrong("EINVAL", f0=131072),
       wrong("EINVAL", f1=8), wrong("EINVAL", f2=0), wrong("EINVAL", f2=1025), wrong("EINVAL", f3=1), wrong("EINVAL", f3=2), wrong("EINVAL", f3=1 << 31),
       wrong("EINVAL", f0=0, f3=3), wrong("EINVAL", f10=1), wrong("EINVAL", f11=1), wrong("EINVAL", f14=1))
@@ -328,7 +371,9 @@ def one_error_each():
                     try:
                         if code:
                             fails(code, ioctl, fd, nr, fmt, *changed)
-                        ioctl(fd, nr, fmt, *good)
+                        made = ioctl(fd, nr, fmt, *good)
+                        if name == "DMABUF_EXPORT":
+                            os.close(made[-1])
                     except (AssertionError, OSError) as e:
                         raise AssertionError(f"{where}: {e}") from e
 
@@ -473,6 +518,7 @@ ELSEWHERE = {
     "MEM_ALLOC": {"EDQUOT": "quotas"},
     "HOST_ALLOC": {"EDQUOT": "quotas"},
     "HOST_REGISTER": {"EDQUOT": "quotas"},
+    "DMABUF_IMPORT": {"EDQUOT": "quotas"},
     "GRAPH_CREATE": {"ENOSPC": "graphs_used_up"},
     "TIMELINE_IMPORT": {"ENOSPC": "timelines_used_up"},
     "MEM_IMPORT": {"EOPNOTSUPP": "inject_link"},

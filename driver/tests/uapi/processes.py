@@ -8,6 +8,7 @@ import signal
 import time
 
 from base import *
+from dmabufs import heap, import_
 
 NOBODY = 65534
 
@@ -71,7 +72,12 @@ def quotas():
             fails(errno.EDQUOT, one.host_alloc, VA + (1 << 30), 1 << 20)
             two.host_free(VA)
             one.host_alloc(VA + (1 << 30), 512 << 10)
+            fails(errno.EDQUOT, import_, two, VA, buffer)
+            one.host_free(VA)
+            import_(two, VA, buffer)
+            fails(errno.EDQUOT, one.host_alloc, VA, 1 << 20)
 
+    buffer = heap(1 << 20)
     with quota("queues", 3):
         assert as_user(NOBODY, lambda: queues(3)) == 0
         with Context() as context:
@@ -83,6 +89,7 @@ def quotas():
         assert as_user(NOBODY, memory) == 0
     with quota("pinned", 3 << 19):
         assert as_user(NOBODY, pinned) == 0
+    os.close(buffer)
     for value in ("-1", "many", ""):
         fails(errno.EINVAL, write_raw, f"/sys/class/mlu/mlu{CHIP}/quota_queues", value)
     assert as_user(NOBODY, lambda: fails(errno.EACCES, write, f"/sys/class/mlu/mlu{CHIP}/quota_queues", "1")) == 0
