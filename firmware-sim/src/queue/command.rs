@@ -4,6 +4,7 @@ use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Arc;
 use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
 
 use smallvec::SmallVec;
 use vmlu_abi::graph::MAX_PARAMETERS;
@@ -434,6 +435,31 @@ pub fn notify(queue: &Queue, body: &[u8], busy_ns: u64, status: Status) -> Resul
     queue.context.write_notifier(notify.index, &notifier)
 }
 
+/// Commands that hang by injection.
+static HANGING: AtomicU32 = AtomicU32::new(0);
+
+/// One of them.
+struct Hanging;
+
+impl Hanging {
+    fn new() -> Self {
+        HANGING.fetch_add(1, Ordering::Relaxed);
+        Self
+    }
+
+    /// Between two looks at the cancel flag: 0.2 ms, and where many hang up to 10 ms.
+    fn pause(&self) -> Duration {
+        let others = u64::from(HANGING.load(Ordering::Relaxed)).saturating_sub(1);
+        Duration::from_micros(200 + (50 * others).min(9_800))
+    }
+}
+
+impl Drop for Hanging {
+    fn drop(&mut self) {
+        HANGING.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Lets an injected fault happen to a command.
 fn suffer(env: &Command<'_>, hit: Hit) -> Result<(), Fault> {
     match hit.fault {
@@ -441,9 +467,11 @@ fn suffer(env: &Command<'_>, hit: Hit) -> Result<(), Fault> {
             if hit.value > 0 {
                 env.limit(hit.value.saturating_mul(1_000_000));
             }
+            // Many that hang look less often each, so that they cost no more together.
+            let hanging = Hanging::new();
             loop {
                 env.check()?;
-                std::thread::sleep(std::time::Duration::from_micros(200));
+                std::thread::sleep(hanging.pause());
             }
         }
         // Not `panic!`: the hook would print a report of what was asked for.
@@ -469,7 +497,7 @@ fn suffer(env: &Command<'_>, hit: Hit) -> Result<(), Fault> {
             let end = wall_ns().saturating_add(hit.value.saturating_mul(1000));
             while wall_ns() < end {
                 env.check()?;
-                std::thread::sleep(std::time::Duration::from_micros(100));
+                std::thread::sleep(Duration::from_micros(100));
             }
             Ok(())
         }

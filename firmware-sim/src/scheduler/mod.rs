@@ -2,7 +2,8 @@
 //!
 //! A worker serves ready queues. One that finds none becomes the *poller*: it looks at the doorbells of hot queues until work comes or
 //! they fall asleep. The others are parked. So an idle process uses no CPU, and one core at most spins. A long command asks a parked
-//! worker to look after the others ([`Scheduler::look_after_others`]); the ticker sees to commands that do not even do that.
+//! worker to look after the others ([`Scheduler::look_after_others`]); the ticker sees to commands that do not even do that, and says how many
+//! workers that takes ([`crew`]).
 //!
 //! A queue that is `Hot` is in the list of hot queues, or its worker is about to put it there; while any is hot somebody polls, or every worker
 //! is inside a command: then those commands call [`Scheduler::look_after_others`], and the ticker runs.
@@ -12,6 +13,7 @@
 //!
 //! Lock order: see `queue`; none of a queue's locks is taken while the scheduler's is held.
 
+mod crew;
 mod duty;
 mod parallel;
 pub mod share;
@@ -20,8 +22,10 @@ mod window;
 mod worker;
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, Weak};
+
+use vmlu_abi::pci::MAX_QUEUES;
 
 use crate::clock::wall_ns;
 use crate::core::Core;
@@ -37,8 +41,8 @@ use window::Windows;
 pub const LOOK_NS: u64 = 40_000;
 /// For how long a worker stays with one queue while others of its priority have work, ns.
 const QUANTUM_NS: u64 = 200_000;
-/// Most workers, temporary ones included.
-const MAX_WORKERS: usize = 256;
+/// Most workers, temporary ones included: as many as a chip has queues, each of which may hang.
+const MAX_WORKERS: usize = MAX_QUEUES as usize;
 
 /// The pool.
 pub struct Scheduler {
@@ -60,15 +64,23 @@ pub struct Scheduler {
     serving: AtomicUsize,
     /// A count for each worker that there may be: odd while it serves a queue, and another one each time it has gone on.
     beats: Vec<AtomicU64>,
-    /// Workers that have been inside one command since the last tick, and workers in all.
-    stuck: AtomicUsize,
+    /// The thread that each of them is; 0: none was yet.
+    threads: Vec<AtomicI32>,
+    /// The priority of the queue that each serves, or served last.
+    levels: Vec<AtomicUsize>,
+    /// Workers that there are, and how many there may be, as the ticker saw it last.
     alive: AtomicUsize,
+    allowed: AtomicUsize,
+    /// All workers that ever were have numbers below this.
+    numbers: AtomicUsize,
     /// Wall time at which hot queues were last gathered, ns.
     gathered: AtomicU64,
     times: Times,
     windows: Windows,
     workers: usize,
     ticker: ticker::Ticker,
+    /// What the ticker saw of the workers last.
+    crew: Mutex<crew::Crew>,
 }
 
 /// Where a worker waits while it is parked.
@@ -90,8 +102,6 @@ struct Shared {
     cores: Vec<Weak<Core>>,
     /// Numbers of temporary workers that may be started.
     free: Vec<usize>,
-    /// `beats` at the last tick.
-    seen: Vec<u64>,
 }
 
 thread_local! {
@@ -128,8 +138,8 @@ impl Scheduler {
                 .collect();
             Scheduler {
                 shared: Mutex::new(Shared {
-                    free: (workers..MAX_WORKERS.max(workers)).collect(),
-                    seen: vec![0; MAX_WORKERS.max(workers)],
+                    // The lowest are taken first.
+                    free: (workers..MAX_WORKERS.max(workers)).rev().collect(),
                     ..Shared::default()
                 }),
                 seats,
@@ -143,13 +153,21 @@ impl Scheduler {
                 beats: (0..MAX_WORKERS.max(workers))
                     .map(|_| AtomicU64::new(0))
                     .collect(),
-                stuck: AtomicUsize::new(0),
+                threads: (0..MAX_WORKERS.max(workers))
+                    .map(|_| AtomicI32::new(0))
+                    .collect(),
+                levels: (0..MAX_WORKERS.max(workers))
+                    .map(|_| AtomicUsize::new(0))
+                    .collect(),
                 alive: AtomicUsize::new(workers),
+                allowed: AtomicUsize::new(workers),
+                numbers: AtomicUsize::new(workers),
                 gathered: AtomicU64::new(0),
                 times: Times::default(),
                 windows: Windows::default(),
                 workers,
                 ticker: ticker::Ticker::default(),
+                crew: Mutex::new(crew::Crew::new(MAX_WORKERS.max(workers))),
             }
         });
         START.call_once(|| {
@@ -302,6 +320,7 @@ impl Scheduler {
     pub(crate) fn begin(&self, share: &Share, now: u64) {
         self.beat(1);
         LEVEL.set(share.level());
+        self.levels[NUMBER.get()].store(share.level(), Ordering::Relaxed);
         self.times.begin(share, now);
     }
 

@@ -2,10 +2,11 @@
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use super::{worker, Scheduler};
+use crate::queue::{Queue, State};
 
 /// Time between two ticks.
 const TICK: Duration = Duration::from_millis(10);
@@ -72,6 +73,9 @@ impl Scheduler {
 
     /// One tick; whether there is work.
     fn tick(&self) -> bool {
+        let waits = self.shared().waiting_level();
+        let allowed = self.allowed_workers(waits);
+        self.allowed.store(allowed, Ordering::Relaxed);
         let (cores, active, more) = {
             let mut shared = self.shared();
             let active = self.serving.load(Ordering::SeqCst) > 0
@@ -79,19 +83,17 @@ impl Scheduler {
                 || !shared.hot.is_empty();
             let all_busy =
                 self.parked.load(Ordering::SeqCst) == 0 && !self.polling.load(Ordering::SeqCst);
-            // While queues wait there are as many workers that go on as there are cores: one more for each that has been inside one
-            // command for a tick. Which of the queues are served is left to shares and priorities.
-            let stuck = self.count_stuck(&mut shared);
-            self.stuck.store(stuck, Ordering::Relaxed);
-            let alive = self.alive.load(Ordering::Relaxed);
-            let wanted = all_busy && alive.saturating_sub(stuck) < self.workers;
-            let more = if wanted && shared.needs_worker() {
-                shared.free.pop()
+            // Which of the queues are served is left to shares and priorities.
+            let wanted = if all_busy && shared.waiting_level().is_some() {
+                allowed.saturating_sub(self.alive.load(Ordering::Relaxed))
             } else {
-                None
+                0
             };
-            if more.is_some() {
-                self.alive.fetch_add(1, Ordering::Relaxed);
+            let left = shared.free.len().saturating_sub(wanted);
+            let more = shared.free.split_off(left);
+            self.alive.fetch_add(more.len(), Ordering::Relaxed);
+            if let Some(highest) = more.iter().max() {
+                self.numbers.fetch_max(highest + 1, Ordering::Relaxed);
             }
             (
                 shared
@@ -103,7 +105,7 @@ impl Scheduler {
                 more,
             )
         };
-        if let Some(number) = more {
+        for number in more {
             worker::spawn(Self::get(), number);
         }
         self.look_after_others();
@@ -113,32 +115,11 @@ impl Scheduler {
     }
 }
 
-impl Scheduler {
-    /// How many workers have been inside one command since the last tick.
-    fn count_stuck(&self, shared: &mut super::Shared) -> usize {
-        let mut stuck = 0;
-        for (beat, seen) in self.beats.iter().zip(&mut shared.seen) {
-            let now = beat.load(Ordering::Relaxed);
-            stuck += usize::from(now == *seen && now % 2 == 1);
-            *seen = now;
-        }
-        stuck
-    }
-
-    /// Whether there are more workers that go on than cores.
-    pub(super) fn has_surplus(&self) -> bool {
-        let alive = self.alive.load(Ordering::Relaxed);
-        alive.saturating_sub(self.stuck.load(Ordering::Relaxed)) > self.workers
-    }
-}
-
 impl super::Shared {
-    /// Whether queues have work that nobody looks at.
-    fn needs_worker(&self) -> bool {
-        !self.ready.is_empty()
-            || self
-                .hot
-                .iter()
-                .any(|q| q.state() == crate::queue::State::Hot && q.has_work())
+    /// The highest priority of queues that have work that nobody looks at.
+    fn waiting_level(&self) -> Option<usize> {
+        let is_hot = |q: &&Arc<Queue>| q.state() == State::Hot && q.has_work();
+        let hot = self.hot.iter().filter(is_hot).map(|q| q.share.level());
+        hot.chain(self.ready.top().map(|(level, _)| level)).max()
     }
 }

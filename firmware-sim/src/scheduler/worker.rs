@@ -55,6 +55,8 @@ pub(super) fn spawn(pool: &'static Scheduler, number: usize) {
             let _ = sched_setaffinity(None, &one);
         }
         NUMBER.set(number);
+        let thread = rustix::thread::gettid().as_raw_nonzero().get();
+        pool.threads[number].store(thread, Ordering::Relaxed);
         run(pool, index);
     });
     if let Err(error) = spawned {

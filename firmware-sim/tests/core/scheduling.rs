@@ -3,7 +3,13 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use vmlu_abi::packet::op;
+use vmlu_abi::rpc::{self, Fault};
+
 use crate::harness::*;
+
+/// How long something may take that other processes of the machine hold up.
+const LONG: Duration = Duration::from_secs(30);
 
 #[test]
 fn many_queues_are_all_served() {
@@ -24,6 +30,45 @@ fn many_queues_are_all_served() {
         }
     }
     queues.iter().for_each(|q| q.ok(40));
+}
+
+/// However many commands hang, each has a worker of its own, and another queue is served.
+#[test]
+fn commands_that_hang_hold_up_nobody() {
+    const HANGING: u32 = 300;
+    let chip = Chip::new();
+    let (victim, other) = (chip.context(), chip.context());
+    // Of a low priority, so that they take no turns from other tests.
+    let hanging: Vec<Queue<'_>> = (0..HANGING)
+        .map(|_| {
+            let create = victim.queue_memory(128);
+            victim.queue_of(rpc::QueueCreate {
+                priority: 0,
+                ..create
+            })
+        })
+        .collect();
+    chip.set_fault(rpc::Inject {
+        count: HANGING,
+        context: victim.handle,
+        opcode: u32::from(op::NOP),
+        ..chip.inject(Fault::Hang, 0)
+    });
+    for queue in &hanging {
+        // Nothing, which tells that its worker is there.
+        queue.fill(0, 0, 0);
+        queue.nop();
+    }
+    let begun = Instant::now();
+    while hanging.iter().any(|q| q.timeline() == 0) {
+        assert!(begun.elapsed() < LONG, "not all of them have a worker");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let queue = other.queue();
+    queue.ok(queue.nop());
+    assert!(hanging.iter().all(|q| q.timeline() == 1));
+    victim.destroy().unwrap();
+    queue.ok(queue.nop());
 }
 
 /// A queue that never runs empty shares the workers: also when they are fewer than such queues.
