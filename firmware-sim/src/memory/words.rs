@@ -7,6 +7,7 @@ use crate::memory::bytes::Bytes;
 
 /// Host memory accessed word by word, atomically. Offsets outside the range are a bug of the caller and panic; every offset used is a
 /// constant of the interface, checked against the length at construction.
+#[derive(Clone)]
 pub struct HostWords {
     range: HostRange,
 }

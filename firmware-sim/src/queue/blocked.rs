@@ -20,6 +20,8 @@ use crate::kernels::env::Fault;
 
 /// Most times that a queue follows what it waits for while others move.
 const MAX_WALKS: usize = 100;
+/// Most timelines that it looks at on these ways together: some milliseconds. A circle that lies behind more than that is not found.
+const MAX_LOOKS: usize = 1 << 16;
 
 /// The number of a queue's wait, and what it waits for.
 #[derive(Default)]
@@ -78,7 +80,7 @@ impl Queue {
             });
             *blocked = (blocked.0.wrapping_add(1), edges.collect());
         }
-        self.life.leave(State::Blocked);
+        self.front.life.leave(State::Blocked);
         for one in &awaited {
             one.timeline.wake_at(one.value, self);
         }
@@ -116,11 +118,16 @@ impl Queue {
             return None;
         }
         // Each time around another queue has moved.
-        (0..MAX_WALKS).find_map(|_| self.walk()).flatten()
+        let mut looks = 0;
+        let mut ways = (0..MAX_WALKS).map_while(|_| {
+            let goes_on = looks < MAX_LOOKS && !self.is_cancelled();
+            goes_on.then(|| self.walk(&mut looks))
+        });
+        ways.find_map(|way| way).flatten()
     }
 
     /// Follows what is awaited; `None` if what was found has changed meanwhile, `Some(None)` if there is no circle.
-    fn walk(self: &Arc<Self>) -> Option<Option<Fault>> {
+    fn walk(self: &Arc<Self>, looks: &mut usize) -> Option<Option<Fault>> {
         let mut stops: Vec<Stop> = Vec::new();
         let mut seen = HashSet::from([Arc::as_ptr(self)]);
         let mut follow = vec![(self.clone(), None)];
@@ -129,6 +136,10 @@ impl Queue {
                 continue;
             }
             let (wait, edges) = lock(&queue.blocked.0).clone();
+            *looks += edges.len();
+            if *looks >= MAX_LOOKS {
+                return Some(None);
+            }
             for edge in edges.into_iter().filter(Edge::is_open) {
                 let Some(next) = edge.timeline.waiting_queue() else {
                     continue;

@@ -15,6 +15,9 @@ use crate::memory::space::Segment;
 /// Bytes between two looks at the cancel flag: well under a millisecond.
 pub(super) const CHUNK: u64 = 1 << 20;
 
+/// Most bytes of a copy that takes no longer than some microseconds.
+pub(super) const BRIEF: u64 = 16 << 10;
+
 /// Bytes from which on a copy goes past the caches, in parts on all workers that are free: it would leave nothing in them that is still
 /// there when somebody looks at it.
 const LARGE: u64 = 8 << 20;
@@ -94,7 +97,10 @@ fn part(
 ) -> Result<(), Fault> {
     let mut done = 0;
     while done < length {
-        env.check()?;
+        // The first piece of a short one is over before anybody can want it to stop.
+        if done > 0 || length > BRIEF {
+            env.check()?;
+        }
         let wanted = (length - done).min(CHUNK);
         let from = piece(src, SRC, read + done, wanted)?;
         let to = piece(dst, DST, write + done, from.len() as u64)?;

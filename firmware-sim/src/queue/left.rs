@@ -28,7 +28,7 @@ impl Left {
 impl Queue {
     /// Counts the packets from the one at the cursor to the doorbell. Behind damage there are none.
     pub(super) fn left_in(&self, memory: &QueueMemory) -> Left {
-        let position = self.consumed.load(Ordering::Relaxed);
+        let position = self.front.consumed.load(Ordering::Relaxed);
         let doorbell = match &memory.doorbell {
             Some(word) => word.u64(0).load(Ordering::Acquire),
             None => self.doorbell(),
@@ -65,7 +65,7 @@ impl Queue {
     /// The queue has ended: what it left counts as failed.
     pub(super) fn count_left(&self) {
         if let Some(left) = super::lock(&self.left).take() {
-            let packets = left.after(self.consumed.load(Ordering::SeqCst));
+            let packets = left.after(self.front.consumed.load(Ordering::SeqCst));
             let counters = &self.core.live.counters;
             counters
                 .packets_failed

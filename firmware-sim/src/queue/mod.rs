@@ -58,7 +58,7 @@ pub struct QueueMemory {
     /// The arm word.
     pub arm: HostWords,
     /// The doorbell, if the host keeps it; else it is a word of BAR2.
-    pub doorbell: Option<Arc<HostWords>>,
+    pub doorbell: Option<HostWords>,
     /// DMA address and bytes of each of the four; no bytes where there is none.
     pub ranges: [(u64, u64); 4],
 }
@@ -68,8 +68,23 @@ enum Doorbell {
     /// Of BAR2.
     Card(SharedWord),
     /// Of the host's memory, which may be taken away while the queue exists.
-    Host(Arc<HostWords>),
+    Host(HostWords),
 }
+
+/// What whoever looks for work reads of a queue, in one line of the processor's caches: a poller looks at all that are hot.
+#[repr(align(64))]
+struct Front {
+    doorbell: Option<Doorbell>,
+    /// Units consumed, as the cursor has it.
+    consumed: AtomicU64,
+    /// Wall time since which it has been empty, ns; 0 if it was left with work.
+    last_work: AtomicU64,
+    life: Life,
+    /// Commands are to stop.
+    cancel: AtomicBool,
+}
+
+const _: () = assert!(size_of::<Front>() == 64);
 
 /// What the worker that serves a queue knows of it.
 struct Cursor {
@@ -104,25 +119,18 @@ pub struct Queue {
     pub context: Arc<Context>,
     /// `None` once the queue has ended.
     memory: Mutex<Option<QueueMemory>>,
-    doorbell: Option<Doorbell>,
+    front: Front,
     /// 0: a host timeline, whose doorbell is its timeline.
     ring_units: u64,
     /// Where the ring begins, for hints to the processor alone; 0 if there is none.
     ring_hint: usize,
     vector: u32,
-    life: Life,
     cursor: Mutex<Cursor>,
-    /// Units consumed, as the cursor has it.
-    consumed: AtomicU64,
     timeline: Arc<Timeline>,
     /// What it waits for while it is `Blocked`.
     blocked: Blocked,
-    /// Commands are to stop.
-    cancel: AtomicBool,
     /// Up to this position packets are cancelled.
     cancel_until: AtomicU64,
-    /// Wall time since which it has been empty, ns; 0 if it was left with work.
-    last_work: AtomicU64,
     /// What it has of the workers' time.
     pub share: Share,
     /// Gaps between its commands.
@@ -171,12 +179,17 @@ impl Queue {
             index,
             core,
             context,
-            doorbell: own.or(word.map(Doorbell::Card)),
+            front: Front {
+                doorbell: own.or(word.map(Doorbell::Card)),
+                consumed: AtomicU64::new(0),
+                last_work: AtomicU64::new(0),
+                life: Life::new(),
+                cancel: AtomicBool::new(false),
+            },
             memory: Mutex::new(Some(memory)),
             ring_units: u64::from(ring_units),
             ring_hint,
             vector,
-            life: Life::new(),
             cursor: Mutex::new(Cursor {
                 consumed: 0,
                 written: 0,
@@ -187,12 +200,9 @@ impl Queue {
                 packet: Box::new([0; 4096]),
                 replay: Replay::default(),
             }),
-            consumed: AtomicU64::new(0),
             timeline,
             blocked: Blocked::default(),
-            cancel: AtomicBool::new(false),
             cancel_until: AtomicU64::new(0),
-            last_work: AtomicU64::new(0),
             share,
             gaps: Gaps::default(),
             listed: AtomicBool::new(false),
@@ -202,7 +212,7 @@ impl Queue {
 
     /// Units that the producer says it has written. A doorbell that went with the queue's memory says that there is nothing to do.
     pub fn doorbell(&self) -> u64 {
-        match &self.doorbell {
+        match &self.front.doorbell {
             Some(Doorbell::Card(word)) => return word.get().load(Ordering::Acquire),
             Some(Doorbell::Host(words)) => {
                 let value = words.u64(0).load(Ordering::Acquire);
@@ -213,7 +223,7 @@ impl Queue {
             }
             None => {}
         }
-        self.consumed.load(Ordering::Relaxed)
+        self.front.consumed.load(Ordering::Relaxed)
     }
 
     /// Accesses the queue's host memory; `None` if the queue has ended.
@@ -223,12 +233,12 @@ impl Queue {
 
     /// What it is doing.
     pub fn state(&self) -> State {
-        self.life.state()
+        self.front.life.state()
     }
 
     /// Moves it from one state to another; `false` if it was not in the first.
     pub fn change(&self, from: State, to: State) -> bool {
-        self.life.change(from, to)
+        self.front.life.change(from, to)
     }
 
     /// Packets completed.
@@ -248,23 +258,23 @@ impl Queue {
 
     /// Whether commands of this queue are to stop.
     pub fn is_cancelled(&self) -> bool {
-        self.cancel.load(Ordering::Relaxed)
+        self.front.cancel.load(Ordering::Relaxed)
     }
 
     /// Wall time since which it has been empty, ns.
     pub fn last_work(&self) -> u64 {
-        self.last_work.load(Ordering::Relaxed)
+        self.front.last_work.load(Ordering::Relaxed)
     }
 
     /// Whether the producer has written more than was consumed. Only a hint unless the queue is claimed.
     pub fn has_work(&self) -> bool {
-        self.doorbell() != self.consumed.load(Ordering::Relaxed)
+        self.doorbell() != self.front.consumed.load(Ordering::Relaxed)
     }
 
     /// Has the processor fetch the unit behind those that were consumed.
     #[inline]
     pub fn prefetch(&self) {
-        let units = self.consumed.load(Ordering::Relaxed);
+        let units = self.front.consumed.load(Ordering::Relaxed);
         if self.ring_hint != 0 {
             let unit = (units & (self.ring_units - 1)) as usize;
             crate::memory::words::prefetch(self.ring_hint.wrapping_add(unit * UNIT));
@@ -273,7 +283,7 @@ impl Queue {
 
     /// A kick: makes a sleeping queue ready.
     pub fn kick(self: &Arc<Self>) {
-        if self.life.kick() {
+        if self.front.life.kick() {
             self.set_asleep(false);
             Scheduler::get().ready(self.clone());
         }
@@ -281,13 +291,13 @@ impl Queue {
 
     /// Puts those of some queues to sleep that are hot and have no work, with one barrier for all.
     pub fn rest<'a>(queues: impl Iterator<Item = &'a Arc<Self>>) {
-        let begun: Vec<_> = queues.filter(|q| q.life.begin_rest(&***q)).collect();
+        let begun: Vec<_> = queues.filter(|q| q.front.life.begin_rest(&***q)).collect();
         if begun.is_empty() {
             return;
         }
         let passed = barrier::pass();
         for queue in begun {
-            if queue.life.finish_rest(&**queue, passed) == Rest::Kicked {
+            if queue.front.life.finish_rest(&**queue, passed) == Rest::Kicked {
                 Scheduler::get().ready(queue.clone());
             }
         }
@@ -302,6 +312,7 @@ impl Queue {
         if clear && errors.clear(self.timeline()) {
             // Before the error is taken away: who finds none finds this.
             let end = self
+                .front
                 .consumed
                 .load(Ordering::Relaxed)
                 .saturating_add(self.ring_units);
@@ -368,7 +379,7 @@ impl Queue {
 
     /// Tells its commands to stop, and lets go of its host memory; `destroy` follows. Waits for nothing.
     pub fn cancel(&self) {
-        self.cancel.store(true, Ordering::SeqCst);
+        self.front.cancel.store(true, Ordering::SeqCst);
         self.timeline.destroy();
         let memory = lock(&self.memory).take();
         if let Some(memory) = &memory {

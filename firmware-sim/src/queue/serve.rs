@@ -27,7 +27,7 @@ impl Queue {
         let scheduler = Scheduler::get();
         duty.begin(&self.core);
         let start = duty.now();
-        let idle_since = self.last_work.load(Ordering::Relaxed);
+        let idle_since = self.front.last_work.load(Ordering::Relaxed);
         if idle_since != 0 {
             self.gaps.saw(start.saturating_sub(idle_since));
         }
@@ -43,7 +43,7 @@ impl Queue {
                     Status::Internal,
                     "the firmware panicked while it served the queue",
                 );
-                let offset = self.consumed.load(Ordering::Relaxed);
+                let offset = self.front.consumed.load(Ordering::Relaxed);
                 // Nothing of what panicked is called again without care.
                 let _ = catch_unwind(AssertUnwindSafe(|| {
                     self.fail(self.record(offset, &PacketHeader::zeroed(), &fault), true)
@@ -60,18 +60,18 @@ impl Queue {
             // `step` has left `Running` already, before the queue could be woken.
             State::Blocked => {}
             State::Ready => {
-                self.last_work.store(0, Ordering::Relaxed);
-                self.life.leave(State::Ready);
+                self.front.last_work.store(0, Ordering::Relaxed);
+                self.front.life.leave(State::Ready);
                 scheduler.ready(self.clone());
             }
             State::Hot => {
-                self.last_work.store(end, Ordering::Relaxed);
-                self.life.leave(State::Hot);
+                self.front.last_work.store(end, Ordering::Relaxed);
+                self.front.life.leave(State::Hot);
                 scheduler.hot(self);
             }
             _ => {
                 self.timeline.stop();
-                self.life.leave(State::Dead);
+                self.front.life.leave(State::Dead);
                 self.timeline.wake_dependents(true);
             }
         }

@@ -63,7 +63,7 @@ pub(super) fn create(core: &Arc<Core>, context: Arc<Context>, create: &rpc::Queu
         })
     };
     let doorbell = if own_doorbell {
-        Some(Arc::new(words(3, true)?))
+        Some(words(3, true)?)
     } else {
         None
     };

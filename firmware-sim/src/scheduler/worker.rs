@@ -243,8 +243,10 @@ impl Scheduler {
                 state => matches!(state, State::Ready | State::Running),
             });
         let least = if at_work { KEEP_NS } else { 0 };
+        // What is known without looking at more of the queue comes first.
         let idle = |q: &&Arc<Queue>| {
-            q.state() == State::Hot && since(q) > self.windows.window(&q.gaps).max(least)
+            let since = since(q);
+            since > least && q.state() == State::Hot && since > self.windows.window(&q.gaps)
         };
         Queue::rest(hot.iter().filter(idle));
         for queue in hot {

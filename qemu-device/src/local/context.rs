@@ -21,6 +21,8 @@ use crate::embedded::EmbeddedChip;
 
 /// Most pieces of memory of a context, queues included.
 const MAX_PIECES: usize = 8192;
+/// Bytes of a line of the processor's caches.
+const LINE: u64 = 64;
 
 /// A refusal: the code, and a sentence that may be empty.
 pub type Refusal = (Status, String);
@@ -189,11 +191,13 @@ impl Context {
             return Err((Status::InvalidArgument, text));
         }
         self.check_room()?;
-        // Each a page of its own; the doorbell too, since a page of the chip's doorbells has those of others.
+        // No doorbell of the chip's: a page of those has other queues'. What the process writes has a page of its own, at another place in
+        // that of each queue: words that are looked at together do not push each other out of the processor's caches.
         let status = (u64::from(units) * UNIT as u64).next_multiple_of(PAGE_SIZE);
-        let arm = status + STATUS_SIZE as u64;
-        let doorbell = arm + PAGE_SIZE;
-        let length = doorbell + PAGE_SIZE;
+        let place = u64::from(self.next_vector) * 2 * LINE % PAGE_SIZE;
+        let arm = status + STATUS_SIZE as u64 + place;
+        let doorbell = arm + LINE;
+        let length = status + STATUS_SIZE as u64 + PAGE_SIZE;
         let lent = Lent::new(
             &self.shared.card,
             &self.shared.ledger,
