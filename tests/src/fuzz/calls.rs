@@ -43,6 +43,7 @@ pub const CALLS: &[(&str, u32)] = &[
 const EVERYWHERE: &[i32] = &[libc::ENOMEM];
 
 const NAMES: &[(&str, i32)] = &[
+    ("EACCES", libc::EACCES),
     ("EBADF", libc::EBADF),
     ("EBUSY", libc::EBUSY),
     ("EDQUOT", libc::EDQUOT),
