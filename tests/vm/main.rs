@@ -17,6 +17,7 @@ mod boot;
 mod digits;
 mod driver;
 mod fabric;
+mod hosts;
 mod lab;
 mod libraries;
 mod monitor;
@@ -34,6 +35,7 @@ const FILES: &[(&str, &[Case])] = &[
     ("digits", digits::CASES),
     ("driver", driver::CASES),
     ("fabric", fabric::CASES),
+    ("hosts", hosts::CASES),
     ("libraries", libraries::CASES),
     ("monitor", monitor::CASES),
     ("plug", plug::CASES),

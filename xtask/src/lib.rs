@@ -10,6 +10,7 @@ pub mod cargo;
 pub mod commands;
 pub mod driver_lint;
 pub mod guest;
+pub mod hosts;
 pub mod kernel;
 pub mod module;
 pub mod neuware;

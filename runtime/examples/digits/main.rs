@@ -5,6 +5,8 @@
 //!
 //! `--chips N` trains on several chips, which share every batch and sum their gradients: by a thread each or, with `--processes`, by a
 //! process each, with the same weights to the last bit. (The embedded card has two chips, or what `MLU_CHIPS` says, for one process.)
+//!
+//! `mpirun digits --mpi` trains on the chips of several hosts, again with the same weights; `cargo xtask demo --hosts 4` shows it.
 
 mod data;
 mod network;
@@ -37,6 +39,9 @@ struct Options {
     /// With `--chips`, a process for each.
     #[arg(long)]
     processes: bool,
+    /// As a rank that `mpirun` has started: the first of a host trains on chip 0, and so on
+    #[arg(long, conflicts_with_all = ["device", "chips", "processes"])]
+    mpi: bool,
     /// The process of this rank, which `--processes` starts.
     #[arg(long, hide = true)]
     rank: Option<u32>,
@@ -60,6 +65,9 @@ fn chips(text: &str) -> Result<u32, String> {
 
 fn main() -> Trained {
     let options = Options::parse();
+    if options.mpi {
+        return ranks::mpi(&|chip| train(chip, &options));
+    }
     match (options.rank, options.chips) {
         (Some(rank), size) => train(&ranks::join(&ranks::passed_on()?, rank, size)?, &options),
         (None, 1) => train(&ranks::alone(options.device)?, &options),

@@ -3,13 +3,14 @@
 //! On several chips each has the whole network and takes its share of every batch; the gradients are summed over the chips before the
 //! update, so that all keep the same weights.
 
-use vmlu::collective::{Communicator, Function};
+use vmlu::collective::Function;
 use vmlu::operators::{
     Activation, ArgFunction, BinaryFunction, MatmulOptions, ReduceFunction, SgdOptions, Source,
 };
 use vmlu::{DataType, Queue, Result, Tensor};
 
 use crate::data::{Random, Set, CLASSES, PIXELS};
+use crate::ranks::Ranks;
 
 /// Hidden units.
 pub const HIDDEN: usize = 128;
@@ -87,7 +88,7 @@ pub struct Chip {
     /// Where everything is submitted.
     pub queue: Queue,
     /// None if it is alone.
-    pub ranks: Option<Communicator>,
+    pub ranks: Option<Ranks>,
 }
 
 impl Chip {

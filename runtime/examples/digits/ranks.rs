@@ -1,15 +1,75 @@
-//! The chips that train together: a thread each, or a process each.
+//! The chips that train together: a thread each, a process each, or processes on several hosts.
 
 use std::error::Error;
 use std::process::{Child, Command};
+use std::sync::Arc;
 
-use vmlu::collective::{default_timeout, CliqueId, Communicator};
-use vmlu::Context;
+use vmlu::collective::{default_timeout, CliqueId, Communicator, Function, Memory};
+use vmlu::{Context, DataType, Queue};
+use vmlu_mpi::{Cluster, World};
 
 use crate::network::Chip;
 
 /// How training on a chip ends.
 pub type Trained = Result<(), Box<dyn Error>>;
+
+/// A chip's rank among those that train together.
+#[derive(Clone)]
+pub enum Ranks {
+    /// All on one host.
+    Fabric(Communicator),
+    /// On several, with MPI between them.
+    Hosts(Arc<Cluster>),
+}
+
+impl Ranks {
+    /// This rank.
+    pub fn rank(&self) -> u32 {
+        match self {
+            Self::Fabric(ranks) => ranks.rank(),
+            Self::Hosts(ranks) => ranks.rank(),
+        }
+    }
+
+    /// How many there are.
+    pub fn size(&self) -> u32 {
+        match self {
+            Self::Fabric(ranks) => ranks.size(),
+            Self::Hosts(ranks) => ranks.size(),
+        }
+    }
+
+    /// See [`Communicator::all_reduce`].
+    pub fn all_reduce(
+        &self,
+        send: impl Into<Memory>,
+        receive: impl Into<Memory>,
+        count: u64,
+        dtype: DataType,
+        function: Function,
+        queue: &Queue,
+    ) -> vmlu::Result<u64> {
+        match self {
+            Self::Fabric(ranks) => ranks.all_reduce(send, receive, count, dtype, function, queue),
+            Self::Hosts(ranks) => ranks.all_reduce(send, receive, count, dtype, function, queue),
+        }
+    }
+
+    /// See [`Communicator::all_gather`].
+    pub fn all_gather(
+        &self,
+        send: impl Into<Memory>,
+        receive: impl Into<Memory>,
+        count: u64,
+        dtype: DataType,
+        queue: &Queue,
+    ) -> vmlu::Result<u64> {
+        match self {
+            Self::Fabric(ranks) => ranks.all_gather(send, receive, count, dtype, queue),
+            Self::Hosts(ranks) => ranks.all_gather(send, receive, count, dtype, queue),
+        }
+    }
+}
 
 /// A chip that trains alone.
 pub fn alone(device: u32) -> vmlu::Result<Chip> {
@@ -23,8 +83,34 @@ pub fn join(id: &CliqueId, rank: u32, size: u32) -> vmlu::Result<Chip> {
     let ranks = Communicator::new(&context, id, rank, size, default_timeout())?;
     Ok(Chip {
         queue: context.queue()?,
-        ranks: Some(ranks),
+        ranks: Some(Ranks::Fabric(ranks)),
     })
+}
+
+/// Trains as a rank that `mpirun` has started, on the chip of its host that is its turn.
+pub fn mpi(train: &dyn Fn(&Chip) -> Trained) -> Trained {
+    let world = World::start()?;
+    let rank = world.rank();
+    let run = || {
+        let context = Context::open(world.local_rank())?;
+        let cluster = Arc::new(Cluster::new(&world, &context, default_timeout())?);
+        if rank == 0 {
+            for host in cluster.hosts() {
+                println!("{}: {} of {} ranks", host.name, host.ranks, cluster.size());
+            }
+        }
+        let chip = Chip {
+            queue: context.queue()?,
+            ranks: Some(Ranks::Hosts(cluster.clone())),
+        };
+        // What failed on a queue failed because of what became of the ranks, if something did.
+        train(&chip).map_err(|error| {
+            let error = cluster.async_error().map_or(error, Into::into);
+            cluster.abort();
+            error
+        })
+    };
+    run().map_err(|error| format!("rank {rank}: {error}").into())
 }
 
 /// Trains on so many chips, by a thread each.

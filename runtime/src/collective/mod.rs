@@ -91,6 +91,27 @@ impl Memory {
             }
         }
     }
+
+    /// Its address, in the context that it is of.
+    pub fn address(&self) -> u64 {
+        self.buffer.address().saturating_add(self.offset)
+    }
+
+    /// Bytes to the end of the allocation.
+    pub fn room(&self) -> u64 {
+        self.buffer.len().saturating_sub(self.offset)
+    }
+
+    /// The memory that begins so many bytes further on.
+    pub fn after(&self, bytes: u64) -> Self {
+        let offset = self.offset.saturating_add(bytes);
+        (&self.buffer, offset).into()
+    }
+
+    /// Whether it is of a context.
+    pub fn is_of(&self, context: &Context) -> bool {
+        Arc::ptr_eq(self.buffer.context(), &context.inner)
+    }
 }
 
 impl From<&Buffer> for Memory {

@@ -5,18 +5,25 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use crate::hosts::{Hosts, Plan};
 use crate::problem::problem;
-use crate::setup;
 use crate::vm::agent::{Event, Output, Running};
 use crate::vm::config::{Accel, Config};
 use crate::vm::Vm;
+use crate::{cargo, setup};
 
-/// Boot boards, train on all of their chips, watch them with cnmon.
+/// Boot boards, train on all of their chips, watch them with cnmon; or train over several hosts.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// X8 boards, two chips each. With one, its first chip trains; with several, all chips train one network together
     #[arg(long, default_value_t = 1, value_parser = boards)]
     boards: u32,
+    /// Instead of a machine: so many hosts, network namespaces of this machine, train together over MPI
+    #[arg(long, conflicts_with_all = ["boards", "accel"], value_parser = hosts)]
+    hosts: Option<u32>,
+    /// With `--hosts`, the chips of each
+    #[arg(long, requires = "hosts", default_value_t = 1, value_parser = hosts)]
+    chips: u32,
     /// How the guest's processor is run
     #[arg(long, value_enum, default_value = "auto")]
     accel: Accel,
@@ -43,8 +50,46 @@ fn boards(text: &str) -> Result<u32, String> {
     }
 }
 
+fn hosts(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(hosts @ (1 | 2 | 4)) => Ok(hosts),
+        _ => Err("1, 2 or 4".into()),
+    }
+}
+
+/// Trains on chips of several hosts.
+fn over_hosts(hosts: u32, args: &Args) -> Result<i32> {
+    let machines = Hosts::ensure()?;
+    let built = match args.no_build {
+        true => cargo::built_before()?,
+        false => cargo::build()?,
+    };
+    built.program("mlu-server")?;
+    let arguments = format!("--mpi --epochs {EPOCHS_TOGETHER}");
+    heading(&format!(
+        "mpirun, {hosts} hosts of {} chips: digits {arguments}",
+        args.chips
+    ));
+    let arguments: Vec<String> = arguments.split(' ').map(String::from).collect();
+    let mut command = machines.command(&Plan {
+        hosts,
+        ranks: args.chips,
+        program: built.program("digits")?,
+        arguments: &arguments,
+        folder: None,
+    })?;
+    let status = command.status().map_err(|error| {
+        let next = "install util-linux, or see `cargo xtask doctor`";
+        problem("start hosts", format!("unshare: {error}"), next)
+    })?;
+    Ok(status.code().unwrap_or(1))
+}
+
 /// Runs the command.
 pub fn run(args: Args) -> Result<i32> {
+    if let Some(hosts) = args.hosts {
+        return over_hosts(hosts, &args);
+    }
     let setup = setup::everything(!args.no_build)?;
     setup.built.program("digits")?;
     setup.built.program("cnmon")?;
