@@ -84,6 +84,7 @@ impl Owner {
     }
 
     /// Whether the owner that had this gift, which was taken away, is still inside. Once it is not, what it did is visible.
+    #[inline(always)]
     pub fn is_inside(&self, gift: Gift) -> bool {
         self.mark(gift).load(Ordering::Acquire)
     }

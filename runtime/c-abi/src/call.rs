@@ -24,6 +24,7 @@ pub(crate) fn watch_forks() {
 }
 
 /// Whether this is such a child.
+#[inline]
 pub fn is_forked() -> bool {
     FORKED.load(Ordering::Relaxed)
 }

@@ -19,6 +19,7 @@ thread_local! {
 }
 
 /// Whether the calling thread runs a function for a queue: it may not call the libraries then.
+#[inline]
 pub fn is_inside() -> bool {
     INSIDE.try_with(Cell::get).unwrap_or(false)
 }

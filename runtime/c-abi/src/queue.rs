@@ -59,6 +59,7 @@ thread_local! {
 }
 
 /// Where a thread keeps the queue of a handle: handles are given out one after another.
+#[inline]
 fn place_of(handle: usize) -> usize {
     match handle {
         0..=LEGACY => handle,
@@ -68,6 +69,7 @@ fn place_of(handle: usize) -> usize {
 
 impl Recent {
     /// Whether it is still what a handle names.
+    #[inline]
     fn names(&self, handle: usize) -> bool {
         self.handle == handle
             && self.removals == QUEUES.removals()

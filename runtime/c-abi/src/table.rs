@@ -43,6 +43,7 @@ impl<T> Table<T> {
 
     /// A number that changes whenever a handle was taken away. While it stays, a handle that was found once names the same thing; it is read
     /// before the handle is looked up.
+    #[inline]
     pub fn removals(&self) -> u64 {
         self.removals.load(Ordering::Acquire)
     }
