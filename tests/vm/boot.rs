@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{ensure, Result};
+use xtask::flavour::Flavour;
 use xtask::vm::agent::Output;
 use xtask::vm::config::Config;
 
@@ -10,7 +11,7 @@ use crate::lab::{Case, Lab};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[
-    ("stock_kernel", stock_kernel),
+    ("right_kernel", right_kernel),
     ("output_and_exit_code", output_and_exit_code),
     ("killed_command", killed_command),
     ("commands_at_once", commands_at_once),
@@ -24,13 +25,17 @@ pub const CASES: &[Case] = &[
     ("flat_is_gen4_x16", flat_is_gen4_x16),
 ];
 
-fn stock_kernel(lab: &Lab) -> Result<()> {
+fn right_kernel(lab: &Lab) -> Result<()> {
     let version = lab.vm()?.ok("uname -rv")?;
-    let expected = &lab.setup()?.toolbox.kernel;
-    ensure!(
-        version.starts_with(expected.as_str()) && version.contains("Debian"),
-        "the guest runs {version}"
-    );
+    let setup = lab.setup()?;
+    let expected = setup.toolbox.kernel.as_str();
+    let stock = version.starts_with(expected) && version.contains("Debian");
+    let debug = version.contains("-debug ");
+    let right = match setup.flavour {
+        Flavour::Stock => stock && !debug,
+        Flavour::Debug => debug && !stock,
+    };
+    ensure!(right, "the guest runs {version}");
     Ok(())
 }
 
@@ -81,17 +86,18 @@ fn large_output(lab: &Lab) -> Result<()> {
 
 fn time_limit(lab: &Lab) -> Result<()> {
     let vm = lab.vm()?;
+    let limit = 2 * vm.slowness();
     let started = Instant::now();
     let error = vm
         .exec_within("echo so far; sleep 600", Duration::from_secs(2))
         .err();
     let text = error.map(|error| format!("{error:#}")).unwrap_or_default();
     ensure!(
-        text.contains("did not end within 2 s") && text.contains("so far"),
+        text.contains(&format!("did not end within {limit} s")) && text.contains("so far"),
         "{text}"
     );
     ensure!(
-        started.elapsed() < Duration::from_secs(10),
+        started.elapsed() < Duration::from_secs(10) * vm.slowness(),
         "it took {:?}",
         started.elapsed()
     );

@@ -89,7 +89,7 @@ fn machine_sleeps(lab: &Lab) -> Result<()> {
     );
     vm.ok(&script)?;
     // Somebody must press the button each time.
-    let limit = Instant::now() + Duration::from_secs(120);
+    let limit = Instant::now() + Duration::from_secs(120) * vm.slowness();
     let log = loop {
         let log = vm.kernel_log();
         if log.contains("sleeping: passed") {
@@ -257,8 +257,8 @@ fn kill_server(vm: &Vm) -> Result<()> {
         python3 /mlu/out/work.py & work=$!
         wait $work
         [ ! -c /dev/mlu0 ] || python3 -c 'open("/dev/mlu0", "r+b", buffering=0)' 2>&1 | tail -n 1
-        timeout 5 rmmod mlu || { echo "rmmod failed: $?"; exit 1; }
-        timeout 10 insmod /mlu/mlu.ko; ls /dev | grep -e '^mlu[0-9]' && exit 1
+        timeout $((5 * ${VMLU_SLOW:-1})) rmmod mlu || { echo "rmmod failed: $?"; exit 1; }
+        timeout $((10 * ${VMLU_SLOW:-1})) insmod /mlu/mlu.ko; ls /dev | grep -e '^mlu[0-9]' && exit 1
         dmesg | tail -n 6
     "#;
     let work = vm.start(script)?;
@@ -285,7 +285,7 @@ fn kill_server(vm: &Vm) -> Result<()> {
     }
     let took = took.unwrap_or(Duration::MAX);
     ensure!(
-        took < Duration::from_secs(1),
+        took < Duration::from_secs(1) * vm.slowness(),
         "the waiter ended after {took:?}: {output}"
     );
     ensure!(

@@ -3,6 +3,9 @@
 use std::sync::{Arc, Mutex, OnceLock};
 
 use anyhow::{anyhow, Result};
+use xtask::debug::audit;
+use xtask::debug::report::Report;
+use xtask::flavour::Flavour;
 use xtask::setup::{self, Setup};
 use xtask::vm::config::Config;
 use xtask::vm::Vm;
@@ -21,7 +24,8 @@ impl Lab {
     /// What machines are made from. Made and built when the first case asks, unless `VMLU_NO_BUILD` says that it is.
     pub fn setup(&self) -> Result<&Setup> {
         let setup = self.setup.get_or_init(|| {
-            setup::everything(std::env::var_os("VMLU_NO_BUILD").is_none())
+            let build = std::env::var_os("VMLU_NO_BUILD").is_none();
+            setup::with_kernel(Flavour::from_environment(), build)
                 .map_err(|error| format!("{error:#}"))
         });
         setup.as_ref().map_err(|error| anyhow!("{error}"))
@@ -78,6 +82,17 @@ impl Lab {
         let lines: Vec<_> = server.lines().collect();
         let last = lines[lines.len().saturating_sub(10)..].join("\n");
         format!("── the guest's kernel log ──\n{dmesg}\n── the device server's log ──\n{last}")
+    }
+
+    /// What debug kernels have reported since the last call: the shared machine's, and those of machines that have ended.
+    pub fn reports(&self) -> Vec<Report> {
+        let mut reports = audit::take();
+        let shared = self
+            .shared
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        reports.extend(shared.iter().flat_map(|vm| vm.reports()));
+        reports
     }
 
     /// Ends the shared machine.

@@ -59,7 +59,7 @@ fn compile(source: &str, prefix: &Path) -> Result<String> {
 }
 
 fn programs(lab: &Lab) -> Result<()> {
-    let prefix = paths::stage().join(FOLDER);
+    let prefix = lab.setup()?.flavour.stage().join(FOLDER);
     neuware::install(&prefix, &lab.setup()?.built)?;
     let vm = lab.vm()?;
     for source in PROGRAMS {
@@ -91,7 +91,7 @@ fn programs(lab: &Lab) -> Result<()> {
 
 /// Rust programs make their declarations from the headers. Needs no machine, but the toolbox, which has bindgen.
 fn bindgen(lab: &Lab) -> Result<()> {
-    let prefix = paths::stage().join(FOLDER);
+    let prefix = lab.setup()?.flavour.stage().join(FOLDER);
     neuware::install(&prefix, &lab.setup()?.built)?;
     let toolbox = Toolbox::find()?.context("there is no toolbox: cargo xtask doctor")?;
     let include = prefix.join("include");

@@ -10,7 +10,9 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::{Arguments, Failed, Trial};
+use xtask::debug::report::Report;
+use xtask::flavour::Flavour;
 
 mod affinity;
 mod boot;
@@ -48,11 +50,16 @@ fn main() -> ExitCode {
     arguments.test_threads = Some(1);
     let lab = Arc::new(Lab::default());
     let mut trials = Vec::new();
+    let flavour = Flavour::from_environment();
     for (file, cases) in FILES {
         for &(name, case) in *cases {
+            if !runs_on(flavour, file, name) {
+                continue;
+            }
             let lab = lab.clone();
             trials.push(Trial::test(format!("vm::{file}::{name}"), move || {
-                case(&lab).map_err(|error| format!("{error:#}\n{}", lab.logs()).into())
+                let result = case(&lab).map_err(|error| format!("{error:#}\n{}", lab.logs()));
+                judged(&lab, result)
             }));
         }
     }
@@ -65,18 +72,53 @@ fn main() -> ExitCode {
     for (file, program, name) in suite.chain(several) {
         let lab = lab.clone();
         trials.push(Trial::test(format!("vm::{file}::{name}"), move || {
-            let output = lab
-                .vm()
-                .and_then(|vm| vm.exec(&format!("MLU_TRANSPORT=kernel {program} {name}")))
-                .map_err(|error| format!("{error:#}"))?;
-            if output.code == 0 {
-                return Ok(());
-            }
-            let (code, stderr) = (output.code, output.stderr);
-            Err(format!("exit code {code}\n{stderr}\n{}", lab.logs()).into())
+            judged(&lab, program_passes(&lab, program, name))
         }));
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
     lab.close();
-    conclusion.exit_code()
+    let left = lab.reports();
+    if left.is_empty() {
+        return conclusion.exit_code();
+    }
+    println!("reported as the shared machine ended:{}", texts(&left));
+    ExitCode::FAILURE
+}
+
+/// Whether a case has to do with this kernel.
+fn runs_on(flavour: Flavour, file: &str, name: &str) -> bool {
+    match (file, name) {
+        // About setting up, whatever kernel runs.
+        ("setup", _) => flavour == Flavour::Stock,
+        // The debug kernel is built without `kexec_file_load`.
+        ("driver", "next_kernel") => flavour == Flavour::Stock,
+        _ => true,
+    }
+}
+
+/// Runs a case of a program in the shared machine.
+fn program_passes(lab: &Lab, program: &str, name: &str) -> Result<(), String> {
+    let output = lab
+        .vm()
+        .and_then(|vm| vm.exec(&format!("MLU_TRANSPORT=kernel {program} {name}")))
+        .map_err(|error| format!("{error:#}"))?;
+    if output.code == 0 {
+        return Ok(());
+    }
+    let (code, stderr) = (output.code, output.stderr);
+    Err(format!("exit code {code}\n{stderr}\n{}", lab.logs()))
+}
+
+/// A case fails if a debug kernel reported meanwhile, too.
+fn judged(lab: &Lab, result: Result<(), String>) -> Result<(), Failed> {
+    let reports = lab.reports();
+    match result {
+        Ok(()) if reports.is_empty() => Ok(()),
+        Ok(()) => Err(format!("the debug kernel reported:{}", texts(&reports)).into()),
+        Err(error) => Err(format!("{error}{}", texts(&reports)).into()),
+    }
+}
+
+fn texts(reports: &[Report]) -> String {
+    reports.iter().map(|report| format!("\n{report}")).collect()
 }

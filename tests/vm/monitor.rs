@@ -26,7 +26,7 @@ const MIB: i64 = 1 << 20;
 
 /// Installs the vendor's libraries for the guest, and a program in C that uses libcndev there; its path in the guest.
 fn c_monitor(lab: &Lab) -> Result<&'static str> {
-    let prefix = paths::stage().join("neuware");
+    let prefix = lab.setup()?.flavour.stage().join("neuware");
     neuware::install(&prefix, &lab.setup()?.built)?;
     let source = paths::project().join("tests/neuware");
     let output = Command::new("cc")

@@ -9,6 +9,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::cache;
+use crate::debug::kernel::DebugKernel;
 use crate::paths;
 use crate::problem::problem;
 use crate::progress::Step;
@@ -40,6 +41,8 @@ pub struct Guest {
     pub initramfs: PathBuf,
     /// The read-only user space, an EROFS image.
     pub root: PathBuf,
+    /// What it gets as `/lib/modules` beyond what the user space has.
+    pub modules: Option<PathBuf>,
     /// Names this combination in the cache.
     pub key: String,
 }
@@ -67,7 +70,7 @@ pub fn ensure(toolbox: &Toolbox) -> Result<Guest> {
     let folder = cache::entry(&name, |folder| {
         let step = Step::start("guest");
         make_root(toolbox, &folder.join("root.erofs"), &step)?;
-        make_initramfs(toolbox, &folder.join("initramfs"))?;
+        make_initramfs(toolbox, &folder.join("initramfs"), MODULES)?;
         step.done();
         Ok(())
     })?;
@@ -75,7 +78,24 @@ pub fn ensure(toolbox: &Toolbox) -> Result<Guest> {
         vmlinuz: toolbox.vmlinuz(),
         initramfs: folder.join("initramfs"),
         root: folder.join("root.erofs"),
+        modules: None,
         key: name,
+    })
+}
+
+/// The guest with the debug kernel, made if it is missing: the same user space behind an initramfs of its own, for that kernel has all
+/// drivers built in. Call with the cache's lock held.
+pub fn ensure_debug(toolbox: &Toolbox, kernel: &DebugKernel) -> Result<Guest> {
+    let stock = ensure(toolbox)?;
+    let name = format!("{}-debug", stock.key);
+    let folder = cache::entry(&name, |folder| {
+        make_initramfs(toolbox, &folder.join("initramfs"), &[])
+    })?;
+    Ok(Guest {
+        vmlinuz: kernel.vmlinuz(),
+        initramfs: folder.join("initramfs"),
+        modules: Some(kernel.modules()),
+        ..stock
     })
 }
 
@@ -95,8 +115,8 @@ fn make_root(toolbox: &Toolbox, image: &Path, step: &Step) -> Result<()> {
     run::logged(command, "make the guest's user space", "guest", step)
 }
 
-/// Writes the initramfs: busybox, the first program, a few modules. Uncompressed, which boots faster.
-fn make_initramfs(toolbox: &Toolbox, path: &Path) -> Result<()> {
+/// Writes the initramfs: busybox, the first program, these modules. Uncompressed, which boots faster.
+fn make_initramfs(toolbox: &Toolbox, path: &Path, modules: &[&str]) -> Result<()> {
     let mut archive = Archive::new(BufWriter::new(File::create(path)?));
     for folder in ["bin", "dev", "modules"] {
         archive.entry(folder, 0o040755, &[])?;
@@ -109,7 +129,7 @@ fn make_initramfs(toolbox: &Toolbox, path: &Path) -> Result<()> {
     )?;
     archive.entry("init", 0o100755, &fs::read(init_script())?)?;
     let mut order = String::new();
-    for module in with_dependencies(toolbox)? {
+    for module in with_dependencies(toolbox, modules)? {
         let name = Path::new(&module)
             .file_name()
             .unwrap_or_default()
@@ -128,14 +148,14 @@ fn make_initramfs(toolbox: &Toolbox, path: &Path) -> Result<()> {
     archive.finish()
 }
 
-/// [`MODULES`] and what they need, in the order of loading, as paths in the module folder.
-fn with_dependencies(toolbox: &Toolbox) -> Result<Vec<String>> {
+/// `modules` and what they need, in the order of loading, as paths in the module folder.
+fn with_dependencies(toolbox: &Toolbox, modules: &[&str]) -> Result<Vec<String>> {
     let table = fs::read_to_string(
         toolbox.path(&format!("usr/lib/modules/{}/modules.dep", toolbox.kernel)),
     )?;
     let mut order = Vec::new();
     let mut seen = BTreeSet::new();
-    for module in MODULES {
+    for module in modules {
         let suffix = format!("/{module}.ko");
         let line = table.lines().find_map(|line| {
             let (path, needs) = line.split_once(':')?;

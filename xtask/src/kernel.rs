@@ -112,7 +112,7 @@ fn make(toolbox: &Toolbox, folder: &Path) -> Result<()> {
 }
 
 /// Name of the source archive: the one of the image's series.
-fn source_archive(toolbox: &Toolbox) -> Result<String> {
+pub fn source_archive(toolbox: &Toolbox) -> Result<String> {
     let series: Vec<_> = toolbox.kernel.split('.').take(2).collect();
     let name = format!("linux-source-{}.tar.xz", series.join("."));
     if toolbox.path("usr/src").join(&name).is_file() {

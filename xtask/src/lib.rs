@@ -8,7 +8,9 @@
 pub mod cache;
 pub mod cargo;
 pub mod commands;
+pub mod debug;
 pub mod driver_lint;
+pub mod flavour;
 pub mod guest;
 pub mod hosts;
 pub mod kernel;

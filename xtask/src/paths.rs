@@ -20,11 +20,6 @@ pub fn target() -> PathBuf {
     }
 }
 
-/// What goes to the guest (`/mlu` there).
-pub fn stage() -> PathBuf {
-    target().join("guest")
-}
-
 /// The writable folder of the guest (`/mlu/out` there).
 pub fn out() -> PathBuf {
     target().join("guest-out")

@@ -7,6 +7,8 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::cargo::{self, Built};
+use crate::debug;
+use crate::flavour::Flavour;
 use crate::guest::{self, Guest};
 use crate::kernel;
 use crate::module;
@@ -18,6 +20,8 @@ use crate::toolbox::{make, Toolbox};
 /// Everything that a virtual machine needs.
 #[derive(Debug, Clone)]
 pub struct Setup {
+    /// Which kernel machines run.
+    pub flavour: Flavour,
     /// QEMU, compilers, the kernel's image.
     pub toolbox: Toolbox,
     /// The kernel tree.
@@ -41,21 +45,42 @@ pub fn kernel() -> Result<(Toolbox, PathBuf)> {
     Ok((toolbox, tree))
 }
 
-/// Everything, made if missing, built if changed.
+/// Everything for machines with the stock kernel, made if missing, built if changed.
 ///
 /// With `build` off, the project's programs are taken as they are.
 pub fn everything(build: bool) -> Result<Setup> {
-    let (toolbox, tree) = kernel()?;
-    let guest = {
-        let _lock = crate::cache::lock()?;
-        guest::ensure(&toolbox)?
+    with_kernel(Flavour::Stock, build)
+}
+
+/// [`everything`] for machines with this kernel.
+pub fn with_kernel(flavour: Flavour, build: bool) -> Result<Setup> {
+    let (toolbox, tree, guest) = match flavour {
+        Flavour::Stock => {
+            let (toolbox, tree) = kernel()?;
+            let _lock = crate::cache::lock()?;
+            let guest = guest::ensure(&toolbox)?;
+            (toolbox, tree, guest)
+        }
+        Flavour::Debug => {
+            let _lock = crate::cache::lock()?;
+            let toolbox = make::ensure()?;
+            let kernel = debug::kernel::ensure(&toolbox)?;
+            let guest = guest::ensure_debug(&toolbox, &kernel)?;
+            (toolbox, kernel.tree, guest)
+        }
     };
     let (module, built) = if build {
-        (module::build(&toolbox, &tree)?, cargo::build()?)
+        let target = module::Target {
+            toolbox: &toolbox,
+            tree: &tree,
+            flavour,
+        };
+        (module::build(target)?, cargo::build()?)
     } else {
-        (module::built_before(), cargo::built_before()?)
+        (module::built_before(flavour), cargo::built_before()?)
     };
     let setup = Setup {
+        flavour,
         toolbox,
         tree,
         guest,
@@ -69,7 +94,7 @@ pub fn everything(build: bool) -> Result<Setup> {
 impl Setup {
     /// Puts into the folder that the guest sees as `/mlu` what belongs there.
     fn stage(&self) -> Result<()> {
-        let folder = paths::stage();
+        let folder = self.flavour.stage();
         let _lock = crate::cache::lock()?;
         for part in ["bin", "lib", "out", "boot"] {
             fs::create_dir_all(folder.join(part))?;
@@ -91,6 +116,9 @@ impl Setup {
         match &self.module {
             Some(module) => _ = stage::file(module, &folder.join(module::NAME))?,
             None => _ = fs::remove_file(folder.join(module::NAME)),
+        }
+        if let Some(modules) = &self.guest.modules {
+            stage::tree(modules, &folder.join("modules"), &|_| true)?;
         }
         self.stage_firmware(&folder)?;
         self.stage_glibc(&folder)

@@ -35,8 +35,8 @@ def unbind_with_open_files():
     time.sleep(0.2)
     start = time.monotonic()
     write("/sys/bus/pci/drivers/mlu/unbind", address)
-    t.join(2)
-    assert time.monotonic() - start < 2 and result == [errno.ENODEV], result
+    t.join(2 * SLOW)
+    assert in_time(start, 2) and result == [errno.ENODEV], result
     assert not os.path.exists(f"/dev/mlu{CHIP}")
     fails(errno.ENODEV, context.mem_alloc, VA + (1 << 30), GRANULE)
     fails(errno.ENODEV, lambda: queue.wait(100))
@@ -98,7 +98,7 @@ def unbind_under_load():
     stop[0] = 1
     ends = [os.waitpid(child, 0)[1] & 0x7F for child in children]
     assert ends == [signal.SIGUSR1] * 4, ends
-    assert slowest < 3, slowest
+    assert slowest < 3 * SLOW, slowest
     assert not [p for p in processes() if p[1] == "python3"], processes()
     with Context() as context:
         queue = Queue(context)

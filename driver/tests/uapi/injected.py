@@ -22,7 +22,7 @@ def inject_delay_and_hang():
         fails(errno.ETIME, lambda: queue.wait(value, 0.3))
         start = time.monotonic()
         queue.destroy()
-        assert time.monotonic() - start < 1
+        assert in_time(start, 1)
         # A hang does not keep a file from closing either.
         queue = Queue(context)
         inject(HANG)
@@ -43,7 +43,7 @@ def inject_dropped_interrupt():
             start = time.monotonic()
             value = queue.submit(NOP)
             queue.wait(value)
-            assert time.monotonic() - start < 0.6
+            assert in_time(start, 0.6)
         inject(DROP_INTERRUPT, count=0)
 
 
@@ -65,8 +65,8 @@ def inject_all_ones():
     time.sleep(0.2)
     start = time.monotonic()
     inject(ALL_ONES)
-    t.join(3)
-    assert result and result[0][0] in LOST and result[0][1] - start < 1, (result, start)
+    t.join(3 * SLOW)
+    assert result and result[0][0] in LOST and result[0][1] - start < SLOW, (result, start)
     fails(errno.ENODEV, context.mem_alloc, VA, GRANULE)
     # Its register does not answer; a reset of the function brings it back.
     with works_again(3) as fresh:

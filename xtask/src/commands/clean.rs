@@ -5,8 +5,9 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use crate::flavour::Flavour;
 use crate::progress::Step;
-use crate::{cache, module, paths};
+use crate::{cache, paths};
 
 /// Remove what building and booting left; --all: also the toolbox, kernel tree and guest.
 #[derive(Debug, clap::Args)]
@@ -19,10 +20,12 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: Args) -> Result<i32> {
     for folder in [
-        paths::stage(),
+        Flavour::Stock.stage(),
+        Flavour::Debug.stage(),
+        Flavour::Stock.module_folder(),
+        Flavour::Debug.module_folder(),
         paths::out(),
         paths::logs(),
-        module::folder(),
     ] {
         remove(&folder)?;
     }

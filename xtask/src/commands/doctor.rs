@@ -5,10 +5,11 @@ use std::process::Command;
 
 use anyhow::Result;
 
+use crate::flavour::Flavour;
 use crate::toolbox::{is_root, make, mirror, recipe, Toolbox};
 use crate::vm::accel;
 use crate::vm::config::Accel;
-use crate::{cache, guest, kernel, paths, run};
+use crate::{cache, debug, guest, kernel, run};
 
 /// Say what is present, missing and in use.
 #[derive(Debug, clap::Args)]
@@ -112,9 +113,13 @@ impl Report {
         let folder = cache::folder()?;
         let tree = folder.join(kernel::name(toolbox));
         self.entry("kernel tree", &tree, "2 minutes");
+        let debug = folder.join(debug::kernel::name(toolbox));
+        if debug.is_dir() {
+            self.good("debug kernel", debug.display().to_string());
+        }
         let guest_folder = folder.join(guest::name(toolbox)?);
         self.entry("guest", &guest_folder, "seconds");
-        let module = paths::stage().join(crate::module::NAME);
+        let module = Flavour::Stock.stage().join(crate::module::NAME);
         self.entry("module", &module, "seconds");
         if !guest_folder.is_dir() {
             self.missing("accelerator", "unknown until there is a guest");

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use crate::flavour::Flavour;
 use crate::problem::problem;
 use crate::{driver_lint, module, setup};
 
@@ -16,7 +17,11 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: Args) -> Result<i32> {
     let (toolbox, tree) = setup::kernel()?;
-    let module = module::build(&toolbox, &tree)?;
+    let module = module::build(module::Target {
+        toolbox: &toolbox,
+        tree: &tree,
+        flavour: Flavour::Stock,
+    })?;
     let module = module.ok_or_else(|| {
         problem(
             "build the kernel module",

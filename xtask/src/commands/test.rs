@@ -6,8 +6,9 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
+use crate::flavour::{Flavour, VARIABLE};
 use crate::progress::{say, Step};
-use crate::{cargo, driver_lint, paths, setup};
+use crate::{cargo, debug, driver_lint, paths, setup};
 
 /// Set up what is missing and run every test.
 #[derive(Debug, clap::Args)]
@@ -21,6 +22,10 @@ pub struct Args {
     /// No virtual machine: unit tests and the embedded card
     #[arg(long)]
     no_vm: bool,
+    /// The tests in virtual machines, on a kernel that checks itself and the driver (KASAN, lockdep, kmemleak and others); the first time it
+    /// is built, which takes a while
+    #[arg(long, conflicts_with = "no_vm")]
+    debug_kernel: bool,
     /// Run only the tests whose names contain this
     filter: Option<String>,
 }
@@ -62,6 +67,10 @@ pub fn run(args: Args) -> Result<i32> {
             let (passed, failed) = driver_lint::run(&toolbox, &tree)?;
             sum.add(Sum { passed, failed });
         }
+    }
+    if args.debug_kernel {
+        sum.add(debug_kernel(args.filter.as_deref())?);
+        return Ok(ended(sum));
     }
     // Some tests run the project's programs and examples, which `cargo test` alone does not make; some use the toolbox.
     if args.no_vm {
@@ -106,8 +115,28 @@ pub fn run(args: Args) -> Result<i32> {
         }
         sum.add(tests("tests in virtual machines", &mut command, true)?);
     }
+    Ok(ended(sum))
+}
+
+/// Prints the last line; the exit code.
+fn ended(sum: Sum) -> i32 {
     println!("{} passed, {} failed", sum.passed, sum.failed);
-    Ok(i32::from(sum.failed > 0))
+    i32::from(sum.failed > 0)
+}
+
+/// The tests in virtual machines on the debug kernel, after a proof that it reports what is wrong.
+fn debug_kernel(filter: Option<&str>) -> Result<Sum> {
+    let build = std::env::var_os("VMLU_NO_BUILD").is_none();
+    let setup = setup::with_kernel(Flavour::Debug, build)?;
+    debug::planted::prove(&setup)?;
+    // What the planted machine leaves are its bugs.
+    debug::audit::take();
+    let mut command = cargo::command();
+    command
+        .args(["test", "--release", "--workspace", "--test", VM_TESTS, "--"])
+        .args(filter)
+        .env(VARIABLE, "debug");
+    tests("tests on the debug kernel", &mut command, true)
 }
 
 /// What the names of all VM tests start with.

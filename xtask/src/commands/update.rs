@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::progress::say;
 use crate::toolbox::{make, recipe, Toolbox};
-use crate::{cache, guest, setup};
+use crate::{cache, debug, guest, setup};
 
 /// Make the toolbox anew, with the kernel and QEMU that Debian has now.
 #[derive(Debug, clap::Args)]
@@ -38,9 +38,12 @@ pub fn run(_: Args) -> Result<i32> {
     if let Some(old) = old.filter(|old| old.kernel != toolbox.kernel) {
         say(format!("kernel {} → {}", old.kernel, toolbox.kernel));
         let name = tree.file_name().unwrap_or_default().to_owned();
+        let debug = debug::kernel::name(&toolbox);
         for entry in std::fs::read_dir(cache::folder()?)?.flatten() {
-            if entry.file_name() != name
-                && entry.file_name().to_string_lossy().starts_with("kernel-")
+            let found = entry.file_name();
+            let text = found.to_string_lossy();
+            if (found != name && text.starts_with("kernel-"))
+                || (text != debug && text.starts_with("debug-kernel-"))
             {
                 cache::remove(&entry.path())?;
             }

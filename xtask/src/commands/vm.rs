@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
+use crate::debug::audit;
+use crate::flavour::Flavour;
 use crate::progress::say;
 use crate::setup;
 use crate::vm::config::{Accel, Config, Join};
@@ -35,6 +37,9 @@ pub struct Args {
     /// Do not load mlu.ko
     #[arg(long)]
     no_driver: bool,
+    /// Boot the kernel that checks itself and the driver, and show what it reported
+    #[arg(long)]
+    debug_kernel: bool,
     /// Show the kernel's log on standard error
     #[arg(long)]
     console: bool,
@@ -72,7 +77,11 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: Args) -> Result<i32> {
-    let setup = setup::everything(!args.no_build)?;
+    let flavour = match args.debug_kernel {
+        true => Flavour::Debug,
+        false => Flavour::Stock,
+    };
+    let setup = setup::with_kernel(flavour, !args.no_build)?;
     let config = Config {
         boards: args.boards,
         flat: args.flat,
@@ -104,7 +113,17 @@ pub fn run(args: Args) -> Result<i32> {
             config.boards
         ));
     }
-    match args.command.as_slice() {
+    let code = attach(&vm, &args.command, args.tty);
+    drop(vm);
+    for report in audit::take() {
+        say(format!("{report}"));
+    }
+    code
+}
+
+/// Runs the command, or a shell.
+fn attach(vm: &Vm, command: &[String], tty: bool) -> Result<i32> {
+    match command {
         [] => {
             let tty = stdin().is_terminal() && stdout().is_terminal();
             if tty {
@@ -116,14 +135,10 @@ pub fn run(args: Args) -> Result<i32> {
             }
             // Not a login shell: that would forget /mlu/bin.
             let shell = if tty { ["bash", "-i"] } else { ["bash", "-s"] };
-            terminal::attach(&vm, shell.map(String::from).to_vec(), tty)
+            terminal::attach(vm, shell.map(String::from).to_vec(), tty)
         }
-        [script] => terminal::attach(
-            &vm,
-            ["sh", "-c", script].map(String::from).to_vec(),
-            args.tty,
-        ),
-        argv => terminal::attach(&vm, argv.to_vec(), args.tty),
+        [script] => terminal::attach(vm, ["sh", "-c", script].map(String::from).to_vec(), tty),
+        argv => terminal::attach(vm, argv.to_vec(), tty),
     }
 }
 

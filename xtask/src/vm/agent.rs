@@ -43,11 +43,14 @@ pub struct Agent {
     routes: Routes,
     hello: Mutex<Receiver<String>>,
     next: Mutex<u32>,
+    slowness: u32,
 }
 
 impl Agent {
     /// Connects to the socket behind the agent's port. The agent need not run yet.
-    pub fn connect(path: &Path) -> Result<Agent> {
+    ///
+    /// Time limits of commands are multiplied by `slowness`.
+    pub fn connect(path: &Path, slowness: u32) -> Result<Agent> {
         let stream = UnixStream::connect(path)?;
         let mut read = stream.try_clone()?;
         let routes: Routes = Arc::new(Mutex::new(Some(HashMap::new())));
@@ -76,6 +79,7 @@ impl Agent {
             routes,
             hello: Mutex::new(hello),
             next: Mutex::new(1),
+            slowness,
         })
     }
 
@@ -109,6 +113,7 @@ impl Agent {
             id,
             events,
             write: self.write.clone(),
+            slowness: self.slowness,
         };
         running.send(Kind::Exec, exec.encode())?;
         Ok(running)
@@ -131,6 +136,7 @@ pub struct Running {
     id: u32,
     events: Receiver<Event>,
     write: Arc<Mutex<UnixStream>>,
+    slowness: u32,
 }
 
 impl Running {
@@ -158,6 +164,10 @@ impl Running {
 
     /// What it says next; `None` if it says nothing for `timeout`, an error if the guest is gone.
     pub fn next(&self, timeout: Duration) -> Result<Option<Event>> {
+        self.receive(timeout * self.slowness)
+    }
+
+    fn receive(&self, timeout: Duration) -> Result<Option<Event>> {
         match self.events.recv_timeout(timeout) {
             Ok(event) => Ok(Some(event)),
             Err(RecvTimeoutError::Timeout) => Ok(None),
@@ -169,11 +179,12 @@ impl Running {
 
     /// Waits for the end and returns everything it wrote. After `timeout` it is killed.
     pub fn finish(self, timeout: Duration) -> Result<Output> {
+        let timeout = timeout * self.slowness;
         let deadline = Instant::now() + timeout;
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         loop {
-            match self.next(deadline.saturating_duration_since(Instant::now()))? {
+            match self.receive(deadline.saturating_duration_since(Instant::now()))? {
                 Some(Event::Stdout(bytes)) => stdout.extend(bytes),
                 Some(Event::Stderr(bytes)) => stderr.extend(bytes),
                 Some(Event::Exit(code)) => {

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -29,6 +29,9 @@ use qemu::Files;
 use server::Server;
 use vmlu_agent::Exec;
 
+use crate::debug::audit;
+use crate::debug::report::{self, Report};
+use crate::flavour::Flavour;
 use crate::paths;
 use crate::problem::problem;
 use crate::progress::{say, Step};
@@ -48,6 +51,9 @@ pub struct Vm {
     agent: Agent,
     server: Option<Mutex<Server>>,
     config: Config,
+    flavour: Flavour,
+    /// Bytes of the kernel's log whose reports were taken.
+    seen: AtomicUsize,
     files: Files,
     /// KVM or TCG, and why.
     pub accel: accel::Choice,
@@ -84,7 +90,7 @@ impl Vm {
         let files = Files {
             run,
             logs,
-            stage: paths::stage(),
+            stage: setup.flavour.stage(),
             out: paths::out(),
         };
         let nodes = nodes(setup, config)?;
@@ -112,10 +118,12 @@ impl Vm {
                 )?))
             }
         };
+        let mut config = config.clone();
+        config.kernel_args.extend(setup.flavour.kernel_arguments());
         let mut command = qemu::machine(
             &setup.toolbox,
             accel.accel,
-            config,
+            &config,
             &nodes,
             &setup.guest,
             &files,
@@ -129,23 +137,25 @@ impl Vm {
         if config.console {
             follow(files.kernel_log());
         }
-        let agent = wait_for_agent(&mut qemu.0, &files, &step)?;
+        let agent = wait_for_agent(&mut qemu.0, &files, setup.flavour, &step)?;
         let vm = Vm {
             qemu,
             agent,
             server,
-            config: config.clone(),
+            config,
+            flavour: setup.flavour,
+            seen: AtomicUsize::new(0),
             files,
             accel,
         };
         vm.check_bars()?;
-        let chips = match config.chips() {
+        let chips = match vm.config.chips() {
             0 => "no chips".into(),
             chips => format!("{chips} chips"),
         };
         step.done_with(&format!("{}, {chips}", vm.accel.name()));
         vm.check_driver()?;
-        if config.shares() {
+        if vm.config.shares() {
             share::up(&vm)?;
         }
         Ok(vm)
@@ -207,7 +217,7 @@ impl Vm {
 
     /// Waits until the guest, which has been told to start anew, is up again; `asked` says what for.
     pub fn wait_again(&self, asked: &str) -> Result<()> {
-        if !self.agent.wait_hello(BOOT)? {
+        if !self.agent.wait_hello(BOOT * self.flavour.slowness())? {
             return Err(problem(asked, "it did not come up again", self.see_logs()));
         }
         self.check_bars()
@@ -232,9 +242,24 @@ impl Vm {
         &self.files.out
     }
 
+    /// How many times longer than usual something in it may take.
+    pub fn slowness(&self) -> u32 {
+        self.flavour.slowness()
+    }
+
     /// What the kernel has logged on its console.
     pub fn kernel_log(&self) -> String {
         String::from_utf8_lossy(&fs::read(self.files.kernel_log()).unwrap_or_default()).into_owned()
+    }
+
+    /// What a debug kernel has reported on the console since the last call. Nothing of a stock one.
+    pub fn reports(&self) -> Vec<Report> {
+        if self.flavour == Flavour::Stock {
+            return Vec::new();
+        }
+        let log = self.kernel_log();
+        let from = self.seen.swap(log.len(), Ordering::Relaxed);
+        report::reports(log.get(from..).unwrap_or_default())
     }
 
     /// The folder of its sockets, by which other machines join it.
@@ -306,6 +331,9 @@ impl Vm {
 
 impl Drop for Vm {
     fn drop(&mut self) {
+        if self.flavour == Flavour::Debug {
+            audit::last(self);
+        }
         let _ = self.qemu.0.kill();
         let _ = self.qemu.0.wait();
         self.server = None;
@@ -352,9 +380,10 @@ fn nodes(setup: &Setup, config: &Config) -> Result<Vec<u32>> {
     Ok(nodes)
 }
 
-fn wait_for_agent(qemu: &mut Child, files: &Files, step: &Step) -> Result<Agent> {
+fn wait_for_agent(qemu: &mut Child, files: &Files, flavour: Flavour, step: &Step) -> Result<Agent> {
     let asked = "boot the guest";
-    let end = Instant::now() + BOOT;
+    let boot = BOOT * flavour.slowness();
+    let end = Instant::now() + boot;
     let mut agent = None;
     loop {
         if let Some(status) = qemu.try_wait()? {
@@ -371,7 +400,7 @@ fn wait_for_agent(qemu: &mut Child, files: &Files, step: &Step) -> Result<Agent>
             ));
         }
         match &agent {
-            None => agent = Agent::connect(&files.agent()).ok(),
+            None => agent = Agent::connect(&files.agent(), flavour.slowness()).ok(),
             // If the guest is gone, QEMU has ended, or will in a moment.
             Some(connected)
                 if connected
@@ -385,7 +414,7 @@ fn wait_for_agent(qemu: &mut Child, files: &Files, step: &Step) -> Result<Agent>
         if Instant::now() > end {
             let wrong = format!(
                 "no answer after {} s{}",
-                BOOT.as_secs(),
+                boot.as_secs(),
                 last_lines(&files.kernel_log())
             );
             return Err(problem(
