@@ -15,6 +15,7 @@ mod gamma;
 mod grouped;
 mod hostile;
 mod int4;
+mod large;
 mod loss;
 mod moving;
 mod norms;
