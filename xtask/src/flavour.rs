@@ -48,10 +48,12 @@ impl Flavour {
         match self {
             Flavour::Stock => Vec::new(),
             // KASAN falls silent after its first report without the first. The second checks free lists, and leaves out the allocator's
-            // stocks of objects, whose stale pointers would hide leaks from kmemleak.
+            // stocks of objects, whose stale pointers would hide leaks from kmemleak. With five levels of page tables KASAN takes an
+            // interrupt that comes while the processor is identified for a wild access.
             Flavour::Debug => vec![
                 "kasan_multi_shot".into(),
                 "slab_debug=F".into(),
+                "no5lvl".into(),
                 format!("vmlu.slow={}", self.slowness()),
             ],
         }
