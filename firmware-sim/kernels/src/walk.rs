@@ -21,6 +21,9 @@ const MAX_TASKS: usize = 4096;
 /// Positions from which on tensors are taken not to fit second-level caches.
 const LARGE: usize = 1 << 20;
 
+/// What is called for each row: with offsets, strides and a count.
+type Row<'r, const N: usize> = dyn FnMut(&[isize; N], &[isize; N], usize) -> Result<(), Fault> + 'r;
+
 /// The space of one shape over `N` tensors, with axes reordered by the strides of one of them and merged where that is possible.
 #[derive(Clone, Debug)]
 pub struct Walk<const N: usize> {
@@ -96,7 +99,7 @@ impl<const N: usize> Walk<N> {
         range: Range<usize>,
         limit: usize,
         base: [isize; N],
-        row: &mut dyn FnMut(&[isize; N], &[isize; N], usize) -> Result<(), Fault>,
+        row: &mut Row<'_, N>,
     ) -> Result<(), Fault> {
         let rank = self.axes.len();
         let mut at = [0usize; MAX_DIMS];
