@@ -26,8 +26,6 @@ pub trait Reducer: Sync {
     type Value: Copy + Default + Send;
     /// A partial result.
     type Acc: Copy + Send;
-    /// Most elements of a tile. The fewer, the sooner the processor's look-ahead reaches the loads of the next tile.
-    const STEP: usize = TILE;
 
     /// The result of no elements.
     fn identity(&self) -> Self::Acc;
@@ -142,17 +140,12 @@ impl<R: Reducer> Plan<'_, R> {
     fn row(&self, range: Range<usize>, base: At, acc: &mut R::Acc) -> Result<(), Fault> {
         let mut pace = Pace::new(self.env);
         let mut tile = Aligned([R::Value::default(); TILE]);
-        self.inner
-            .rows(range, usize::MAX, base, |at, step, length| {
-                for start in (0..length).step_by(R::STEP) {
-                    let tile = &mut tile.0[..R::STEP.min(length - start)];
-                    let at = std::array::from_fn(|t| at[t] + start as isize * step[t]);
-                    (self.load)(at, step, tile);
-                    self.reducer.tile(acc, tile);
-                    pace.did(tile.len())?;
-                }
-                Ok(())
-            })
+        self.inner.rows(range, TILE, base, |at, step, count| {
+            let tile = &mut tile.0[..count];
+            (self.load)(at, step, tile);
+            self.reducer.tile(acc, tile);
+            pace.did(count)
+        })
     }
 
     /// Folds neighbouring outputs, whose first elements are at `base`, `base + step`, …

@@ -21,8 +21,6 @@ macro_rules! real_methods {
             fn cos_all(x: &mut [Self]);
             /// Tangent of each element.
             fn tan_all(x: &mut [Self]);
-            /// `eˣ` where x is not above 0; of other numbers, and of NaN, anything.
-            fn exp_below(self) -> Self;
             /// Whether the sign is negative.
             fn is_negative(self) -> bool;
             /// Whether it is neither infinite nor NaN.
@@ -223,10 +221,6 @@ impl Real for f32 {
         poly32::exp(self)
     }
     #[inline(always)]
-    fn exp_below(self) -> Self {
-        poly32::exp_below(self)
-    }
-    #[inline(always)]
     fn exp2(self) -> Self {
         poly64::exp(f64::from(self) * std::f64::consts::LN_2) as f32
     }
@@ -278,10 +272,6 @@ impl Real for f64 {
     );
     fn exp_all(x: &mut [Self]) {
         x.iter_mut().for_each(|v| *v = libm::exp(*v));
-    }
-    #[inline(always)]
-    fn exp_below(self) -> Self {
-        libm::exp(self)
     }
     fn sin_all(x: &mut [Self]) {
         x.iter_mut().for_each(|v| *v = libm::sin(*v));

@@ -9,15 +9,13 @@ use super::folding::Space;
 use super::math::Real;
 use super::number::{with_float, Number, Storage, TILE};
 use super::reduce::{groups, index_strides, moments, room, NONE};
-use super::reducers::{lanes, Sum, Term};
+use super::reducers::{Moments, Sum, Term};
 use super::simd::multiversion;
 use super::view::View;
 use super::walk::{aligned, line_of, split, Pace, Walk, PART};
 
 /// Longest group that is held in private memory, so that the input is read once.
 const HELD: usize = 16 * TILE;
-/// Elements of a group between two pieces of work for memory; sums are found of so many at a time, whatever the layout.
-const STEP: usize = 2 * PART;
 
 pub(super) fn run(body: &[u8], env: &dyn Env) -> Result<Work, Fault> {
     let op = super::parse::<Norm>(body)?;
@@ -342,42 +340,22 @@ impl<'j, S: Storage<Compute: Mixed>> Job<'j, S> {
         let zero = S::Compute::default();
         let from = self.x.fetched_by_hand();
         let fetches = inner.inner_strides()[0] == 1 && from.is_large();
-        // Groups that are one row of the output: while the next one's statistics are found, they are normalised and stored.
-        let behind = inner.is_one_row();
-        let along = inner.inner_strides()[1];
+        let part = if fetches { PART } else { count };
         split(self.env, kept.total(), grain, |range| {
             let room = count + line_of::<S::Compute>();
-            let (mut one, mut other) = (vec![zero; room], vec![zero; room]);
-            let (mut weight, mut bias) = (vec![S::Compute::ONE; room], vec![zero; room]);
-            let (mut held, mut before) = (aligned(&mut one), aligned(&mut other));
+            let (mut held, mut weight, mut bias) = (
+                vec![zero; room],
+                vec![S::Compute::ONE; room],
+                vec![zero; room],
+            );
+            let held = aligned(&mut held);
             let (weight, bias) = (aligned(&mut weight), aligned(&mut bias));
             let mut loaded = false;
-            let mut waiting: Option<(isize, S::Compute, S::Compute)> = None;
             let mut pace = Pace::new(self.env);
-            // Normalises a part of a group, and stores it if it is a row.
-            let finish = |group: &mut [S::Compute], start, wait, w: &[_], b: &[_], store| {
-                let (at, mean, rstd): (isize, _, _) = wait;
-                let n = STEP.min(count - start);
-                let part = start..start + n;
-                let values = &mut group[part.clone()];
-                normalise_row(values, mean, rstd, &w[part.clone()], &b[part]);
-                if store {
-                    S::store(&self.out, at + start as isize * along, along, values);
-                }
-            };
             kept.rows(range, 1, [0; 6], |at, _, _| {
                 let mut done = 0;
                 let base = [at[0], at[1], at[2], at[3]];
                 let load = !loaded || !shared;
-                if load {
-                    // The group before is stored with its own factors.
-                    if let Some(wait) = waiting.take() {
-                        for start in (0..count).step_by(STEP) {
-                            finish(before, start, wait, weight, bias, true);
-                        }
-                    }
-                }
-                let mut sum = 0.0;
                 inner.rows(0..count, TILE, base, |at, step, n| {
                     let part = done..done + n;
                     S::load(&from, at[0], step[0], &mut held[part.clone()]);
@@ -395,34 +373,8 @@ impl<'j, S: Storage<Compute: Mixed>> Job<'j, S> {
                     pace.did(n)
                 })?;
                 loaded = true;
-                // Of the next group, if it follows: half of it in each pass.
-                let fetch = |start: usize, pass: usize| {
-                    if fetches {
-                        let n = STEP.min(count - start);
-                        let start = count + start + pass * n.div_ceil(2);
-                        from.fetch::<S::Raw>(base[0] + start as isize, n.div_ceil(2));
-                    }
-                };
-                let rms = self.op.function == Function::Rms;
-                if !rms {
-                    for (i, part) in held.chunks(STEP).enumerate() {
-                        fetch(i * STEP, 0);
-                        add_all(part, &mut sum);
-                    }
-                }
-                let mean = sum / count as f64;
-                let mut squares = 0.0;
-                for (i, part) in held.chunks(STEP).enumerate() {
-                    fetch(i * STEP, 1);
-                    if rms {
-                        fetch(i * STEP, 0);
-                    }
-                    add_squares(part, mean, &mut squares);
-                    if let Some(wait) = waiting {
-                        finish(before, i * STEP, wait, weight, bias, true);
-                    }
-                }
-                let rstd = S::Compute::of(1.0 / (squares / count as f64 + self.op.eps).sqrt());
+                let (mean, var) = self.row_statistics(held);
+                let rstd = S::Compute::of(1.0 / (var + self.op.eps).sqrt());
                 let mean = S::Compute::of(mean);
                 if let Some(m) = &self.mean {
                     m.store(at[4], 1, &[mean]);
@@ -430,13 +382,14 @@ impl<'j, S: Storage<Compute: Mixed>> Job<'j, S> {
                 if let Some(r) = &self.rstd {
                     r.store(at[5], 1, &[rstd]);
                 }
-                if behind {
-                    waiting = Some((at[1], mean, rstd));
-                    std::mem::swap(&mut held, &mut before);
-                    return Ok(());
-                }
-                for start in (0..count).step_by(STEP) {
-                    finish(held, start, (at[1], mean, rstd), weight, bias, false);
+                let factors = weight.chunks(part).zip(bias.chunks(part));
+                for (i, (held, (weight, bias))) in held.chunks_mut(part).zip(factors).enumerate() {
+                    // Of the next group, if it follows.
+                    if fetches {
+                        let start = count + i * part;
+                        from.fetch::<S::Raw>(base[0] + start as isize, held.len());
+                    }
+                    normalise_row(held, mean, rstd, weight, bias);
                 }
                 let mut done = 0;
                 inner.rows(0..count, TILE, base, |at, step, n| {
@@ -444,14 +397,22 @@ impl<'j, S: Storage<Compute: Mixed>> Job<'j, S> {
                     done += n;
                     pace.did(n)
                 })
-            })?;
-            if let Some(wait) = waiting {
-                for start in (0..count).step_by(STEP) {
-                    finish(before, start, wait, weight, bias, true);
-                }
-            }
-            Ok(())
+            })
         })
+    }
+
+    /// Mean and variance of one group.
+    fn row_statistics(&self, held: &[S::Compute]) -> (f64, f64) {
+        use super::folding::Reducer;
+        let count = held.len() as f64;
+        if self.op.function == Function::Rms {
+            let mut sum = <S::Compute as Number>::Sum::default();
+            Sum::<S::Compute>::new(Term::Square).tile(&mut sum, held);
+            return (0.0, sum.to_f64() / count);
+        }
+        let mut moments = [0.0; 3];
+        Moments::<S::Compute>(std::marker::PhantomData).tile(&mut moments, held);
+        (moments[1], moments[2] / count)
     }
 }
 
@@ -480,20 +441,6 @@ pub(super) fn pick<T: Copy>(from: &[T], offset: isize, stride: isize, to: &mut [
             }
         }
     }
-}
-
-/// Adds elements, in f64.
-fn add_all<T: Real>(x: &[T], sum: &mut f64) {
-    lanes(sum, x, 0.0, |a: f64, v: T| a + v.real(), |a, b| a + b);
-}
-
-/// Adds the squares of the distances from the mean, in f64.
-fn add_squares<T: Real>(x: &[T], mean: f64, sum: &mut f64) {
-    let f = |a: f64, v: T| {
-        let d = v.real() - mean;
-        d.mul_add(d, a)
-    };
-    lanes(sum, x, 0.0, f, |a, b| a + b);
 }
 
 multiversion! {

@@ -9,12 +9,10 @@ use super::simd::multiversion;
 
 /// Interleaved chains of a tile's fold: enough for the host's vectors.
 const LANES: usize = 32;
-/// Elements of a tile whose chains are joined at next to no cost.
-const SHORT: usize = 8 * LANES;
 
 multiversion! {
-    /// Folds a tile in interleaved chains, which are then folded by halves, and the rest behind them.
-    pub(super) fn lanes<A: Copy, T: Copy, F: Fn(A, T) -> A, G: Fn(A, A) -> A>(acc: &mut A, tile: &[T], identity: A, f: F, join: G) {
+    /// Folds a tile in interleaved chains, which are then folded in order, and the rest behind them.
+    fn lanes<A: Copy, T: Copy, F: Fn(A, T) -> A, G: Fn(A, A) -> A>(acc: &mut A, tile: &[T], identity: A, f: F, join: G) {
         // Arrays of fixed size, which stay in registers.
         let (chunks, rest) = tile.as_chunks::<LANES>();
         let mut total = *acc;
@@ -25,11 +23,9 @@ multiversion! {
                     lanes[i] = f(lanes[i], chunk[i]);
                 }
             }
-            let l: [A; LANES / 2] = std::array::from_fn(|i| join(lanes[i], lanes[i + LANES / 2]));
-            let l: [A; LANES / 4] = std::array::from_fn(|i| join(l[i], l[i + LANES / 4]));
-            let l: [A; LANES / 8] = std::array::from_fn(|i| join(l[i], l[i + LANES / 8]));
-            let [a, b, c, d] = l;
-            total = join(total, join(join(a, c), join(b, d)));
+            for l in lanes {
+                total = join(total, l);
+            }
         }
         for v in rest {
             total = f(total, *v);
@@ -81,7 +77,6 @@ pub struct Total<T>(pub PhantomData<fn(T)>);
 impl<T: Number> Reducer for Total<T> {
     type Value = T;
     type Acc = T::Sum;
-    const STEP: usize = SHORT;
 
     fn identity(&self) -> T::Sum {
         T::Sum::default()
@@ -144,7 +139,6 @@ fn power<T: Number>(value: T, exponent: f64) -> T::Sum {
 impl<T: Real> Reducer for Sum<T> {
     type Value = T;
     type Acc = T::Sum;
-    const STEP: usize = SHORT;
 
     fn identity(&self) -> T::Sum {
         T::Sum::default()
@@ -206,7 +200,6 @@ impl<T> Extreme<T> {
 impl<T: Number> Reducer for Extreme<T> {
     type Value = T;
     type Acc = T;
-    const STEP: usize = SHORT;
 
     fn identity(&self) -> T {
         if self.largest {

@@ -11,7 +11,7 @@ use super::number::{with_float, Number, Storage, TILE};
 use super::reducers::{Extreme, Sum, Term};
 use super::simd::multiversion;
 use super::view::View;
-use super::walk::{aligned, line_of, split, Aligned, Pace, Walk, PART};
+use super::walk::{aligned, line_of, split, Pace, Walk, PART};
 
 pub(super) fn run(body: &[u8], env: &dyn Env) -> Result<Work, Fault> {
     let op = super::parse::<Softmax>(body)?;
@@ -80,26 +80,6 @@ const HELD: usize = 16 * TILE;
 /// Least rows side by side for which that pays.
 const LEAST_SIDE: usize = 16;
 
-/// Elements of a row between two pieces of work for memory; sums are found of so many at a time, whatever the layout.
-const STEP: usize = 2 * PART;
-
-/// What turns a row that is held into its result.
-enum Finish<T> {
-    /// Exponentials: the reciprocal of their sum.
-    Factor(T),
-    /// Elements: the largest, and the logarithm of the sum of the exponentials.
-    Logarithm(T, T),
-}
-
-impl<T: Real> Finish<T> {
-    fn apply(&self, values: &mut [T]) {
-        match *self {
-            Self::Factor(factor) => scale(values, factor),
-            Self::Logarithm(max, log_sum) => logarithms(values, max, log_sum),
-        }
-    }
-}
-
 /// Rows that are short enough to be held.
 struct Held<'h> {
     env: &'h dyn Env,
@@ -112,73 +92,57 @@ struct Held<'h> {
 }
 
 impl Held<'_> {
-    /// One row at a time. While the exponentials of a row are taken, the row before it is stored and the row behind it fetched, so that memory
-    /// and arithmetic both have work.
+    /// One row at a time.
     fn rows<S: Storage<Compute: Real>>(&self, x: &View<'_>, out: &View<'_>) -> Result<(), Fault> {
         let largest = Extreme::<S::Compute>::largest();
+        let plain = Sum::<S::Compute>::new(Term::Plain);
         let grain = (32 * TILE / self.count).max(1);
         let x = x.fetched_by_hand();
         let fetches = self.along[0] == 1 && x.is_large();
+        let part = if fetches { 2 * PART } else { self.count };
         split(self.env, self.rows.total(), grain, |range| {
             let mut pace = Pace::new(self.env);
-            let zero = S::Compute::default();
             let room = self.count + line_of::<S::Compute>();
-            let (mut one, mut other) = (vec![zero; room], vec![zero; room]);
-            let (mut values, mut before) = (aligned(&mut one), aligned(&mut other));
-            let mut powers = Aligned([zero; STEP]);
-            // Of the row before: where it goes, and what its elements are finished with.
-            let mut waiting: Option<(isize, Finish<S::Compute>)> = None;
-            let store = |at: isize, finish: &Finish<S::Compute>, start: usize, part: &mut [_]| {
-                finish.apply(part);
-                S::store(
-                    out,
-                    at + start as isize * self.along[1],
-                    self.along[1],
-                    part,
-                );
-            };
+            let mut values = vec![S::Compute::default(); room];
+            let mut powers = vec![S::Compute::default(); room];
+            let (values, powers) = (aligned(&mut values), aligned(&mut powers));
             self.rows.rows(range, 1, [0; 2], |at, _, _| {
-                let mut max = largest.identity();
                 for (i, part) in values.chunks_mut(TILE).enumerate() {
-                    let start = (i * TILE) as isize * self.along[0];
-                    S::load(&x, at[0] + start, self.along[0], part);
-                    largest.tile(&mut max, part);
+                    S::load(
+                        &x,
+                        at[0] + (i * TILE) as isize * self.along[0],
+                        self.along[0],
+                        part,
+                    );
                 }
-                let mut sum = 0.0;
-                let parts = values.chunks_mut(STEP).zip(before.chunks_mut(STEP));
-                for (i, (part, before)) in parts.enumerate() {
-                    let start = i * STEP;
+                let mut max = largest.identity();
+                largest.tile(&mut max, values);
+                let parts = values.chunks(part).zip(powers.chunks_mut(part));
+                for (i, (values, powers)) in parts.enumerate() {
+                    // Of the next row, if it follows.
                     if fetches {
-                        // Of the next row, if it follows.
-                        x.fetch::<S::Raw>(at[0] + (self.count + start) as isize, part.len());
+                        let start = self.count + i * part;
+                        x.fetch::<S::Raw>(at[0] + start as isize, values.len());
                     }
-                    let powers = if self.log {
-                        let powers = &mut powers.0[..part.len()];
-                        powers.copy_from_slice(part);
-                        powers
-                    } else {
-                        part
-                    };
-                    exponentials(powers, max, &mut sum);
-                    if let Some((at, finish)) = &waiting {
-                        store(*at, finish, start, before);
-                    }
+                    exponentials(values, powers, max);
                 }
-                let finish = if self.log {
-                    Finish::Logarithm(max, S::Compute::of(libm::log(sum)))
+                let mut sum = plain.identity();
+                plain.tile(&mut sum, powers);
+                if self.log {
+                    logarithms(values, max, S::Compute::of(libm::log(sum.to_f64())));
                 } else {
-                    Finish::Factor(S::Compute::of(1.0 / sum))
-                };
-                waiting = Some((at[1], finish));
-                std::mem::swap(&mut values, &mut before);
-                pace.did(4 * self.count)
-            })?;
-            if let Some((at, finish)) = &waiting {
-                for (i, part) in before.chunks_mut(STEP).enumerate() {
-                    store(*at, finish, i * STEP, part);
+                    scale(powers, values, S::Compute::of(1.0 / sum.to_f64()));
                 }
-            }
-            Ok(())
+                for (i, part) in values.chunks(TILE).enumerate() {
+                    S::store(
+                        out,
+                        at[1] + (i * TILE) as isize * self.along[1],
+                        self.along[1],
+                        part,
+                    );
+                }
+                pace.did(4 * self.count)
+            })
         })
     }
 
@@ -266,32 +230,10 @@ impl Held<'_> {
 }
 
 multiversion! {
-    /// Of the distances from the largest element; and their sum, in f64, pairs at a time.
-    fn exponentials<T: Real>(x: &mut [T], max: T, sum: &mut f64) {
-        if !max.is_finite() {
-            for v in x.iter_mut() {
-                *v = v.sub(max).exp();
-                *sum += v.real();
-            }
-            return;
+    fn exponentials<T: Real>(x: &[T], to: &mut [T], max: T) {
+        for (t, v) in to.iter_mut().zip(x) {
+            *t = v.sub(max).exp();
         }
-        let (chunks, rest) = x.as_chunks_mut::<32>();
-        let mut lanes = [0.0; 16];
-        for chunk in chunks {
-            for v in chunk.iter_mut() {
-                *v = v.sub(max).exp_below();
-            }
-            for i in 0..16 {
-                lanes[i] += chunk[i].add(chunk[16 + i]).real();
-            }
-        }
-        for v in rest {
-            *v = v.sub(max).exp_below();
-            *sum += v.real();
-        }
-        let l: [f64; 8] = std::array::from_fn(|i| lanes[i] + lanes[8 + i]);
-        let l: [f64; 4] = std::array::from_fn(|i| l[i] + l[4 + i]);
-        *sum += (l[0] + l[2]) + (l[1] + l[3]);
     }
 
     fn exponentials_each<T: Real>(x: &[T], to: &mut [T], max: &[T]) {
@@ -300,9 +242,9 @@ multiversion! {
         }
     }
 
-    fn scale<T: Real>(x: &mut [T], factor: T) {
-        for v in x.iter_mut() {
-            *v = v.mul(factor);
+    fn scale<T: Real>(x: &[T], to: &mut [T], factor: T) {
+        for (t, v) in to.iter_mut().zip(x) {
+            *t = v.mul(factor);
         }
     }
 

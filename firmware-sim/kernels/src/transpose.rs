@@ -118,18 +118,13 @@ impl Plan {
             let mut block = vec![T::default(); ACROSS * ALONG];
             let mut turned = vec![T::default(); ACROSS * ALONG];
             for index in range.clone() {
-                let corner = self.corner(index, across, along);
-                let next = (index + 1 < range.end).then(|| self.corner(index + 1, across, along));
-                if T::block(&x, out, self, &corner, next.as_ref()) {
-                    pace.did(ACROSS * ALONG)?;
-                    continue;
-                }
-                let Corner { from, to, ni, nj } = corner;
+                let Corner { from, to, ni, nj } = self.corner(index, across, along);
                 for j in 0..nj {
                     let line = &mut block[j * ACROSS..j * ACROSS + ni];
                     x.load(from + j as isize * self.to.x, 1, line);
                 }
-                if let Some(next) = next {
+                if index + 1 < range.end {
+                    let next = self.corner(index + 1, across, along);
                     for j in 0..next.nj {
                         x.fetch::<T>(next.from + j as isize * self.to.x, next.ni);
                     }
@@ -178,11 +173,6 @@ struct Corner {
 trait Turn: Wire + Default + Send + Sync {
     /// `out[i][j] = x[j][i]` of a block.
     fn turn(x: &[Self], out: &mut [Self]);
-
-    /// Copies a whole block from operand to operand, and fetches the next one meanwhile; `false` where that is not done.
-    fn block(_: &View<'_>, _: &View<'_>, _: &Plan, _: &Corner, _: Option<&Corner>) -> bool {
-        false
-    }
 }
 
 multiversion! {
@@ -226,32 +216,6 @@ impl Turn for u32 {
         }
         turn(x, out);
     }
-
-    #[cfg(target_arch = "x86_64")]
-    fn block(
-        x: &View<'_>,
-        out: &View<'_>,
-        plan: &Plan,
-        at: &Corner,
-        next: Option<&Corner>,
-    ) -> bool {
-        if (at.ni, at.nj) != (ACROSS, ALONG) || level() != Level::V4 {
-            return false;
-        }
-        let (lines, columns) = (plan.to.x, plan.from.out);
-        let from = x.grid::<u32>(at.from, (ALONG, lines), (ACROSS, 1));
-        let to = out.grid_mut::<u32>(at.to, (ACROSS, columns), (ALONG, 1));
-        let (Some(from), Some(to)) = (from, to) else {
-            return false;
-        };
-        let ahead = next.map_or(0, |n| n.from.wrapping_sub(at.from));
-        let aligned = to.first().align_offset(64) == 0 && columns % 16 == 0;
-        let past_caches = out.is_streaming() && aligned;
-        // SAFETY: `level` has found AVX-512F; the grids have been checked, and live as long as the views; the places of stores past the caches are
-        // aligned.
-        unsafe { x86::block(from.first(), lines, to.first(), columns, ahead, past_caches) };
-        true
-    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -259,47 +223,6 @@ mod x86 {
     use std::arch::x86_64::*;
 
     use super::{ACROSS, ALONG};
-
-    /// Turns a block of operands, and fetches the block that lies `ahead` words from the first.
-    ///
-    /// # Safety
-    ///
-    /// AVX-512F. `ALONG` lines of `ACROSS` words may be read at distances of `lines`, and `ACROSS` lines of `ALONG` words written at distances of
-    /// `columns`; `past_caches` only if each of these lines is aligned to 64 bytes.
-    #[target_feature(enable = "avx512f")]
-    pub(super) unsafe fn block(
-        from: *const u32,
-        lines: isize,
-        to: *mut u32,
-        columns: isize,
-        ahead: isize,
-        past_caches: bool,
-    ) {
-        for i in (0..ACROSS as isize).step_by(16) {
-            for j in (0..ALONG as isize).step_by(16) {
-                let mut square = [_mm512_setzero_si512(); 16];
-                for (k, line) in square.iter_mut().enumerate() {
-                    let from = from.wrapping_offset((j + k as isize) * lines + i);
-                    // SAFETY: word `i` and the fifteen behind it of line `j + k`; the load is unaligned.
-                    *line = unsafe { _mm512_loadu_si512(from.cast()) };
-                    if ahead != 0 {
-                        _mm_prefetch::<_MM_HINT_T1>(from.wrapping_offset(ahead).cast());
-                    }
-                }
-                for (k, line) in squares(square).into_iter().enumerate() {
-                    let to = to.wrapping_offset((i + k as isize) * columns + j);
-                    // SAFETY: word `j` and the fifteen behind it of line `i + k`; aligned where the store asks for it.
-                    unsafe {
-                        if past_caches {
-                            _mm512_stream_si512(to.cast(), line);
-                        } else {
-                            _mm512_storeu_si512(to.cast(), line);
-                        }
-                    }
-                }
-            }
-        }
-    }
 
     /// Squares of 16 words, turned in registers.
     #[target_feature(enable = "avx512f")]

@@ -1,6 +1,5 @@
 //! Checked tensors over operand memory. All that kernels do with that memory goes through [`View::load`] and [`View::store`]: rows are
-//! copied to private buffers, computed on, and copied back, with bounds checked at each row, so nothing else needs `unsafe`. The few loops of
-//! vector code that read or write operands by themselves are given a [`Grid`], which is checked as a whole.
+//! copied to private buffers, computed on, and copied back, with bounds checked at each row, so nothing else needs `unsafe`.
 
 use vmlu_abi::{Status, Wire};
 use vmlu_ops::tensor::Tensor;
@@ -36,18 +35,6 @@ impl<T> Grid<T> {
     }
 }
 
-/// As [`Grid`], of an output, for vector code that writes them by itself.
-pub struct GridMut<T> {
-    first: *mut T,
-}
-
-impl<T> GridMut<T> {
-    /// The first element; all of the grid may be written from it, unaligned, as long as the view lives.
-    pub fn first(&self) -> *mut T {
-        self.first
-    }
-}
-
 /// Bytes of an output from which on stores past the caches pay: more than the caches hold.
 const STREAM_FROM: u64 = 16 << 20;
 
@@ -55,9 +42,9 @@ const STREAM_FROM: u64 = 16 << 20;
 /// ends at each page.
 const FETCH_FROM: u64 = 4 << 20;
 /// Least bytes of a row for that.
-const FETCH_LEAST: usize = 256;
+const FETCH_LEAST: usize = 512;
 /// How far ahead, in bytes: some times what arrives within the latency of memory.
-pub(super) const FETCH_AHEAD: usize = 4096;
+const FETCH_AHEAD: usize = 4096;
 
 impl<'a> View<'a> {
     /// Finds the memory of operand `index`.
@@ -134,37 +121,6 @@ impl<'a> View<'a> {
         outer: (usize, isize),
         inner: (usize, isize),
     ) -> Option<Grid<T>> {
-        let (bytes, first) = self.extent::<T>(offset, outer, inner)?;
-        Some(Grid {
-            first: bytes.as_ptr().wrapping_add(first).cast(),
-        })
-    }
-
-    /// As [`View::grid`], of an output.
-    ///
-    /// # Panics
-    ///
-    /// As [`View::grid`], or if it is an input.
-    pub fn grid_mut<T: Wire>(
-        &self,
-        offset: isize,
-        outer: (usize, isize),
-        inner: (usize, isize),
-    ) -> Option<GridMut<T>> {
-        let (bytes, first) = self.extent::<T>(offset, outer, inner)?;
-        let start = bytes.as_mut_ptr().expect("a kernel writes an input");
-        Some(GridMut {
-            first: start.wrapping_add(first).cast(),
-        })
-    }
-
-    /// The operand, and the byte of a grid's first element in it, after checking that all of the grid lies in it.
-    fn extent<T: Wire>(
-        &self,
-        offset: isize,
-        outer: (usize, isize),
-        inner: (usize, isize),
-    ) -> Option<(Bytes<'a>, usize)> {
         if outer.0 == 0 || inner.0 == 0 {
             return None;
         }
@@ -183,14 +139,12 @@ impl<'a> View<'a> {
             panic!("{OUTSIDE}")
         };
         let (bytes, _) = self.row::<T>(least, most - least, 2);
-        // Between the two that have been checked.
-        let first = self.origin as isize + offset * size_of::<T>() as isize;
-        Some((bytes, first as usize))
-    }
-
-    /// Whether contiguous stores go past the caches.
-    pub fn is_streaming(&self) -> bool {
-        self.streaming
+        let first = bytes
+            .as_ptr()
+            .wrapping_offset(self.origin as isize + offset * size_of::<T>() as isize);
+        Some(Grid {
+            first: first.cast(),
+        })
     }
 
     /// Reads elements `offset`, `offset + stride`, … (counted from element (0, …, 0)) into `to`.

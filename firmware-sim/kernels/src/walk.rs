@@ -8,7 +8,7 @@ use vmlu_abi::tensor::MAX_DIMS;
 use super::env::{Env, Fault};
 use super::number::{Storage, TILE};
 use super::stream::fence;
-use super::view::{View, FETCH_AHEAD};
+use super::view::View;
 
 /// Elements between two looks at the cancel flag: some microseconds of work.
 const CHECK_EVERY: usize = 8 * TILE;
@@ -18,11 +18,6 @@ const CHECK_ROWS: usize = 256;
 const GRAIN: usize = 32 * TILE;
 /// Most tasks of a command.
 const MAX_TASKS: usize = 4096;
-/// Positions from which on tensors are taken not to fit second-level caches.
-const LARGE: usize = 1 << 20;
-
-/// What is called for each row: with offsets, strides and a count.
-type Row<'r, const N: usize> = dyn FnMut(&[isize; N], &[isize; N], usize) -> Result<(), Fault> + 'r;
 
 /// The space of one shape over `N` tensors, with axes reordered by the strides of one of them and merged where that is possible.
 #[derive(Clone, Debug)]
@@ -71,11 +66,6 @@ impl<const N: usize> Walk<N> {
         self.total
     }
 
-    /// Whether there is one row only.
-    pub fn is_one_row(&self) -> bool {
-        self.axes.len() == 1
-    }
-
     /// Strides along the innermost axis.
     pub fn inner_strides(&self) -> [isize; N] {
         self.axes[self.axes.len() - 1].1
@@ -89,17 +79,16 @@ impl<const N: usize> Walk<N> {
         base: [isize; N],
         mut row: impl FnMut([isize; N], [isize; N], usize) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
-        self.rows_dyn(range, limit, base, &mut |at, step, n| row(*at, *step, n))
+        self.rows_dyn(range, limit, base, &mut row)
     }
 
-    /// [`Walk::rows`], compiled once. Offsets go by reference: a copy of the whole array, right after its parts were stored one by one, would wait
-    /// until every store before them is done, and those past the caches take long.
+    /// [`Walk::rows`], compiled once.
     fn rows_dyn(
         &self,
         range: Range<usize>,
         limit: usize,
         base: [isize; N],
-        row: &mut Row<'_, N>,
+        row: &mut dyn FnMut([isize; N], [isize; N], usize) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
         let rank = self.axes.len();
         let mut at = [0usize; MAX_DIMS];
@@ -117,7 +106,7 @@ impl<const N: usize> Walk<N> {
         let mut left = range.end.min(self.total).saturating_sub(range.start);
         while left > 0 {
             let count = (inner - at[rank - 1]).min(left).min(limit);
-            row(&offsets, &inner_strides, count)?;
+            row(offsets, inner_strides, count)?;
             left -= count;
             at[rank - 1] += count;
             for t in 0..N {
@@ -175,35 +164,6 @@ impl<const N: usize> Walk<N> {
         })
     }
 
-    /// Whether tiles are short. Those of large tensors are a few lines: so few that the processor's own look-ahead reaches the loads of the next
-    /// tile while the last one is computed and stored. With longer ones memory waits for arithmetic, and arithmetic for memory.
-    fn is_large(&self) -> bool {
-        self.total >= LARGE && self.axes[self.axes.len() - 1].0 >= PART
-    }
-
-    /// The short tiles of a range of positions.
-    fn short_tiles_of(
-        &self,
-        env: &dyn Env,
-        range: Range<usize>,
-        tile: &mut dyn FnMut(&Tile<'_, N>),
-    ) -> Result<(), Fault> {
-        let mut pace = Pace::new(env);
-        self.rows(range, usize::MAX, [0; N], |offsets, strides, length| {
-            for start in (0..length).step_by(PART) {
-                let count = PART.min(length - start);
-                let at = std::array::from_fn(|t| offsets[t] + start as isize * strides[t]);
-                tile(&Tile {
-                    strides,
-                    pieces: &[(at, count)],
-                    count,
-                });
-                pace.did(count)?;
-            }
-            Ok(())
-        })
-    }
-
     /// The tiles of a range of positions.
     fn tiles_of(
         &self,
@@ -211,9 +171,6 @@ impl<const N: usize> Walk<N> {
         range: Range<usize>,
         tile: &mut dyn FnMut(&Tile<'_, N>),
     ) -> Result<(), Fault> {
-        if self.is_large() {
-            return self.short_tiles_of(env, range, tile);
-        }
         let mut pace = Pace::new(env);
         let strides = self.inner_strides();
         let inner = self.axes[self.axes.len() - 1].0;
@@ -283,7 +240,7 @@ impl<const N: usize> Tile<'_, N> {
         }
     }
 
-    /// Calls `f` for parts of the values. In between it fetches of tensor `t` what follows the tile, some lines ahead.
+    /// Calls `f` for parts of the values. In between it fetches of tensor `t` what follows the tile.
     #[inline]
     pub fn in_parts<S: Storage>(
         &self,
@@ -298,9 +255,8 @@ impl<const N: usize> Tile<'_, N> {
         if self.strides[t] != 1 || !view.is_large() {
             return f(values);
         }
-        let ahead = n.next_multiple_of(FETCH_AHEAD / size_of::<S::Raw>());
         for (i, part) in values.chunks_mut(PART).enumerate() {
-            view.fetch::<S::Raw>(offsets[t] + (ahead + i * PART) as isize, part.len());
+            view.fetch::<S::Raw>(offsets[t] + (n + i * PART) as isize, part.len());
             f(part);
         }
     }

@@ -15,7 +15,6 @@ mod gamma;
 mod grouped;
 mod hostile;
 mod int4;
-mod large;
 mod loss;
 mod moving;
 mod norms;
