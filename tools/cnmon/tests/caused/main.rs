@@ -4,6 +4,7 @@ mod exporter;
 
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use vmlu::abi::model::MLU370_X8;
@@ -237,6 +238,15 @@ fn what_is_recorded_can_be_replayed() {
     assert_eq!(lab.run(&["replay", "nothing"]).status.code(), Some(1));
 }
 
+/// Tells a thread to end when it goes.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn what_a_program_does_is_seen() {
     use vmlu::{operators::MatmulOptions, DataType, Tensor};
@@ -271,43 +281,44 @@ fn what_a_program_does_is_seen() {
     let heat = lab.field("1", "temperature.chip");
     let matrix = || Tensor::zeros(&queue, DataType::F32, &[512, 512]).unwrap();
     let (a, b, out) = (matrix(), matrix(), matrix());
-    let work = |what: &str, holds: &dyn Fn(&Lab) -> bool| {
-        lab.until(what, |lab| {
-            for _ in 0..32 {
-                queue
-                    .matmul(&a, &b, &out, &MatmulOptions::default())
-                    .unwrap();
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // The queue has work all the time, however long the program takes to look.
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                for _ in 0..64 {
+                    queue
+                        .matmul(&a, &b, &out, &MatmulOptions::default())
+                        .unwrap();
+                }
+                queue.sync().unwrap();
             }
-            let shown = holds(lab);
-            queue.sync().unwrap();
-            shown
         });
-    };
-    work("it is busy", &|lab| {
-        lab.field("1", "utilization.mlu") > 50.0
+        let _over = Over(&over);
+        lab.until("it is busy", |lab| lab.field("1", "utilization.mlu") > 50.0);
+        lab.until("it draws more", |lab| {
+            lab.field("1", "power.draw") > idle[6] + 5.0
+        });
+        lab.until("it warms up", |lab| {
+            lab.field("1", "temperature.chip") > heat
+        });
+        // A cap on the power holds the clock down.
+        lab.say(&["set", "-c", "1", "--power-cap", "130"]);
+        lab.until("the cap lowers the clock", |lab| {
+            lab.field("1", "clocks.mlu") < 1000.0
+        });
+        lab.until("it says why", |lab| {
+            lab.say(&[
+                "--query",
+                "throttle.power_cap",
+                "--format",
+                "csv,noheader",
+                "-c",
+                "1",
+            ]) == "Enabled\n"
+        });
+        assert!(lab.field("0", "utilization.mlu") < 5.0);
     });
-    work("it draws more", &|lab| {
-        lab.field("1", "power.draw") > idle[6] + 5.0
-    });
-    work("it warms up", &|lab| {
-        lab.field("1", "temperature.chip") > heat
-    });
-    // A cap on the power holds the clock down.
-    lab.say(&["set", "-c", "1", "--power-cap", "130"]);
-    work("the cap lowers the clock", &|lab| {
-        lab.field("1", "clocks.mlu") < 1000.0
-    });
-    work("it says why", &|lab| {
-        lab.say(&[
-            "--query",
-            "throttle.power_cap",
-            "--format",
-            "csv,noheader",
-            "-c",
-            "1",
-        ]) == "Enabled\n"
-    });
-    assert!(lab.field("0", "utilization.mlu") < 5.0);
     drop((a, b, out, buffer, queue, context));
     lab.until("memory and processes are gone", |lab| {
         (lab.field("1", "memory.used"), lab.field("1", "processes")) == (0.0, 0.0)
