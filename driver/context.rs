@@ -56,7 +56,8 @@ static NEXT_OFFSET: Atomic<u64> = Atomic::new(1 << 32);
 /// Number of the next file.
 static NEXT_CLIENT: Atomic<u64> = Atomic::new(1);
 
-/// A fresh offset for `length` bytes; those of whole blocks are aligned for large pages.
+/// A fresh offset for `length` bytes; those of whole blocks are aligned for large pages. Offsets are
+/// never used again, so ask for one when there is the memory that it is for.
 pub(crate) fn new_offset(length: u64) -> Result<u64> {
     const LIMIT: u64 = i64::MAX as u64;
     let page = PAGE_SIZE as u64;
@@ -71,11 +72,16 @@ pub(crate) fn new_offset(length: u64) -> Result<u64> {
         .and_then(|l| l.checked_add(align))
         .filter(|l| *l < LIMIT / 2)
         .ok_or(EINVAL)?;
-    let offset = NEXT_OFFSET.fetch_add(take, Relaxed);
-    if offset > LIMIT / 2 {
-        return Err(ENOSPC);
+    let mut offset = NEXT_OFFSET.load(Relaxed);
+    loop {
+        if offset > LIMIT / 2 {
+            return Err(ENOSPC);
+        }
+        match NEXT_OFFSET.cmpxchg(offset, offset + take, Relaxed) {
+            Ok(_) => return Ok(offset.next_multiple_of(align)),
+            Err(now) => offset = now,
+        }
     }
-    Ok(offset.next_multiple_of(align))
 }
 
 /// What changes in a context.

@@ -213,7 +213,6 @@ impl Context {
         }
         let length = usize::try_from(arg.length)?;
         let charge = self.charge(Kind::Pinned, arg.length)?;
-        let offset = new_offset(arg.length)?;
         // Before the card gets the memory: then nothing may fail.
         let host_place = RBTreeNodeReservation::new(GFP_KERNEL)?;
         let area_place = RBTreeNodeReservation::new(GFP_KERNEL)?;
@@ -223,6 +222,7 @@ impl Context {
             return Err(EEXIST);
         }
         let memory = CardMemory::scattered(self.card(), length)?;
+        let offset = new_offset(arg.length)?;
         let pieces = memory.pages().dma_pieces();
         self.host_map(arg.va, arg.length, arg.access, pieces)?;
         let area = Area::Pages(memory.pages().clone(), Access::ReadWrite);

@@ -5,9 +5,11 @@ once that one thing is put right."""
 import ctypes
 import errno
 import fcntl
+import gc
 import mmap
 import os
 import re
+import time
 
 from base import *
 from dmabufs import export as share, heap
@@ -481,6 +483,12 @@ def use_up(make, most):
 
 @test
 def queues_used_up():
+    # A file lives as long as it is mapped, and its queues with it.
+    gc.collect()
+    until = time.monotonic() + 10
+    while open(f"/sys/class/mlu/mlu{CHIP}/queues").read() != "0\n":
+        assert time.monotonic() < until, "the chip has queues of others"
+        time.sleep(0.05)
     with Context() as context:
         count, last = use_up(lambda: Queue(context, 0, map=False, flags=HOST_TIMELINE), 4096)
         assert count == 4096, count

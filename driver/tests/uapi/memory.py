@@ -45,6 +45,9 @@ def host_memory():
         fails(errno.EINVAL, context.host_alloc, VA, 4096, 3, 1)
         fails(errno.EINVAL, context.host_alloc, MAX64 & ~4095, 8192)
         fails(errno.ENOMEM, context.host_alloc, VA, 1 << 40)
+        # What fails takes no offsets of mappings, of which there are 2^62 for all.
+        for _ in range(8):
+            fails(errno.ENOMEM, context.host_alloc, VA, 1 << 61)
         length = 5 << 20
         m = context.host_alloc(VA, length)
         assert m[:] == bytes(length)
