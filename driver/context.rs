@@ -56,8 +56,8 @@ static NEXT_OFFSET: Atomic<u64> = Atomic::new(1 << 32);
 /// Number of the next file.
 static NEXT_CLIENT: Atomic<u64> = Atomic::new(1);
 
-/// A fresh offset for `length` bytes; those of whole blocks are aligned for large pages. Offsets are
-/// never used again, so ask for one when there is the memory that it is for.
+/// A fresh offset for `length` bytes; those of whole blocks are aligned for large pages. Offsets
+/// are never used again, so ask for one when there is the memory that it is for.
 pub(crate) fn new_offset(length: u64) -> Result<u64> {
     const LIMIT: u64 = i64::MAX as u64;
     let page = PAGE_SIZE as u64;
