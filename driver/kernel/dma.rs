@@ -5,8 +5,21 @@
 use kernel::{
     bindings,
     device::{Bound, Device},
+    error::to_result,
     prelude::*,
 };
+
+mod ffi {
+    use kernel::{bindings, ffi};
+
+    unsafe extern "C" {
+        // A `struct device`, whose binding has fields that are not for FFI.
+        pub(super) fn mlu_dma_mapping_error(
+            dev: *mut ffi::c_void,
+            address: bindings::dma_addr_t,
+        ) -> ffi::c_int;
+    }
+}
 
 /// Who writes and who reads.
 pub(super) type Direction = bindings::dma_data_direction;
@@ -29,10 +42,8 @@ pub(super) unsafe fn map(
 ) -> Result<bindings::dma_addr_t> {
     // SAFETY: The device is bound; of the pages the caller has promised it.
     let address = unsafe { bindings::dma_map_page_attrs(raw(dev), page, 0, length, direction, 0) };
-    // What `dma_mapping_error` compares with.
-    if address == bindings::dma_addr_t::MAX {
-        return Err(ENOMEM);
-    }
+    // SAFETY: The device is bound, and the address what mapping for it has given.
+    to_result(unsafe { ffi::mlu_dma_mapping_error(raw(dev).cast(), address) })?;
     Ok(address)
 }
 

@@ -6,6 +6,7 @@
 
 #include <linux/cpumask.h>
 #include <linux/devcoredump.h>
+#include <linux/dma-mapping.h>
 #include <linux/gfp.h>
 #include <linux/hwmon.h>
 #include <linux/mm.h>
@@ -56,6 +57,11 @@ unsigned long mlu_total_pages(void)
 unsigned int mlu_online_cpus(void)
 {
 	return num_online_cpus();
+}
+
+int mlu_dma_mapping_error(struct device *dev, dma_addr_t address)
+{
+	return dma_mapping_error(dev, address);
 }
 
 /* Tracepoints: trace.h. */

@@ -19,6 +19,7 @@ void *mlu_page_address(const struct page *page);
 void mlu_current_comm(char *to, size_t length);
 unsigned long mlu_total_pages(void);
 unsigned int mlu_online_cpus(void);
+int mlu_dma_mapping_error(struct device *dev, dma_addr_t address);
 
 void mlu_trace_rpc(u32 chip, u32 function, u64 context, s32 status, u64 ns);
 void mlu_trace_queue(u32 kind, u32 chip, u64 queue, u64 value, u32 status);
