@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define CHECK(condition)                                                    \
   do {                                                                      \
@@ -24,5 +25,15 @@
   } while (0)
 
 #define OK(call) GIVES(0, call)
+
+/* A number that is none of an enumeration's. */
+#define NONE(type) none_##type()
+#define DEFINE_NONE(type)                                \
+  static type none_##type(void) {                        \
+    int number = 0x7777;                                 \
+    type value;                                          \
+    memcpy(&value, &number, sizeof value);               \
+    return value;                                        \
+  }
 
 #endif

@@ -23,15 +23,6 @@ struct rank {
 
 static struct rank ranks[RANKS];
 
-/* A number that is none of an enumeration's. */
-#define NONE(type) none_##type()
-#define DEFINE_NONE(type)                                \
-  static type none_##type(void) {                        \
-    int number = 0x7777;                                 \
-    type value;                                          \
-    memcpy(&value, &number, sizeof value);               \
-    return value;                                        \
-  }
 DEFINE_NONE(cnclReduceOp_t)
 DEFINE_NONE(cnclResult_t)
 DEFINE_NONE(cnclCommPriority_t)
