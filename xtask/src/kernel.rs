@@ -60,10 +60,11 @@ pub fn ensure(toolbox: &Toolbox) -> Result<PathBuf> {
     cache::entry(&name, |folder| make(toolbox, folder))
 }
 
-fn make(toolbox: &Toolbox, folder: &Path) -> Result<()> {
+/// Unpacks the kernel's source to `folder`, but for what is left out.
+pub fn unpack(toolbox: &Toolbox, folder: &Path, left_out: &[&str]) -> Result<()> {
     let step = Step::start("kernel source");
     let archive = source_archive(toolbox)?;
-    let left_out: String = LEFT_OUT
+    let left_out: String = left_out
         .iter()
         .map(|pattern| format!(" --exclude='{pattern}'"))
         .collect();
@@ -76,7 +77,12 @@ fn make(toolbox: &Toolbox, folder: &Path) -> Result<()> {
         &step,
     )?;
     step.done();
+    Ok(())
+}
 
+fn make(toolbox: &Toolbox, folder: &Path) -> Result<()> {
+    unpack(toolbox, folder, LEFT_OUT)?;
+    let binds: &[(&Path, &str)] = &[(folder, INSIDE)];
     let step = Step::with_length("kernel tree", LINES);
     let headers = format!("usr/src/linux-headers-{}", toolbox.kernel);
     fs::copy(
@@ -112,7 +118,7 @@ fn make(toolbox: &Toolbox, folder: &Path) -> Result<()> {
 }
 
 /// Name of the source archive: the one of the image's series.
-pub fn source_archive(toolbox: &Toolbox) -> Result<String> {
+fn source_archive(toolbox: &Toolbox) -> Result<String> {
     let series: Vec<_> = toolbox.kernel.split('.').take(2).collect();
     let name = format!("linux-source-{}.tar.xz", series.join("."));
     if toolbox.path("usr/src").join(&name).is_file() {

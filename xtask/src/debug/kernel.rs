@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use super::config;
 use crate::cache;
 use crate::flavour::Flavour;
-use crate::kernel::{source_archive, INSIDE};
+use crate::kernel::{unpack, INSIDE};
 use crate::problem::problem;
 use crate::progress::Step;
 use crate::run;
@@ -95,22 +95,8 @@ const SCRIPT: &str = "make -j$(nproc) $ARGUMENTS bzImage modules; \
 
 fn make(toolbox: &Toolbox, folder: &Path) -> Result<()> {
     let asked = "build the debug kernel";
-    let step = Step::start("debug kernel's source");
-    let archive = source_archive(toolbox)?;
-    let left_out: String = LEFT_OUT
-        .iter()
-        .map(|pattern| format!(" --exclude='{pattern}'"))
-        .collect();
-    let unpack = format!("tar -C {INSIDE} --strip-components=1{left_out} -xf /usr/src/{archive}");
+    unpack(toolbox, folder, LEFT_OUT)?;
     let binds: &[(&Path, &str)] = &[(folder, INSIDE)];
-    run::logged(
-        toolbox.script(binds, &unpack),
-        "unpack the kernel source",
-        "debug-kernel-source",
-        &step,
-    )?;
-    step.done();
-
     let step = Step::with_length("debug kernel", LINES);
     let arguments = Flavour::Debug.make_arguments();
     fs::write(folder.join("wanted.config"), config::WANTED)?;
