@@ -117,7 +117,8 @@ impl Scheduler {
 
     /// Whether a worker has got on since the last tick; else what it does, if it is inside a command.
     fn look_at(&self, number: usize, seen: &mut Seen) -> Result<bool, Stuck> {
-        let beat = self.beats[number].load(Ordering::Relaxed);
+        let sign = &self.signs[number];
+        let beat = sign.beat.load(Ordering::Relaxed);
         let before = std::mem::replace(&mut seen.beat, beat);
         if beat != before || beat.is_multiple_of(2) {
             seen.ticks = 0;
@@ -125,7 +126,7 @@ impl Scheduler {
         }
         // One that hangs mostly stays so.
         if !seen.hangs || seen.ticks.is_multiple_of(LOOK_AGAIN) {
-            let thread = self.threads[number].load(Ordering::Relaxed);
+            let thread = sign.thread.load(Ordering::Relaxed);
             // If nothing is known of it, it is to hold nobody up.
             seen.hangs = is_waiting(thread).unwrap_or(true);
         }
@@ -133,7 +134,7 @@ impl Scheduler {
         Err(if seen.hangs {
             Stuck::Hangs
         } else {
-            Stuck::Computes(self.levels[number].load(Ordering::Relaxed))
+            Stuck::Computes(sign.level.load(Ordering::Relaxed))
         })
     }
 }

@@ -62,12 +62,8 @@ pub struct Scheduler {
     parked: AtomicUsize,
     /// Workers that serve a queue. A queue counts here, or is in `Shared::ready` or `Shared::hot`, as long as it has work.
     serving: AtomicUsize,
-    /// A count for each worker that there may be: odd while it serves a queue, and another one each time it has gone on.
-    beats: Vec<AtomicU64>,
-    /// The thread that each of them is; 0: none was yet.
-    threads: Vec<AtomicI32>,
-    /// The priority of the queue that each serves, or served last.
-    levels: Vec<AtomicUsize>,
+    /// What each worker that there may be says of itself.
+    signs: Vec<Sign>,
     /// Workers that there are, and how many there may be, as the ticker saw it last.
     alive: AtomicUsize,
     allowed: AtomicUsize,
@@ -81,6 +77,18 @@ pub struct Scheduler {
     ticker: ticker::Ticker,
     /// What the ticker saw of the workers last.
     crew: Mutex<crew::Crew>,
+}
+
+/// What a worker says of itself, in a line of its own: it writes it for each queue that it serves.
+#[derive(Default)]
+#[repr(align(64))]
+struct Sign {
+    /// Odd while it serves a queue, and another one each time it has gone on.
+    beat: AtomicU64,
+    /// The priority of the queue that it serves, or served last.
+    level: AtomicUsize,
+    /// The thread that it is; 0: none was yet.
+    thread: AtomicI32,
 }
 
 /// Where a worker waits while it is parked.
@@ -150,14 +158,8 @@ impl Scheduler {
                 polling: AtomicBool::new(false),
                 parked: AtomicUsize::new(0),
                 serving: AtomicUsize::new(0),
-                beats: (0..MAX_WORKERS.max(workers))
-                    .map(|_| AtomicU64::new(0))
-                    .collect(),
-                threads: (0..MAX_WORKERS.max(workers))
-                    .map(|_| AtomicI32::new(0))
-                    .collect(),
-                levels: (0..MAX_WORKERS.max(workers))
-                    .map(|_| AtomicUsize::new(0))
+                signs: (0..MAX_WORKERS.max(workers))
+                    .map(|_| Sign::default())
                     .collect(),
                 alive: AtomicUsize::new(workers),
                 allowed: AtomicUsize::new(workers),
@@ -308,7 +310,7 @@ impl Scheduler {
 
     /// This worker goes on.
     fn beat(&self, steps: u64) {
-        let beat = &self.beats[NUMBER.get()];
+        let beat = &self.signs[NUMBER.get()].beat;
         // Nobody else writes it.
         beat.store(
             beat.load(Ordering::Relaxed).wrapping_add(steps),
@@ -320,7 +322,8 @@ impl Scheduler {
     pub(crate) fn begin(&self, share: &Share, now: u64) {
         self.beat(1);
         LEVEL.set(share.level());
-        self.levels[NUMBER.get()].store(share.level(), Ordering::Relaxed);
+        let sign = &self.signs[NUMBER.get()];
+        sign.level.store(share.level(), Ordering::Relaxed);
         self.times.begin(share, now);
     }
 

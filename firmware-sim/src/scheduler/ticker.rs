@@ -84,7 +84,7 @@ impl Scheduler {
             let all_busy =
                 self.parked.load(Ordering::SeqCst) == 0 && !self.polling.load(Ordering::SeqCst);
             // Which of the queues are served is left to shares and priorities.
-            let wanted = if all_busy && shared.waiting_level().is_some() {
+            let wanted = if all_busy && waits.is_some() {
                 allowed.saturating_sub(self.alive.load(Ordering::Relaxed))
             } else {
                 0

@@ -56,7 +56,7 @@ pub(super) fn spawn(pool: &'static Scheduler, number: usize) {
         }
         NUMBER.set(number);
         let thread = rustix::thread::gettid().as_raw_nonzero().get();
-        pool.threads[number].store(thread, Ordering::Relaxed);
+        pool.signs[number].thread.store(thread, Ordering::Relaxed);
         run(pool, index);
     });
     if let Err(error) = spawned {
