@@ -7,7 +7,6 @@ use kernel::{
     mm::virt::VmaNew,
     page::PAGE_SIZE,
     prelude::*,
-    rbtree::RBTreeNodeReservation,
     sync::{Arc, ArcBorrow},
 };
 
@@ -24,7 +23,6 @@ use crate::{
         vma::DeviceRange,
     },
     memory::{may_map, HostMemory},
-    quota::Kind,
 };
 
 /// Device memory that is shared.
@@ -47,31 +45,6 @@ impl Exporter for SharedMemory {
 
     fn release(this: Arc<Self>) {
         this.card.forget_aperture(this.place);
-    }
-}
-
-/// A dma-buf of another driver that a context has on its card. Made, mapped and given up as
-/// [`RegisteredMemory`](crate::memory::RegisteredMemory).
-pub(crate) struct ImportedMemory {
-    card: Arc<Card>,
-    buffer: KBox<ImportedBuffer>,
-}
-
-impl ImportedMemory {
-    fn map(&mut self) -> Result {
-        let buffer = &mut self.buffer;
-        self.card.with_bound(|dev| buffer.map(dev)).ok_or(ENODEV)?
-    }
-
-    /// Ends the card's mapping, when the card is known to leave the memory alone.
-    pub(crate) fn detach(&self) {
-        self.card.with_bound(|dev| self.buffer.unmap(dev));
-    }
-}
-
-impl Drop for ImportedMemory {
-    fn drop(&mut self) {
-        self.detach();
     }
 }
 
@@ -146,30 +119,11 @@ impl Context {
         if arg.va == 0 || !may_map(arg.va, length, arg.access) {
             return Err(EINVAL);
         }
-        let place = RBTreeNodeReservation::new(GFP_KERNEL)?;
-        let charge = self.charge(Kind::Pinned, length)?;
-        let mut memory = ImportedMemory {
-            card: self.card().clone(),
-            buffer: KBox::new(ImportedBuffer::new(buffer, written)?, GFP_KERNEL)?,
-        };
-        let mut inner = self.lock()?;
-        if inner.host.get(&arg.va).is_some() {
-            return Err(EEXIST);
-        }
-        let mapped = memory.map().and_then(|()| {
-            let pieces = memory.buffer.dma_pieces();
-            Ok(self.host_map(arg.va, length, arg.access, pieces)?)
-        });
-        if mapped.is_err() {
-            memory.detach();
-            drop(inner);
-            return mapped;
-        }
-        let host = HostMemory::Imported {
+        let hold = || ImportedBuffer::new(buffer, written);
+        let host = |memory, charge| HostMemory::Imported {
             memory,
             _charge: charge,
         };
-        inner.host.insert(place.into_node(arg.va, host));
-        Ok(())
+        self.map_lent((arg.va, length, arg.access), hold, host)
     }
 }

@@ -19,8 +19,8 @@ use crate::{
     aperture::DeviceMemory,
     card::Card,
     context::{new_offset, Area, Context},
-    dmabuf::ImportedMemory,
-    ext::{pages::PageSet, pinned::PinnedPages, vma::Access},
+    ext::{dmabuf::ImportedBuffer, pages::PageSet, pinned::PinnedPages, vma::Access},
+    lent::LentMemory,
     quota::{Charge, Kind},
     rpc::RpcError,
 };
@@ -74,41 +74,6 @@ impl Drop for CardMemory {
     }
 }
 
-/// Memory of a process that a card uses. Made and dropped under no lock, since both take that of
-/// the process's memory map; but mapped, and dropped or detached first, under its context's lock,
-/// as [`CardMemory`].
-pub(crate) struct RegisteredMemory {
-    card: Arc<Card>,
-    pages: KBox<PinnedPages>,
-}
-
-impl RegisteredMemory {
-    /// Pins memory of the calling process.
-    fn pin(card: &Arc<Card>, arg: &ioctl::HostRegister) -> Result<Self> {
-        let (address, length) = (usize::try_from(arg.address)?, usize::try_from(arg.length)?);
-        let pages = PinnedPages::new(address, length, arg.access & ACCESS_WRITE != 0)?;
-        Ok(Self {
-            card: card.clone(),
-            pages: KBox::new(pages, GFP_KERNEL)?,
-        })
-    }
-
-    fn map(&mut self) -> Result {
-        let pages = &mut self.pages;
-        self.card.with_bound(|dev| pages.map(dev)).ok_or(ENODEV)?
-    }
-
-    fn detach(&self) {
-        self.card.with_bound(|dev| self.pages.unmap(dev));
-    }
-}
-
-impl Drop for RegisteredMemory {
-    fn drop(&mut self) {
-        self.detach();
-    }
-}
-
 /// Pinned memory that a context has on its card.
 pub(crate) enum HostMemory {
     /// The driver's.
@@ -123,14 +88,14 @@ pub(crate) enum HostMemory {
     /// The process's.
     Registered {
         /// The memory.
-        memory: RegisteredMemory,
+        memory: LentMemory<PinnedPages>,
         /// Counts it for its user.
         _charge: Charge,
     },
     /// Another driver's.
     Imported {
         /// The memory.
-        memory: ImportedMemory,
+        memory: LentMemory<ImportedBuffer>,
         /// Counts it for its user.
         _charge: Charge,
     },
@@ -247,28 +212,15 @@ impl Context {
         {
             return Err(EINVAL);
         }
-        let place = RBTreeNodeReservation::new(GFP_KERNEL)?;
-        let charge = self.charge(Kind::Pinned, arg.length)?;
-        let mut memory = RegisteredMemory::pin(self.card(), arg)?;
-        let mut inner = self.lock()?;
-        if inner.host.get(&arg.va).is_some() {
-            return Err(EEXIST);
-        }
-        let mapped = memory.map().and_then(|()| {
-            let pieces = memory.pages.dma_pieces();
-            Ok(self.host_map(arg.va, arg.length, arg.access, pieces)?)
-        });
-        if mapped.is_err() {
-            memory.detach();
-            drop(inner);
-            return mapped;
-        }
-        let host = HostMemory::Registered {
+        let pin = || {
+            let (address, length) = (usize::try_from(arg.address)?, usize::try_from(arg.length)?);
+            PinnedPages::new(address, length, arg.access & ACCESS_WRITE != 0)
+        };
+        let host = |memory, charge| HostMemory::Registered {
             memory,
             _charge: charge,
         };
-        inner.host.insert(place.into_node(arg.va, host));
-        Ok(())
+        self.map_lent((arg.va, arg.length, arg.access), pin, host)
     }
 
     /// Undoes a mapping of which the card has nothing or some pieces.

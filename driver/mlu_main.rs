@@ -38,6 +38,7 @@ mod event;
 mod graph;
 mod identity;
 mod ioctl;
+mod lent;
 mod memory;
 mod nodes;
 mod peer;
