@@ -17,6 +17,7 @@
 mod address;
 pub mod collective;
 pub mod context;
+mod dmabuf;
 pub mod error;
 pub mod graph;
 pub mod hold;

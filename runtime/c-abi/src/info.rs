@@ -108,8 +108,8 @@ pub fn attribute(device: &Device, number: i32) -> Result<i32> {
         0x310 => 1,
         0x311 => info.granule as i32,
         0x312 => mib(info.memory_available),
-        // Exporting device memory as a dma-buf needs the kernel.
-        0x313 => 0,
+        // The kernel's driver exports device memory as a dma-buf.
+        0x313 => i32::from(device.transport.name() == "kernel"),
         // Hardware.
         0x401 => i32::from(device.telemetry()?.ecc_mode != 0),
         0x402 => model.clock_khz as i32,

@@ -2,6 +2,8 @@
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -206,6 +208,20 @@ impl Block {
                 Arc::ptr_eq(live, &self.live).then_some(buffer)
             }
             _ => None,
+        }
+    }
+
+    /// Makes bytes of it a dma-buf: both ends are multiples of the page.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::DEVICE_ADDRESS`] if it is host memory, [`Failure::NOT_SUPPORTED`] where there are no dma-bufs and for memory of other processes.
+    pub fn export_dmabuf(&self, bytes: Range<u64>) -> Result<OwnedFd> {
+        let buffer = self.buffer()?;
+        match (&self.origin, self.kind) {
+            (Some((origin, _)), _) => Ok(origin.export_dmabuf(bytes)?),
+            (None, Kind::Imported) => Err(Failure::NOT_SUPPORTED),
+            (None, _) => Ok(buffer.export_dmabuf(bytes)?),
         }
     }
 

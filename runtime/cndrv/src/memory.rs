@@ -1,5 +1,7 @@
 //! Memory of devices and of the host, copies and fills.
 
+use std::os::fd::IntoRawFd;
+
 use vmlu::queue::{Extent, Layout};
 use vmlu_c_abi::context::Context;
 use vmlu_c_abi::copy::{self, Boxed, Direction};
@@ -490,7 +492,8 @@ exports! { run;
         if bytes as u64 > block.length.next_multiple_of(page) - (address - block.start) {
             return Err(Failure::DEVICE_ADDRESS);
         }
-        // See CN_DEVICE_ATTRIBUTE_DMA_BUF_SUPPORTED.
-        Err(Failure::NOT_SUPPORTED)
+        let from = address - block.start;
+        // Where CN_DEVICE_ATTRIBUTE_DMA_BUF_SUPPORTED is 1. The descriptor is the caller's.
+        place.set(block.export_dmabuf(from..from + bytes as u64)?.into_raw_fd())
     }
 }

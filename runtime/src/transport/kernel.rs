@@ -752,6 +752,33 @@ impl Channel for KernelChannel {
         })
     }
 
+    fn dmabuf_export(&self, va: u64, offset: u64, length: u64) -> Result<OwnedFd> {
+        let mut export = ioctl::DmabufExport {
+            va,
+            offset,
+            length,
+            fd: -1,
+            ..Wire::zeroed()
+        };
+        sys::dmabuf_export(self.node.fd(), &mut export).map_err(|e| {
+            let what = format!("{length:#x} bytes at {offset:#x} of the memory at {va:#x}");
+            self.node.refused("export a dma-buf", &what, e)
+        })
+    }
+
+    fn dmabuf_import(&self, va: u64, fd: BorrowedFd<'_>, access: u32) -> Result<()> {
+        let mut import = ioctl::DmabufImport {
+            va,
+            fd: fd.as_raw_fd(),
+            access,
+            ..Wire::zeroed()
+        };
+        let call = "import a dma-buf";
+        self.node.call(call, ioctl::DMABUF_IMPORT, &mut import, || {
+            format!("descriptor {} at {va:#x}", fd.as_raw_fd())
+        })
+    }
+
     fn timeline_release(&self, timeline: u64) -> Result<()> {
         let mut release = ioctl::TimelineRelease { timeline, flags: 0 };
         self.node.call(

@@ -168,6 +168,16 @@ pub trait Channel: Send + Sync {
     /// Maps an allocation of another context at an address that the caller has reserved; `memory_free` takes the mapping away.
     fn memory_import(&self, import: &MemoryImport) -> Result<()>;
 
+    /// Makes `length` bytes at `offset` of an allocation of device memory a dma-buf, where there are such.
+    fn dmabuf_export(&self, _va: u64, _offset: u64, _length: u64) -> Result<OwnedFd> {
+        Err(unsupported("export a dma-buf"))
+    }
+
+    /// Maps the memory of a dma-buf at an address that the caller has reserved; `memory_free` takes the mapping away.
+    fn dmabuf_import(&self, _va: u64, _fd: BorrowedFd<'_>, _access: u32) -> Result<()> {
+        Err(unsupported("import a dma-buf"))
+    }
+
     /// How the context's chip reaches another one.
     fn peer_path(&self, _peer: &Peer) -> Result<PeerWay> {
         let text = "the transport tells it of chips, not of contexts";

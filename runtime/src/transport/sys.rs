@@ -1,12 +1,14 @@
 //! The system calls of the transports behind a safe interface: ioctls of `abi::ioctl`, mappings and reserved addresses.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
 use std::sync::OnceLock;
 
-use vmlu_abi::ioctl::{FirmwareQuery, ProcessesRead, FIRMWARE, PROCESSES, TYPE};
+use vmlu_abi::ioctl::{
+    DmabufExport, FirmwareQuery, ProcessesRead, DMABUF_EXPORT, FIRMWARE, PROCESSES, TYPE,
+};
 use vmlu_abi::rpc::{feature, Function, Process, MAX_MESSAGE};
 use vmlu_abi::Wire;
 use vmlu_protocol::submit::Barrier;
@@ -72,7 +74,18 @@ impl Access {
 pub(super) fn ioctl<T: Wire>(fd: BorrowedFd<'_>, number: u32, argument: &mut T) -> io::Result<()> {
     assert_ne!(number, PROCESSES, "holds a pointer: see `processes`");
     assert_ne!(number, FIRMWARE, "holds a pointer: see `firmware`");
+    assert_ne!(
+        number, DMABUF_EXPORT,
+        "makes a descriptor: see `dmabuf_export`"
+    );
     raw_ioctl(fd, number, argument)
+}
+
+/// Calls [`DMABUF_EXPORT`]; the descriptor that it makes.
+pub(super) fn dmabuf_export(fd: BorrowedFd<'_>, export: &mut DmabufExport) -> io::Result<OwnedFd> {
+    raw_ioctl(fd, DMABUF_EXPORT, export)?;
+    // SAFETY: the call has succeeded, so that it made the descriptor, for this caller alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(export.fd) })
 }
 
 /// Calls [`PROCESSES`] for a chip and fills `entries`. Returns how many were written and how many contexts exist.

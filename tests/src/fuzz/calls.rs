@@ -21,6 +21,8 @@ pub const CALLS: &[(&str, u32)] = &[
     ("HOST_ALLOC", abi::HOST_ALLOC),
     ("HOST_FREE", abi::HOST_FREE),
     ("HOST_REGISTER", abi::HOST_REGISTER),
+    ("DMABUF_EXPORT", abi::DMABUF_EXPORT),
+    ("DMABUF_IMPORT", abi::DMABUF_IMPORT),
     ("MEM_MAP", abi::MEM_MAP),
     ("NOTIFIER_POOL", abi::NOTIFIER_POOL),
     ("MEM_EXPORT", abi::MEM_EXPORT),

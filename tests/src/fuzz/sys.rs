@@ -1,12 +1,13 @@
 //! What the fuzzer does behind the type system's back.
 
 use std::fs::{File, OpenOptions};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::mm::{mmap, mmap_anonymous, munmap, MapFlags, ProtFlags};
+use vmlu::abi::ioctl::{DmabufExport, DMABUF_EXPORT};
 use vmlu::abi::Wire;
 
 /// Opens a node; reading from it does not wait.
@@ -56,6 +57,18 @@ pub fn ioctl(
         0.. => Ok(()),
         _ => Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(0)),
     }
+}
+
+/// `DMABUF_EXPORT`; the descriptor that it made.
+pub fn export_dmabuf(
+    file: &File,
+    bytes: &mut [u8; ROOM],
+    pointer: Pointer,
+) -> Result<Option<OwnedFd>, i32> {
+    ioctl(file, DMABUF_EXPORT, bytes, pointer)?;
+    let made = DmabufExport::read_from(&bytes[..]).filter(|_| pointer == Pointer::Right);
+    // SAFETY: The call has succeeded, so that it made the descriptor, for this caller alone.
+    Ok(made.map(|made| unsafe { OwnedFd::from_raw_fd(made.fd) }))
 }
 
 /// An ioctl with the structure that belongs to its number.

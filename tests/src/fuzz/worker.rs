@@ -52,6 +52,7 @@ struct Worker {
     control: File,
     event: OwnedFd,
     memory: Vec<MemoryToken>,
+    dmabufs: Vec<OwnedFd>,
     timelines: Vec<TimelineToken>,
     /// Answers of `PROCESSES` and `FIRMWARE`.
     answer: Vec<u64>,
@@ -78,6 +79,7 @@ pub fn work(number: u64, seed: u64, duration: Duration, most: u64) -> Result<u64
         control: sys::open(Path::new("/dev/mluctl"))?,
         event: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?,
         memory: Vec::new(),
+        dmabufs: Vec::new(),
         timelines: Vec::new(),
         answer: vec![0; ENTRIES * 12],
         arena: Mapping::memory(ARENA)?,
@@ -267,7 +269,17 @@ impl Worker {
             abi::MEM_FREE => chip.maps.clear(),
             _ => {}
         }
-        let result = sys::ioctl(&self.chips[at].file, number, &mut self.argument, pointer);
+        let file = &self.chips[at].file;
+        let result = match number {
+            abi::DMABUF_EXPORT => {
+                sys::export_dmabuf(file, &mut self.argument, pointer).map(|made| {
+                    if let Some(fd) = made {
+                        remember(&mut self.dmabufs, fd, &mut self.random);
+                    }
+                })
+            }
+            _ => sys::ioctl(file, number, &mut self.argument, pointer),
+        };
         if result.is_ok() && pointer == Pointer::Right {
             self.learn(at, number, sent);
         }

@@ -65,7 +65,7 @@ cases! {
     boxes: boxes_of_pageable_memory, boxes_in_place, box_refusals;
     graphs: replay, parameters, built, updated, lifetimes, failing_command, bad_images;
     capture: commands_are_recorded, joined_queues, errors, queues_that_end, parameters;
-    peers: memory_in_place, chips_wait_for_each_other, a_dead_link, freed_by_its_owner;
+    peers: memory_in_place, dmabufs, chips_wait_for_each_other, a_dead_link, freed_by_its_owner;
     telemetry: identity, load_shows, memory_is_accounted, processes_are_listed, heat, ecc_counts;
 }
 

@@ -1,5 +1,7 @@
 //! The chips of a board: each other's memory, timelines and links.
 
+use std::os::fd::AsFd;
+
 use vmlu::abi::link::{PeerPath, Port, PortState};
 use vmlu::abi::rpc::{LinkAction, LinkControl};
 use vmlu::abi::Wire;
@@ -66,6 +68,34 @@ pub(super) fn memory_in_place(bench: &Bench) -> Check {
     assert_eq!(after.state, PortState::Up as u32);
     assert_eq!(after.written_bytes - before.written_bytes, LENGTH);
     assert_eq!(after.read_bytes - before.read_bytes, LENGTH);
+    Ok(())
+}
+
+/// A chip maps what another one has made a dma-buf, where the transport has such.
+pub(super) fn dmabufs(bench: &Bench) -> Check {
+    let (_, theirs) = bench.neighbour()?;
+    let queue = bench.queue()?;
+    let remote = theirs.alloc(LENGTH)?;
+    if bench.transport.name() != "kernel" {
+        refused(remote.export_dmabuf(0..LENGTH), Status::NotSupported);
+        return Ok(());
+    }
+    let shared = remote.export_dmabuf(0..LENGTH)?;
+    let mapped = queue.context().import_dmabuf(shared.as_fd(), true)?;
+    assert_eq!(mapped.len(), LENGTH);
+    let data: Vec<u8> = (0..LENGTH).map(|i| (i * 11) as u8).collect();
+    queue.write(&mapped, 0, &data)?;
+    queue.sync()?;
+    let mut back = vec![0; LENGTH as usize];
+    theirs.queue()?.read(&remote, 0, &mut back)?;
+    assert!(back == data);
+    refused(
+        remote.export_dmabuf(0..LENGTH + 4096),
+        Status::InvalidArgument,
+    );
+    drop(remote);
+    let gone = queue.context().import_dmabuf(shared.as_fd(), false);
+    refused(gone, Status::BadHandle);
     Ok(())
 }
 

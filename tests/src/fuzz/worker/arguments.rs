@@ -168,6 +168,32 @@ impl Worker {
                 };
                 self.put(abi::MEM_IMPORT, &abi::MemImport { import })
             }
+            abi::DMABUF_EXPORT => {
+                let pages = 1 + self.random.mostly_below(PLACE / 4096, 1 << 40);
+                let wanted = abi::DmabufExport {
+                    va,
+                    offset: self.random.mostly_below(2, 1 << 40) * 4096,
+                    length: pages * 4096,
+                    ..Wire::zeroed()
+                };
+                self.put(abi::DMABUF_EXPORT, &wanted)
+            }
+            abi::DMABUF_IMPORT => {
+                let fd = match self.dmabufs.len() as u64 {
+                    0 => -1,
+                    count => self.dmabufs[self.random.below(count) as usize].as_raw_fd(),
+                };
+                let fd = [fd, fd, fd, self.event.as_raw_fd()][self.random.below(4) as usize];
+                self.put(
+                    abi::DMABUF_IMPORT,
+                    &abi::DmabufImport {
+                        va,
+                        fd,
+                        access,
+                        ..Wire::zeroed()
+                    },
+                )
+            }
             abi::QUEUE_CREATE => {
                 let host = self.random.once_in(4);
                 let wanted = abi::QueueCreate {
