@@ -262,6 +262,14 @@ impl Context {
         self.pending.lock().unwrap_or_else(|e| e.into_inner())
     }
 
+    /// Forgets the mapping at an address that is being put together; `false` if there is none.
+    pub fn drop_pending(&self, va: u64) -> bool {
+        let mut list = self.pending();
+        let before = list.len();
+        list.retain(|p| p.va != va);
+        list.len() < before
+    }
+
     /// Start and length of the allocation nearest to an address; zero for address 0.
     pub fn nearest(&self, address: u64) -> (u64, u64) {
         if address == 0 {

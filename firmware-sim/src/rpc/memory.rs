@@ -50,8 +50,12 @@ pub(super) fn alloc(core: &Core, context: &Context, alloc: &rpc::MemoryAlloc) ->
 }
 
 pub(super) fn free(core: &Core, context: &Context, free: &rpc::MemoryFree, device: bool) -> Answer {
+    let half = !device && context.drop_pending(free.va);
     let segment = context.space().at(free.va, device);
     let Some(segment) = segment else {
+        if half {
+            return Ok(Vec::new());
+        }
         let kind = if device { "device" } else { "host" };
         return refuse(
             Status::BadHandle,
@@ -66,7 +70,15 @@ pub(super) fn host_map(core: &Core, context: &Context, body: &[u8]) -> Answer {
     let Some(map) = rpc::HostMap::read_from(body) else {
         return refuse(Status::BadLength, "truncated mapping");
     };
-    let bytes = &body[size_of::<rpc::HostMap>()..];
+    let mapped = host_pieces(core, context, &map, &body[size_of::<rpc::HostMap>()..]);
+    if mapped.is_err() {
+        context.drop_pending(map.va);
+    }
+    mapped
+}
+
+/// Takes the pieces of a message.
+fn host_pieces(core: &Core, context: &Context, map: &rpc::HostMap, bytes: &[u8]) -> Answer {
     if bytes.len() != (map.count as usize).saturating_mul(size_of::<HostPiece>()) || map.count == 0
     {
         return refuse(
@@ -127,7 +139,6 @@ pub(super) fn host_map(core: &Core, context: &Context, body: &[u8]) -> Answer {
             ),
         );
     };
-    // Whatever is wrong below ends the mapping.
     let mut pending = list.swap_remove(at);
     if (pending.length, pending.access, pending.done) != (map.length, map.access, map.offset) {
         return refuse(

@@ -375,11 +375,6 @@ fn host_memory_in_several_messages() {
     // Another mapping in between does not disturb it.
     part(other, 0, &[(dma, 4 * PAGE)]).unwrap();
     part(VA, PAGE, &[(dma + 2 * PAGE, 2 * PAGE)]).unwrap();
-    assert_eq!(
-        context.unmap(VA),
-        Err(Status::BadHandle),
-        "not complete yet"
-    );
     part(VA, 3 * PAGE, &[(dma + 7 * PAGE, PAGE)]).unwrap();
     context.unmap(VA).unwrap();
     context.unmap(other).unwrap();
@@ -392,7 +387,19 @@ fn host_memory_in_several_messages() {
         part(VA, PAGE, &[(dma, 4 * PAGE)]),
         Err(Status::InvalidArgument)
     );
-    // Mappings that are never finished are bounded.
+    part(VA, 0, &[(dma, PAGE)]).unwrap();
+    assert_eq!(part(VA, PAGE, &[]), Err(Status::BadLength));
+    assert_eq!(part(VA, PAGE, &[(dma, PAGE)]), Err(Status::BadState));
+    // Who gives one up says so, and it takes no place; a whole one is not taken for it.
+    part(other, 0, &[(dma, 4 * PAGE)]).unwrap();
+    for _ in 0..40 {
+        part(VA, 0, &[(dma, PAGE)]).unwrap();
+        context.unmap(VA).unwrap();
+        assert_eq!(context.unmap(VA), Err(Status::BadHandle));
+        assert_eq!(part(VA, PAGE, &[(dma, PAGE)]), Err(Status::BadState));
+    }
+    context.unmap(other).unwrap();
+    // Mappings that are neither finished nor given up are bounded.
     for i in 0..16 {
         part(VA + (i << 20), 0, &[(dma, PAGE)]).unwrap();
     }
@@ -400,6 +407,10 @@ fn host_memory_in_several_messages() {
         part(VA + (16 << 20), 0, &[(dma, PAGE)]),
         Err(Status::OutOfResources)
     );
+    for i in 0..16 {
+        context.unmap(VA + (i << 20)).unwrap();
+    }
+    part(VA + (16 << 20), 0, &[(dma, PAGE)]).unwrap();
     context.destroy().unwrap();
     assert_eq!(part(VA, PAGE, &[(dma, PAGE)]), Err(Status::BadHandle));
 }
