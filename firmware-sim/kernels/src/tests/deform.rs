@@ -134,9 +134,14 @@ impl Problem {
                     let at = start + tap * u64::from(d.dilation[axis]);
                     at as f64 - f64::from(d.padding[2 * axis])
                 };
+                // Slopes jump at whole numbers, so a place is rounded where the operator's is.
+                let rounded = |place: f64| match self.x.dtype {
+                    F64 => place,
+                    _ => f64::from(place as f32),
+                };
                 let place = [
-                    own_place(0, at[2], i) + far(0),
-                    own_place(1, at[3], j) + far(1),
+                    rounded(own_place(0, at[2], i) + far(0)),
+                    rounded(own_place(1, at[3], j) + far(1)),
                 ];
                 all.push(Tap {
                     channel,
