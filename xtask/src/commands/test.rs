@@ -1,5 +1,6 @@
 //! `cargo xtask test`
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -16,7 +17,7 @@ pub struct Args {
     /// Also rustfmt and clippy, with warnings as errors, and what a kernel maintainer runs over the driver
     #[arg(long)]
     lint: bool,
-    /// Also what takes long: ten million random calls of the kernel's interface
+    /// Also what takes long: ten million random calls of the kernel's interface; property tests draw other cases than last time
     #[arg(long, conflicts_with = "no_vm")]
     full: bool,
     /// No virtual machine: unit tests and the embedded card
@@ -35,6 +36,12 @@ const VM_TESTS: &str = "vm";
 
 /// Random calls that `--full` makes.
 const FULL_CALLS: u64 = 10_000_000;
+
+/// What proptest calls the seed that property tests draw their cases from.
+const SEED: &str = "PROPTEST_RNG_SEED";
+
+/// That seed, so that two runs on one commit try the same cases and the same result means the same; `--full` takes another each time.
+const SAME_CASES: u64 = 370;
 
 /// Results of test programs, added up.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -85,11 +92,14 @@ pub fn run(args: Args) -> Result<i32> {
     // The VM tests want a set-up and a line of progress of their own.
     plain.extend(["--", "--skip", VM_PREFIX]);
     plain.extend(&filter);
-    sum.add(tests(
-        "tests on this machine",
-        cargo::command().args(&plain),
-        false,
-    )?);
+    let mut command = cargo::command();
+    command.args(&plain);
+    if std::env::var_os(SEED).is_none() {
+        let seed = if args.full { fresh() } else { SAME_CASES };
+        say(format!("property tests: {SEED}={seed}"));
+        command.env(SEED, seed.to_string());
+    }
+    sum.add(tests("tests on this machine", &mut command, false)?);
     sum.add(models(&filter)?);
     let mut docs = vec![
         "test",
@@ -116,6 +126,11 @@ pub fn run(args: Args) -> Result<i32> {
         sum.add(tests("tests in virtual machines", &mut command, true)?);
     }
     Ok(ended(sum))
+}
+
+/// A seed that was not taken before.
+fn fresh() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
 /// Prints the last line; the exit code.
