@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use nix::sys::signal::{SigSet, Signal};
 use vmlu_abi::model::{self, CardModel};
-use vmlu_device::local::{self, LocalServer};
+use vmlu_device::local::{self, LocalServer, Quota};
 use vmlu_device::server::{state, Options, Server, CONTROL_SOCKET, MAX_CHIPS};
 use vmlu_firmware::fabric::topology::Topology;
 
@@ -91,6 +91,15 @@ struct Local {
     /// File that says what is linked with what; by default all chips of each four boards are.
     #[arg(long)]
     topology: Option<PathBuf>,
+    /// Most queues of a chip that each user but root may have; 0 for no limit [default: 3072 if --mode lets others in, else 0].
+    #[arg(long, value_name = "QUEUES")]
+    quota_queues: Option<u64>,
+    /// Most bytes of a chip's memory that each user but root may have; 0 for no limit.
+    #[arg(long, value_name = "BYTES", default_value_t = 0)]
+    quota_memory: u64,
+    /// Most bytes of pinned host memory that each user but root may have for a chip; 0 for no limit.
+    #[arg(long, value_name = "BYTES", default_value_t = 0)]
+    quota_pinned: u64,
     /// Allow faults to be injected, by root and by the user who runs the server.
     #[arg(long)]
     inject: bool,
@@ -267,6 +276,7 @@ fn serve_local(arguments: Local) -> Result<()> {
         ),
     };
     let topology = topology(&arguments.topology, arguments.model, arguments.chips)?;
+    let usual = Quota::of_mode(arguments.mode);
     let options = local::Options {
         topology,
         path: arguments.path.clone(),
@@ -275,6 +285,11 @@ fn serve_local(arguments: Local) -> Result<()> {
         model: arguments.model,
         serials,
         inject: arguments.inject,
+        quota: Quota {
+            queues: arguments.quota_queues.unwrap_or(usual.queues),
+            memory: arguments.quota_memory,
+            pinned: arguments.quota_pinned,
+        },
     };
     let server = LocalServer::start_with(&options, &records)
         .with_context(|| format!("serve at {}", arguments.path.display()))?;

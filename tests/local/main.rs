@@ -3,6 +3,7 @@
 mod collectives;
 mod hostile;
 mod processes;
+mod quotas;
 mod server;
 mod timelines;
 
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         ("foreign_handles", hostile::foreign_handles),
         ("server_ends", hostile::server_ends),
         ("chip_is_lost", hostile::chip_is_lost),
+        ("quotas", quotas::quotas),
         ("path_is_claimed", hostile::path_is_claimed),
     ];
     let plain = tests.iter().map(|(name, run)| {

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
 use vmlu::abi::model::MLU370_X8;
-use vmlu_device::local::{LocalServer, Options};
+use vmlu_device::local::{LocalServer, Options, Quota};
 
 use crate::prefix::{compile, run, scratch, source};
 
@@ -19,6 +19,7 @@ fn server() -> (LocalServer, String, tempfile::TempDir) {
         model: &MLU370_X8,
         serials: vec![u64::from(MLU370_X8.board_id) << 56 | 0x42],
         inject: true,
+        quota: Quota::default(),
     })
     .unwrap();
     let transport = format!("local:{}", server.path().display());

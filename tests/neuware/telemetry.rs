@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use vmlu::abi::model::MLU370_X8;
-use vmlu_device::local::{LocalServer, Options};
+use vmlu_device::local::{LocalServer, Options, Quota};
 use xtask::{cache, paths};
 
 use crate::prefix::{compile, prefix, source};
@@ -30,6 +30,7 @@ fn server(name: &str) -> (LocalServer, String, tempfile::TempDir) {
         model: &MLU370_X8,
         serials: vec![u64::from(MLU370_X8.board_id) << 56 | 0x42],
         inject: true,
+        quota: Quota::default(),
     })
     .unwrap();
     let transport = format!("local:{}", server.path().display());

@@ -254,9 +254,11 @@ impl Guest<'_> {
                 plain(Vec::new())
             }
             Operation::MemoryAlloc => {
-                let alloc: rpc::MemoryAlloc = exact(body)?;
-                self.context()?
-                    .pass(Function::MemoryAlloc, alloc.as_bytes())?;
+                self.context()?.memory_alloc(&exact(body)?)?;
+                plain(Vec::new())
+            }
+            Operation::MemoryFree => {
+                self.context()?.memory_free(&exact(body)?)?;
                 plain(Vec::new())
             }
             Operation::HostAlloc => {
@@ -278,7 +280,6 @@ impl Guest<'_> {
                 plain(Vec::new())
             }
             // The firmware's own messages.
-            Operation::MemoryFree => self.pass(Function::MemoryFree, body),
             Operation::NotifierPool => self.pass(Function::NotifierPool, body),
             Operation::QueueError => self.pass(Function::QueueError, body),
             Operation::GraphCreate => self.pass(Function::GraphCreate, body),

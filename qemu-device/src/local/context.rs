@@ -15,6 +15,7 @@ use vmlu_abi::{Status, Wire};
 use super::bells::Bell;
 use super::kicks::{Kick, Kicks};
 use super::lent::Lent;
+use super::quota::{Charge, Kind};
 use super::socket::Peer;
 use super::Shared;
 use crate::embedded::EmbeddedChip;
@@ -31,6 +32,8 @@ pub type Refusal = (Status, String);
 pub struct Context {
     shared: Arc<Shared>,
     device: u32,
+    /// The user.
+    uid: u32,
     handle: u64,
     bell: Arc<Bell>,
     // Taken before the context ends, so that no kick of this one reaches the next with its index.
@@ -39,14 +42,22 @@ pub struct Context {
     ear: OwnedFd,
     /// By handle.
     queues: HashMap<u64, OwnedQueue>,
-    /// By device address.
-    host: HashMap<u64, Lent>,
+    /// Pinned host memory, by device address.
+    host: HashMap<u64, Pinned>,
+    /// Device memory, by address.
+    memory: HashMap<u64, Charge>,
     next_vector: u32,
 }
 
 struct OwnedQueue {
     index: u32,
     _memory: Lent,
+    _charge: Charge,
+}
+
+struct Pinned {
+    memory: Lent,
+    _charge: Charge,
 }
 
 fn refused(status: Status) -> Refusal {
@@ -75,12 +86,14 @@ impl Context {
         let mut context = Self {
             shared: shared.clone(),
             device,
+            uid: peer.uid,
             handle: created.context,
             bell,
             kick: None,
             ear,
             queues: HashMap::new(),
             host: HashMap::new(),
+            memory: HashMap::new(),
             next_vector: created.index,
         };
         context.kick = Some(Kicks::add(shared, device, created.index).map_err(out)?);
@@ -109,6 +122,25 @@ impl Context {
             .map_err(refused)
     }
 
+    fn charge(&self, kind: Kind, amount: u64) -> Result<Charge, Refusal> {
+        self.shared.quotas[self.device as usize].charge(self.uid, kind, amount)
+    }
+
+    /// Allocates device memory.
+    pub fn memory_alloc(&mut self, alloc: &rpc::MemoryAlloc) -> Result<(), Refusal> {
+        let charge = self.charge(Kind::Memory, alloc.length)?;
+        self.pass(Function::MemoryAlloc, alloc.as_bytes())?;
+        self.memory.insert(alloc.va, charge);
+        Ok(())
+    }
+
+    /// Frees device memory, or takes a mapping of another's away.
+    pub fn memory_free(&mut self, free: &rpc::MemoryFree) -> Result<(), Refusal> {
+        self.pass(Function::MemoryFree, free.as_bytes())?;
+        self.memory.remove(&free.va);
+        Ok(())
+    }
+
     fn check_room(&self) -> Result<(), Refusal> {
         if self.host.len() + self.queues.len() >= MAX_PIECES {
             let text = format!("a context has {MAX_PIECES} pinned allocations and queues at most");
@@ -133,6 +165,7 @@ impl Context {
         if self.host.contains_key(&alloc.va) {
             return Err(refused(Status::AddressInUse));
         }
+        let charge = self.charge(Kind::Pinned, alloc.length)?;
         let write = alloc.access & rpc::ACCESS_WRITE != 0;
         let lent = Lent::new(
             &self.shared.card,
@@ -157,7 +190,11 @@ impl Context {
             Function::HostMap,
             &[map.as_bytes(), piece.as_bytes()].concat(),
         )?;
-        Ok(self.host.entry(alloc.va).or_insert(lent).fd())
+        let pinned = Pinned {
+            memory: lent,
+            _charge: charge,
+        };
+        Ok(self.host.entry(alloc.va).or_insert(pinned).memory.fd())
     }
 
     /// Frees pinned host memory.
@@ -191,6 +228,7 @@ impl Context {
             return Err((Status::InvalidArgument, text));
         }
         self.check_room()?;
+        let charge = self.charge(Kind::Queues, 1)?;
         // No doorbell of the chip's: a page of those has other queues'. What the process writes has a page of its own, at another place in
         // that of each queue: words that are looked at together do not push each other out of the processor's caches.
         let status = (u64::from(units) * UNIT as u64).next_multiple_of(PAGE_SIZE);
@@ -236,6 +274,7 @@ impl Context {
         let queue = OwnedQueue {
             index: created.index,
             _memory: lent,
+            _charge: charge,
         };
         let queue = self.queues.entry(created.queue).or_insert(queue);
         Ok((answer, queue._memory.fd()))

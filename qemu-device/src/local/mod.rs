@@ -9,6 +9,7 @@ mod connection;
 mod context;
 mod kicks;
 mod lent;
+mod quota;
 mod socket;
 
 use std::collections::HashMap;
@@ -32,6 +33,8 @@ use crate::lock::lock;
 use bells::{Bells, Watchers};
 use kicks::Kicks;
 use lent::Ledger;
+pub use quota::Quota;
+use quota::Quotas;
 
 /// Most connections at a time; who comes then is turned away.
 pub const MAX_CONNECTIONS: usize = 2048;
@@ -53,6 +56,8 @@ pub struct Options {
     pub serials: Vec<u64>,
     /// Whether faults may be injected.
     pub inject: bool,
+    /// What each user may have of a chip.
+    pub quota: Quota,
     /// What is linked with what; by default all chips of each four boards.
     pub topology: Option<Topology>,
 }
@@ -64,6 +69,8 @@ struct Shared {
     watchers: Arc<Watchers>,
     kicks: Kicks,
     ledger: Arc<Ledger>,
+    /// Of each chip.
+    quotas: Vec<Arc<Quotas>>,
     /// The telemetry page of each chip, as a file that can only be read.
     pages: Vec<OwnedFd>,
     guests: Mutex<Guests>,
@@ -136,6 +143,8 @@ impl LocalServer {
             .iter()
             .map(|chip| read_only(chip.telemetry().as_fd()))
             .collect::<io::Result<_>>()?;
+        let quotas = card.chips().iter().map(|_| Quotas::new(options.quota));
+        let quotas = quotas.collect();
         let shared = Arc::new(Shared {
             card,
             pages,
@@ -143,6 +152,7 @@ impl LocalServer {
             watchers,
             kicks: Kicks::new()?,
             ledger: Ledger::new(),
+            quotas,
             guests: Mutex::default(),
             stopping: AtomicBool::new(false),
         });
@@ -289,6 +299,7 @@ mod tests {
             model: &MLU370_X8,
             serials: vec![u64::from(MLU370_X8.board_id) << 56 | 1],
             inject: false,
+            quota: Quota::default(),
             topology: None,
         };
         let server = LocalServer::start(&options).unwrap();

@@ -7,7 +7,7 @@ use serde_json::Value;
 use vmlu::abi::model::MLU370_X8;
 use vmlu::transport::local::Local;
 use vmlu::Context;
-use vmlu_device::local::{LocalServer, Options};
+use vmlu_device::local::{LocalServer, Options, Quota};
 use vmlu_device::topology::parse;
 
 /// A server of so many chips with this topology, at a path in `folder`.
@@ -23,6 +23,7 @@ fn server(folder: &Path, chips: u32, topology: &str, inject: bool) -> LocalServe
             .map(|board| u64::from(MLU370_X8.board_id) << 56 | board)
             .collect(),
         inject,
+        quota: Quota::default(),
     })
     .unwrap()
 }

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use vmlu::abi::model::MLU370_X8;
-use vmlu_device::local::{LocalServer, Options};
+use vmlu_device::local::{LocalServer, Options, Quota};
 
 fn run(transport: &str, folder: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_cnmon"))
@@ -210,6 +210,7 @@ fn processes_of_a_local_server() {
         model: &MLU370_X8,
         serials: vec![u64::from(MLU370_X8.board_id) << 56 | 1],
         inject: false,
+        quota: Quota::default(),
     })
     .unwrap();
     let transport = format!("local:{}", server.path().display());

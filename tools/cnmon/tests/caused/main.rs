@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use vmlu::abi::model::MLU370_X8;
-use vmlu_device::local::{LocalServer, Options};
+use vmlu_device::local::{LocalServer, Options, Quota};
 
 struct Lab {
     _server: LocalServer,
@@ -27,6 +27,7 @@ impl Lab {
             model: &MLU370_X8,
             serials: vec![u64::from(MLU370_X8.board_id) << 56 | 7],
             inject: true,
+            quota: Quota::default(),
         })
         .unwrap();
         let transport = format!("local:{}", server.path().display());
