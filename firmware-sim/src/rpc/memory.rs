@@ -99,7 +99,7 @@ fn host_pieces(core: &Core, context: &Context, map: &rpc::HostMap, bytes: &[u8])
             "the card may neither read nor write the memory",
         );
     }
-    if map.va % PAGE_SIZE != 0 || map.length % PAGE_SIZE != 0 {
+    if !map.va.is_multiple_of(PAGE_SIZE) || !map.length.is_multiple_of(PAGE_SIZE) {
         return refuse(
             Status::InvalidArgument,
             format!(
