@@ -120,7 +120,7 @@ impl crate::Descriptor for Attention {
     type Checked = Checked;
 
     fn check(&self) -> Result<Checked, RuleError> {
-        use DataType::{Bf16, Bool, F16, F32, I32};
+        use DataType::{Bf16, Bool, F16, F32};
         const NAME: &str = "attention";
         let [sq, sk, sv, so, sm, sn, st, sl] =
             ["q", "k", "v", "out", "mask", "lengths", "table", "lse"]
@@ -143,68 +143,14 @@ impl crate::Descriptor for Attention {
         for (s, t) in [(sk, &k), (sv, &v), (so, &out)] {
             t.expect_same_type(s, &q, "q")?;
         }
-        for (s, t) in [(sq, &q), (sk, &k), (sv, &v)] {
-            t.expect_rank(s, 4)?;
-        }
-        let [batch, heads, queries, width] = [0, 1, 2, 3].map(|i| q.dims()[i]);
-        let groups = k.dims()[1];
-        if batch > MAX_BATCH {
-            return Err(sq.error(format_args!(".dims[0] is {batch}, at most {MAX_BATCH}")));
-        }
-        for (s, t) in [(sq, &q), (sv, &v)] {
-            let width = t.dims()[3];
-            if width > MAX_WIDTH {
-                return Err(s.error(format_args!(".dims[3] is {width}, at most {MAX_WIDTH}")));
-            }
-        }
-        if groups == 0 || !heads.is_multiple_of(groups) {
-            return Err(sk.error(format_args!(
-                ".dims[1] is {groups}, which does not divide the {heads} heads of q"
-            )));
-        }
-        if k.dims()[3] != width {
-            return Err(sk.error(format_args!(
-                ".dims[3] is {}, but q.dims[3] is {width}",
-                k.dims()[3]
-            )));
-        }
-        v.expect_dims(
-            sv,
-            &[k.dims()[0], groups, k.dims()[2], v.dims()[3]],
-            "k says",
+        let keys = keys(
+            (sq, &q),
+            (sk, &k),
+            (sv, &v),
+            table.as_ref().map(|t| (st, t)),
         )?;
+        let [batch, heads, queries, _] = [0, 1, 2, 3].map(|i| q.dims()[i]);
         out.expect_dims(so, &[batch, heads, queries, v.dims()[3]], "q and v say")?;
-        let keys = match &table {
-            None => {
-                if k.dims()[0] != batch {
-                    return Err(sk.error(format_args!(
-                        ".dims[0] is {}, but q.dims[0] is {batch}",
-                        k.dims()[0]
-                    )));
-                }
-                k.dims()[2]
-            }
-            Some(table) => {
-                table.expect_type(st, &[I32])?;
-                table.expect_rank(st, 2)?;
-                table.expect_dims(st, &[batch, table.dims()[1]], "q says")?;
-                let page = k.dims()[2];
-                if table.elements > MAX_BATCH {
-                    return Err(st.error(format_args!(
-                        " has {} entries, at most {MAX_BATCH}",
-                        table.elements
-                    )));
-                }
-                if page == 0 || !page.is_multiple_of(2) {
-                    return Err(
-                        sk.error(format_args!(".dims[2] is {page}: pages have an even size"))
-                    );
-                }
-                page.checked_mul(table.dims()[1])
-                    .filter(|keys| *keys <= 1 << 40)
-                    .ok_or_else(|| st.error(": there are more than 2⁴⁰ keys"))?
-            }
-        };
         if let Some(lengths) = &lengths {
             lengths.expect_type(sn, &INDICES[..1])?;
             lengths.expect_dims(sn, &[batch], "q says")?;
@@ -242,6 +188,70 @@ impl crate::Descriptor for Attention {
             causal,
         })
     }
+}
+
+/// Checks the shapes that both directions share, and returns how many keys a batch element has at most.
+pub(crate) fn keys(
+    (sq, q): (Site, &Tensor),
+    (sk, k): (Site, &Tensor),
+    (sv, v): (Site, &Tensor),
+    table: Option<(Site, &Tensor)>,
+) -> Result<u64, RuleError> {
+    for (s, t) in [(sq, q), (sk, k), (sv, v)] {
+        t.expect_rank(s, 4)?;
+    }
+    let [batch, heads, _, width] = [0, 1, 2, 3].map(|i| q.dims()[i]);
+    let groups = k.dims()[1];
+    if batch > MAX_BATCH {
+        return Err(sq.error(format_args!(".dims[0] is {batch}, at most {MAX_BATCH}")));
+    }
+    for (s, t) in [(sq, q), (sv, v)] {
+        let width = t.dims()[3];
+        if width > MAX_WIDTH {
+            return Err(s.error(format_args!(".dims[3] is {width}, at most {MAX_WIDTH}")));
+        }
+    }
+    if groups == 0 || !heads.is_multiple_of(groups) {
+        return Err(sk.error(format_args!(
+            ".dims[1] is {groups}, which does not divide the {heads} heads of q"
+        )));
+    }
+    if k.dims()[3] != width {
+        return Err(sk.error(format_args!(
+            ".dims[3] is {}, but q.dims[3] is {width}",
+            k.dims()[3]
+        )));
+    }
+    v.expect_dims(
+        sv,
+        &[k.dims()[0], groups, k.dims()[2], v.dims()[3]],
+        "k says",
+    )?;
+    let Some((st, table)) = table else {
+        if k.dims()[0] != batch {
+            return Err(sk.error(format_args!(
+                ".dims[0] is {}, but q.dims[0] is {batch}",
+                k.dims()[0]
+            )));
+        }
+        return Ok(k.dims()[2]);
+    };
+    table.expect_type(st, &[DataType::I32])?;
+    table.expect_rank(st, 2)?;
+    table.expect_dims(st, &[batch, table.dims()[1]], "q says")?;
+    let page = k.dims()[2];
+    if table.elements > MAX_BATCH {
+        return Err(st.error(format_args!(
+            " has {} entries, at most {MAX_BATCH}",
+            table.elements
+        )));
+    }
+    if page == 0 || !page.is_multiple_of(2) {
+        return Err(sk.error(format_args!(".dims[2] is {page}: pages have an even size")));
+    }
+    page.checked_mul(table.dims()[1])
+        .filter(|keys| *keys <= 1 << 40)
+        .ok_or_else(|| st.error(": there are more than 2⁴⁰ keys"))
 }
 
 impl Checked {

@@ -2,28 +2,36 @@
 //!
 //! With `P` the weights, which `lse` and the operands of the forward pass give again, and `D` the sum of `dout · out` along the last axis: `dv = Pᵀ @ dout`,
 //! `dS = P · (dout @ vᵀ - D)`, `dq = scale · dS @ k`, `dk = scale · dSᵀ @ q`; `dk` and `dv` are sums over the heads that share keys. Keys beyond
-//! `lengths` have the gradient 0, as has a query that sees no key. There are no pages, and the mask has no gradient.
+//! `lengths` have the gradient 0, as has a query that sees no key.
+//!
+//! With `table`, `dk` and `dv` are `[pages, groups, page, width]` as `k` and `v` are: a page has the sum over all its entries in `table` that have keys which
+//! count, and 0 if there are none. `dmask` is `dS`, summed over the axes along which the mask repeats by its shape; where a query does not look it is 0.
 //!
 //! Products are those of [`crate::matmul`], `P` and `dS` are computed in f32, and rounded to bf16 before they meet another operand of bf16. Sums go over
-//! blocks of [`crate::attention::KEY_BLOCK`] keys or queries in order, heads one after the other.
+//! blocks of [`crate::attention::KEY_BLOCK`] keys or queries in order, heads one after the other, and for a page the entries of `table` in order.
+//! `dmask` is summed in f32: queries of a block of [`QUERIES`], blocks of queries, heads, and batch elements, one after the other.
 
 use vmlu_abi::tensor::{DataType, TensorDesc};
 
-use crate::attention::{Attention, Causal, MAX_BATCH, MAX_WIDTH};
+use crate::attention::{self, Attention, Causal};
 use crate::conv::{bytes, class};
 use crate::cost::Cost;
 use crate::rule::{self, RuleError, Site};
 use crate::table::{opcode, Info};
-use crate::tensor::{Role, Tensor, INDICES};
+use crate::tensor::{absent, Role, Tensor, INDICES};
+
+/// Queries that are computed together: part of the definition of the rounding of `dmask`.
+pub const QUERIES: usize = 192;
 
 descriptor! {
     /// Body of `opcode::ATTENTION_BACKWARD`.
-    pub struct AttentionBackward : 1776 {
+    pub struct AttentionBackward : 2096 {
         /// Operand 0: `[batch, heads, queries, width]`; F32, F16 or BF16.
         pub q: TensorDesc = 0,
-        /// Operand 1: `[batch, groups, keys, width]`, of `q`'s type, as are all that follow but the next three.
+        /// Operand 1: `[batch, groups, keys, width]`, or `[pages, groups, page, width]`; of `q`'s type, as are all others of which nothing else is
+        /// said.
         pub k: TensorDesc = 160,
-        /// Operand 2: `[batch, groups, keys, width of v]`.
+        /// Operand 2: as `k`, the last axis of any size.
         pub v: TensorDesc = 320,
         /// Operand 3: the result, `[batch, heads, queries, width of v]`.
         pub out: TensorDesc = 480,
@@ -41,12 +49,16 @@ descriptor! {
         pub dk: TensorDesc = 1440,
         /// Operand 10, written: gradient of `v`, of its shape.
         pub dv: TensorDesc = 1600,
+        /// Operand 11, may be absent: as for `attention`.
+        pub table: TensorDesc = 1760,
+        /// Operand 12, written, may be absent: gradient of `mask`, which is not Bool, of its shape and type.
+        pub dmask: TensorDesc = 1920,
         /// Factor of the scores.
-        pub scale: f64 = 1760,
+        pub scale: f64 = 2080,
         /// A `Causal` of `attention`.
-        pub causal: u32 = 1768,
+        pub causal: u32 = 2088,
         /// Zero.
-        pub reserved: u32 = 1772,
+        pub reserved: u32 = 2092,
     }
 }
 
@@ -75,14 +87,31 @@ pub struct Checked {
     pub dk: Tensor,
     /// Operand 10.
     pub dv: Tensor,
+    /// Operand 11.
+    pub table: Option<Tensor>,
+    /// Operand 12.
+    pub dmask: Option<MaskGradient>,
+    /// Keys of a batch element, at most.
+    pub keys: u64,
     /// Factor of the scores.
     pub scale: f64,
     /// Which keys a query sees.
     pub causal: Causal,
 }
 
+/// The gradient of the mask, seen over `[batch, heads, queries, keys]`.
+#[derive(Clone, Copy, Debug)]
+pub struct MaskGradient {
+    /// The operand.
+    pub tensor: Tensor,
+    /// Its strides.
+    pub strides: [i64; 4],
+    /// Axes that it has; it is a sum over the others.
+    pub kept: [bool; 4],
+}
+
 impl AttentionBackward {
-    /// The gradient of an attention, whose `out` and `lse` are there, from `dout` to `[dq, dk, dv]`.
+    /// The gradient of an attention, whose `out` and `lse` are there, from `dout` to `[dq, dk, dv]`; that of its mask is not asked for.
     pub fn of(forward: &Attention, dout: TensorDesc, [dq, dk, dv]: [TensorDesc; 3]) -> Self {
         Self {
             q: forward.q,
@@ -96,6 +125,8 @@ impl AttentionBackward {
             dq,
             dk,
             dv,
+            table: forward.table,
+            dmask: absent(),
             scale: forward.scale,
             causal: forward.causal,
             reserved: 0,
@@ -107,14 +138,15 @@ impl crate::Descriptor for AttentionBackward {
     const INFO: Info = Info {
         opcode: opcode::ATTENTION_BACKWARD,
         name: "attention_backward",
-        formula: "dq, dk, dv = gradients of attention",
+        formula: "dq, dk, dv, dmask = gradients of attention",
         operands: &[
             "q", "k", "v", "out", "dout", "lse", "mask?", "lengths?", "dq*", "dk*", "dv*",
+            "table?", "dmask*?",
         ],
         functions: Causal::ROWS,
         types: "f32, f16, bf16",
         backward: "none",
-        cost: "2 · queries · keys · (3 · width of k + 2 · width of v) per head",
+        cost: "2 · queries · keys · (3 · width of k + 2 · width of v) per head, and once more both widths for dmask",
         body: size_of::<Self>(),
         fields: Self::FIELDS,
     };
@@ -161,27 +193,16 @@ impl crate::Descriptor for AttentionBackward {
         for (i, t) in all {
             t.expect_same_type(site(i), &q, "q")?;
         }
-        for (i, t) in [(0, &q), (1, &k), (2, &v)] {
-            t.expect_rank(site(i), 4)?;
-        }
-        let [batch, heads, queries, width] = [0, 1, 2, 3].map(|i| q.dims()[i]);
-        let [_, groups, keys, _] = [0, 1, 2, 3].map(|i| k.dims()[i]);
+        let table = Tensor::check_optional(site(11), &self.table, Role::Input)?;
+        let dmask = Tensor::check_optional(site(12), &self.dmask, Role::Output)?;
+        let keys = attention::keys(
+            (site(0), &q),
+            (site(1), &k),
+            (site(2), &v),
+            table.as_ref().map(|t| (site(11), t)),
+        )?;
+        let [batch, heads, queries, _] = [0, 1, 2, 3].map(|i| q.dims()[i]);
         let columns = v.dims()[3];
-        if batch > MAX_BATCH {
-            return Err(site(0).error(format_args!(".dims[0] is {batch}, at most {MAX_BATCH}")));
-        }
-        for (i, width) in [(0, width), (2, columns)] {
-            if width > MAX_WIDTH {
-                return Err(site(i).error(format_args!(".dims[3] is {width}, at most {MAX_WIDTH}")));
-            }
-        }
-        if groups == 0 || !heads.is_multiple_of(groups) {
-            return Err(site(1).error(format_args!(
-                ".dims[1] is {groups}, which does not divide the {heads} heads of q"
-            )));
-        }
-        k.expect_dims(site(1), &[batch, groups, keys, width], "q says")?;
-        v.expect_dims(site(2), &[batch, groups, keys, columns], "k says")?;
         for (i, t) in [(3, &out), (4, &dout)] {
             t.expect_dims(site(i), &[batch, heads, queries, columns], "q and v say")?;
         }
@@ -202,6 +223,14 @@ impl crate::Descriptor for AttentionBackward {
                 Some((mask, [all[0], all[1], all[2], all[3]]))
             }
         };
+        let dmask = match dmask {
+            None => None,
+            Some(tensor) => Some(mask_gradient(
+                (site(12), tensor),
+                (site(6), mask.as_ref().map(|m| &m.0)),
+                [batch, heads, queries, keys],
+            )?),
+        };
         let inputs = [
             Some((&q, "q")),
             Some((&k, "k")),
@@ -211,15 +240,20 @@ impl crate::Descriptor for AttentionBackward {
             Some((&lse, "lse")),
             mask.as_ref().map(|m| (&m.0, "mask")),
             lengths.as_ref().map(|t| (t, "lengths")),
+            table.as_ref().map(|t| (t, "table")),
         ];
-        for (i, t) in [(8, &dq), (9, &dk), (10, &dv)] {
-            for (other, name) in inputs.iter().flatten() {
-                t.refuse_overlap(site(i), other, name, false)?;
+        let outputs = [
+            Some((8, &dq, "dq")),
+            Some((9, &dk, "dk")),
+            Some((10, &dv, "dv")),
+            dmask.as_ref().map(|m| (12, &m.tensor, "dmask")),
+        ];
+        for (n, (i, t, _)) in outputs.iter().flatten().enumerate() {
+            let before = outputs.iter().flatten().take(n).map(|o| (o.1, o.2));
+            for (other, name) in inputs.iter().flatten().copied().chain(before) {
+                t.refuse_overlap(site(*i), other, name, false)?;
             }
         }
-        dk.refuse_overlap(site(9), &dq, "dq", false)?;
-        dv.refuse_overlap(site(10), &dq, "dq", false)?;
-        dv.refuse_overlap(site(10), &dk, "dk", false)?;
         Ok(Checked {
             q,
             k,
@@ -232,10 +266,36 @@ impl crate::Descriptor for AttentionBackward {
             dq,
             dk,
             dv,
+            table,
+            dmask,
+            keys,
             scale: self.scale,
             causal,
         })
     }
+}
+
+/// Checks the gradient of a mask.
+fn mask_gradient(
+    (site, tensor): (Site, Tensor),
+    (mask_site, mask): (Site, Option<&Tensor>),
+    dims: [u64; 4],
+) -> Result<MaskGradient, RuleError> {
+    let Some(mask) = mask else {
+        return Err(mask_site.error(" is absent, but dmask is its gradient"));
+    };
+    if mask.dtype == DataType::Bool {
+        return Err(mask_site.error(" is Bool, which has no gradient"));
+    }
+    tensor.expect_same_type(site, mask, "mask")?;
+    tensor.expect_dims(site, mask.dims(), "mask is")?;
+    let strides = tensor.broadcast(site, &dims)?;
+    let missing = 4 - tensor.rank();
+    Ok(MaskGradient {
+        tensor,
+        strides: [0, 1, 2, 3].map(|i| strides[i]),
+        kept: [0, 1, 2, 3].map(|i| i >= missing && tensor.dims()[i - missing] == dims[i]),
+    })
 }
 
 impl Checked {
@@ -244,9 +304,13 @@ impl Checked {
         let rows = self.q.dims()[..3]
             .iter()
             .fold(2u64, |p, d| p.saturating_mul(*d));
-        let widths = (3 * self.q.dims()[3]).saturating_add(2 * self.v.dims()[3]);
+        let [width, columns] = [self.q.dims()[3], self.v.dims()[3]];
+        let widths = match self.dmask {
+            None => 3 * width + 2 * columns,
+            Some(_) => 4 * width + 3 * columns,
+        };
         Cost {
-            operations: rows.saturating_mul(self.k.dims()[2]).saturating_mul(widths),
+            operations: rows.saturating_mul(self.keys).saturating_mul(widths),
             class: class(self.q.dtype),
             read: bytes(&[
                 Some(&self.q),
@@ -257,7 +321,12 @@ impl Checked {
                 Some(&self.lse),
                 self.mask.as_ref().map(|m| &m.0),
             ]),
-            written: bytes(&[Some(&self.dq), Some(&self.dk), Some(&self.dv)]),
+            written: bytes(&[
+                Some(&self.dq),
+                Some(&self.dk),
+                Some(&self.dv),
+                self.dmask.as_ref().map(|m| &m.tensor),
+            ]),
         }
     }
 }

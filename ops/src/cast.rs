@@ -4,10 +4,15 @@
 //! with ties to even for floats (overflow gives infinity), and towards zero for integers. Directed modes overflow to infinity only in their
 //! direction, else to the largest number. Float to integer saturates, NaN gives 0. Integer to integer: the low bits. To Bool: whether it is not
 //! 0 (NaN is not). Bool gives 0 or 1.
+//!
+//! Either operand, or both, may be of type I4 (-8 to 7) or U4 (0 to 15), two elements an octet, the one of the lower index in the lower half: strides
+//! count elements, one of them is 1, the others even, and the address is that of an octet. Both have the same shape then, and their octets lie
+//! along the same axis. Where an odd number of elements is written, half of the last octet becomes 0.
 
 use vmlu_abi::tensor::{TensorDesc, MAX_DIMS};
 
 use crate::cost::Cost;
+use crate::nibbles::Nibbles;
 use crate::rule::{self, RuleError, Site};
 use crate::table::{opcode, Info};
 use crate::tensor::{Role, Tensor};
@@ -15,9 +20,9 @@ use crate::tensor::{Role, Tensor};
 descriptor! {
     /// Body of `opcode::CAST`.
     pub struct Cast : 328 {
-        /// Operand 0: any type.
+        /// Operand 0: any type, also I4 and U4.
         pub x: TensorDesc = 0,
-        /// Operand 1, written: any type.
+        /// Operand 1, written: any type, also I4 and U4.
         pub out: TensorDesc = 160,
         /// A [`Rounding`].
         pub rounding: u32 = 320,
@@ -49,10 +54,12 @@ functions! {
 /// A checked [`Cast`].
 #[derive(Clone, Copy, Debug)]
 pub struct Checked {
-    /// Operand 0.
+    /// Operand 0; of four-bit integers the octets.
     pub x: Tensor,
-    /// Operand 1.
+    /// Operand 1; of four-bit integers the octets.
     pub out: Tensor,
+    /// `x` and `out`, where they are of four-bit integers.
+    pub packed: [Option<Nibbles>; 2],
     /// Strides of `x` over the axes of `out`.
     pub strides: [i64; MAX_DIMS],
     /// How numbers are rounded.
@@ -66,7 +73,7 @@ impl crate::Descriptor for Cast {
         formula: "out = x in out's type, broadcast",
         operands: &["x", "out*"],
         functions: Rounding::ROWS,
-        types: "all to all",
+        types: "all to all, also i4 and u4",
         backward: "cast",
         cost: "1 per element",
         body: size_of::<Self>(),
@@ -84,6 +91,9 @@ impl crate::Descriptor for Cast {
                 format_args!("rounding mode {} is unknown", self.rounding),
             )
         })?;
+        if Nibbles::is(&self.x) || Nibbles::is(&self.out) {
+            return self.check_packed(sx, so, rounding);
+        }
         let x = Tensor::check(sx, &self.x, Role::Input)?;
         let out = Tensor::check(so, &self.out, Role::Output)?;
         let strides = x.broadcast(sx, out.dims())?;
@@ -91,6 +101,58 @@ impl crate::Descriptor for Cast {
         Ok(Checked {
             x,
             out,
+            packed: [None; 2],
+            strides,
+            rounding,
+        })
+    }
+}
+
+/// An operand that may be of four-bit integers.
+fn either(
+    site: Site,
+    desc: &TensorDesc,
+    role: Role,
+) -> Result<(Tensor, Option<Nibbles>), RuleError> {
+    if !Nibbles::is(desc) {
+        return Ok((Tensor::check(site, desc, role)?, None));
+    }
+    let packed = Nibbles::check(site, desc, role)?;
+    Ok((packed.octets, Some(packed)))
+}
+
+impl Cast {
+    /// The rules for four-bit integers.
+    fn check_packed(&self, sx: Site, so: Site, rounding: Rounding) -> Result<Checked, RuleError> {
+        let (x, from) = either(sx, &self.x, Role::Input)?;
+        let (out, to) = either(so, &self.out, Role::Output)?;
+        match (&from, &to) {
+            (Some(from), Some(to)) => {
+                if from.dims() != to.dims() {
+                    return Err(so.error(format_args!(
+                        ".dims are {:?}, but x is {:?}",
+                        to.dims(),
+                        from.dims()
+                    )));
+                }
+                if from.axis != to.axis {
+                    return Err(so.error(format_args!(
+                        ".strides: octets lie along axis {}, but those of x along axis {}",
+                        to.axis, from.axis
+                    )));
+                }
+            }
+            (Some(from), None) => out.expect_dims(so, from.dims(), "x is")?,
+            (None, Some(to)) => x.expect_dims(sx, to.dims(), "out is")?,
+            (None, None) => {}
+        }
+        out.refuse_overlap(so, &x, "x", false)?;
+        let mut strides = [0; MAX_DIMS];
+        strides[..x.rank()].copy_from_slice(x.strides());
+        Ok(Checked {
+            x,
+            out,
+            packed: [from, to],
             strides,
             rounding,
         })
@@ -101,7 +163,7 @@ impl Checked {
     /// What the clock is charged.
     pub fn cost(&self) -> Cost {
         Cost {
-            operations: self.out.elements,
+            operations: self.out.elements.max(self.x.elements),
             read: self.x.footprint(),
             written: self.out.footprint(),
             ..Cost::default()

@@ -51,6 +51,7 @@ pub mod loss_backward;
 pub mod matmul;
 pub mod matmul_grouped;
 pub mod matmul_int4;
+pub mod nibbles;
 pub mod nll;
 pub mod nms;
 pub mod norm;

@@ -13,9 +13,10 @@ use vmlu_abi::tensor::{reserved_type, DataType, TensorDesc};
 use crate::conv::{activation, bytes, class};
 use crate::cost::Cost;
 use crate::matmul::Activation;
+use crate::nibbles;
 use crate::rule::{RuleError, Site};
 use crate::table::{opcode, Info};
-use crate::tensor::{strided, Role, Tensor};
+use crate::tensor::{transposed, Role, Tensor};
 
 descriptor! {
     /// Body of `opcode::MATMUL_INT4`.
@@ -70,50 +71,18 @@ pub struct Checked {
 
 /// Four-bit weights as octets; whether they have a sign, and whether neighbours along the first axis share octets.
 fn octets(site: Site, desc: &TensorDesc) -> Result<(Tensor, bool, bool), RuleError> {
-    let signed = match desc.dtype {
-        reserved_type::I4 => true,
-        reserved_type::U4 => false,
-        other => {
-            return Err(site.error(format_args!(
-                ".dtype is {other}, must be {} (I4) or {} (U4)",
-                reserved_type::I4,
-                reserved_type::U4
-            )))
-        }
-    };
+    let (octets, axis) = nibbles::octets(site, desc)?;
     if desc.rank != 2 {
         return Err(site.error(format_args!(".rank is {}, must be 2", desc.rank)));
     }
-    let (dims, strides) = (
-        [desc.dims[0], desc.dims[1]],
-        [desc.strides[0], desc.strides[1]],
-    );
-    let (inner, outer) = match strides {
-        [_, 1] => (1, 0),
-        [1, _] => (0, 1),
-        _ => return Err(site.error(format_args!(".strides are {strides:?}, one must be 1"))),
+    let along = axis == 0;
+    let octets = if along {
+        transposed(octets, 0, 1)
+    } else {
+        octets
     };
-    if strides[outer] % 2 != 0 {
-        return Err(site.error(format_args!(
-            ".strides[{outer}] is {}, must be even",
-            strides[outer]
-        )));
-    }
-    let plain = strided(
-        DataType::U8,
-        desc.address,
-        &[dims[outer], dims[inner].div_ceil(2)],
-        &[strides[outer] / 2, 1],
-    );
-    // Whatever else stands in the descriptor is checked with it.
-    let mut all = TensorDesc {
-        dtype: DataType::U8 as u16,
-        ..*desc
-    };
-    (all.dims, all.strides) = (plain.dims, plain.strides);
-    all.dims[2..].copy_from_slice(&desc.dims[2..]);
-    all.strides[2..].copy_from_slice(&desc.strides[2..]);
-    Ok((Tensor::check(site, &all, Role::Input)?, signed, inner == 0))
+    let signed = desc.dtype == reserved_type::I4;
+    Ok((Tensor::check(site, &octets, Role::Input)?, signed, along))
 }
 
 impl crate::Descriptor for MatmulInt4 {

@@ -6,7 +6,7 @@
 //! with 0, as many as it is long, rounded up, at most [`MAX_SAMPLES`].
 //!
 //! A point more than one position outside of `x` is 0; else it is linear in the elements around it, those outside being the nearest inside. `max`
-//! takes the largest of the weighed elements of all points, not of their sums, as the original and ONNX do.
+//! takes the largest of the weighed elements of all points, not of their sums, as the original and ONNX do; `max_point` that of the points.
 //!
 //! Places, weights and sums are of f32 (f64 for F64), rounded at each step; points row by row, elements of a point row by row; the mean is
 //! the sum divided by the number of points, of a bin without points 0.
@@ -56,6 +56,8 @@ functions! {
         Average = 0, "average";
         /// The largest of their weighed elements.
         Max = 1, "max";
+        /// The largest of them.
+        MaxPoint = 2, "max_point";
     }
 }
 
@@ -148,7 +150,7 @@ impl crate::Descriptor for RoiAlign {
         operands: &["x", "rois", "images", "out*"],
         functions: Function::ROWS,
         types: "f32, f16, bf16, f64; images i32, i64",
-        backward: "average: roi_align_backward",
+        backward: "roi_align_backward",
         cost: "8 per point and element of out",
         body: size_of::<Self>(),
         fields: Self::FIELDS,

@@ -30,6 +30,7 @@ pub fn unary(function: unary::Function) -> Speed {
     use unary::Function as F;
     match function {
         F::Erfc | F::Erfinv | F::Lgamma | F::Digamma | F::I0 | F::Sinc => Speed::Scalar,
+        F::FrexpMantissa | F::FrexpExponent => Speed::Scalar,
         f if f.raw() < 16 => Speed::Vector,
         F::Sqrt | F::Rsqrt | F::Reciprocal | F::Deg2Rad | F::Rad2Deg | F::NanToNum => Speed::Vector,
         F::Floor | F::Ceil | F::Round | F::RoundAway | F::Trunc | F::Frac => Speed::Vector,
@@ -65,7 +66,7 @@ pub fn operator(number: u16) -> Option<(&'static str, &'static str)> {
     Some(match number {
         opcode::UNARY | opcode::BINARY | opcode::TERNARY => ("by function", "by function"),
         opcode::AFFINE => ("0.5 ε", "vector"),
-        opcode::CAST => ("rounded once", "vector; modes but the default, and 64-bit integers to floats, scalar"),
+        opcode::CAST => ("rounded once", "vector; modes but the default, 64-bit integers to floats, and four-bit integers, scalar"),
         opcode::FILL => (EXACT, "vector"),
         opcode::QUANTIZE => ("rounded at each step", "vector"),
         opcode::REDUCE => ("0.51 ε; logsumexp 4 ε", "vector; norm_p, and logsumexp of neighbouring outputs, scalar"),

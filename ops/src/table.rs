@@ -185,15 +185,7 @@ pub struct Field {
 
 /// Groups of operators that are not served yet.
 pub const ABSENT: &[(&str, &str)] = &[
-    (
-        "attention",
-        "the gradient of paged keys, and that of the mask",
-    ),
     ("elementwise", "Bessel functions but i0, complex numbers"),
-    (
-        "vision and losses",
-        "the gradient of ROI align by its largest",
-    ),
     ("types", "complex, 8-bit floats"),
 ];
 

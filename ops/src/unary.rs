@@ -179,6 +179,10 @@ functions! {
         Power = 71, "power";
         /// `x · sigmoid(1.702 x)`.
         QuickGelu = 72, "quick_gelu";
+        /// `m` of `x = m · 2ᵉ` with `½ ≤ |m| < 1`; x itself if it is 0, infinite or NaN.
+        FrexpMantissa = 73, "frexp_mantissa";
+        /// `e` of the same, 0 if x is 0, infinite or NaN.
+        FrexpExponent = 74, "frexp_exponent";
     }
 }
 

@@ -7,6 +7,7 @@ use vmlu_abi::tensor::TensorDesc;
 use vmlu_abi::Wire;
 use vmlu_ops::attention::Attention;
 use vmlu_ops::attention_backward::AttentionBackward;
+use vmlu_ops::roi_align_backward::RoiAlignBackward;
 use vmlu_ops::tensor::contiguous;
 use vmlu_ops::{
     affine_grid, col2im, deform_conv, gamma, grid_sample, histogram, im2col, nms, roi_align,
@@ -115,6 +116,46 @@ fn rules_of_regions_and_boxes() {
         |r| r.images.dtype = F32 as u16,
         2,
         "images.dtype is F32, must be one of [I32, I64]",
+    );
+    let backward = RoiAlignBackward {
+        dy: at(4, F32, &[5, 3, 2, 2]),
+        rois: good.rois,
+        images: good.images,
+        dx: at(5, F32, &[2, 3, 8, 9]),
+        x: good.x,
+        scale: 0.5,
+        function: roi_align::Function::Max.raw(),
+        ..Wire::zeroed()
+    };
+    bad(
+        &backward,
+        |r| r.function = 3,
+        NO_OPERAND,
+        "function 3 is unknown",
+    );
+    bad(
+        &backward,
+        |r| r.function = 0,
+        4,
+        "x is given, but average takes none",
+    );
+    bad(
+        &backward,
+        |r| r.x = Wire::zeroed(),
+        4,
+        "x is absent, but max needs it",
+    );
+    bad(
+        &backward,
+        |r| r.x.dims[3] = 8,
+        4,
+        "x.dims[3] is 8, but dx is [2, 3, 8, 9]",
+    );
+    bad(
+        &backward,
+        |r| r.x.address = r.dx.address,
+        3,
+        "dx overlaps x, but must not",
     );
     let good = nms::Nms {
         boxes: at(1, F32, &[2, 6, 4]),
@@ -290,6 +331,48 @@ fn rules_of_later_gradients() {
         |a| a.dv.address = a.dk.address,
         10,
         "dv overlaps dk, but must not",
+    );
+    bad(
+        &good,
+        |a| a.dmask = at(10, F32, &[5, 7]),
+        6,
+        "mask is absent, but dmask is its gradient",
+    );
+    let masked = AttentionBackward {
+        mask: at(11, F32, &[5, 7]),
+        dmask: at(10, F32, &[5, 7]),
+        ..good
+    };
+    masked.check().unwrap();
+    bad(
+        &masked,
+        |a| a.mask.dtype = Bool as u16,
+        6,
+        "mask is Bool, which has no gradient",
+    );
+    bad(
+        &masked,
+        |a| a.dmask.dims[1] = 1,
+        12,
+        "dmask.dims[1] is 1, but mask is [5, 7]",
+    );
+    bad(
+        &masked,
+        |a| a.dmask.address = a.dq.address,
+        12,
+        "dmask overlaps dq, but must not",
+    );
+    bad(
+        &good,
+        |a| a.table = at(12, I32, &[2, 3]),
+        1,
+        "k.dims[2] is 7: pages have an even size",
+    );
+    bad(
+        &good,
+        |a| a.table = at(12, I32, &[3, 3]),
+        11,
+        "table.dims[0] is 3, but q says [2, 3]",
     );
     let good = soft_cross_entropy::SoftCrossEntropy {
         logits: at(1, F32, &[4, 5]),

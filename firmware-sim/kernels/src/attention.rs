@@ -17,6 +17,7 @@ use super::gemm::{
 };
 use super::math::Real;
 use super::number::{Storage, TILE};
+use super::pages::Pages;
 use super::simd::{self, multiversion};
 use super::view::View;
 use super::walk::split;
@@ -66,15 +67,22 @@ pub(super) fn run(body: &[u8], env: &dyn Env) -> Result<Work, Fault> {
     if op.q.dims()[..3].contains(&0) {
         return Ok(op.cost().into());
     }
+    let lengths = checked_lengths(
+        "attention",
+        5,
+        op.lengths.as_ref().zip(lengths.as_ref()),
+        op.q.dims()[0] as usize,
+        op.keys,
+    )?;
+    let read;
+    let pages = match op.table.as_ref().zip(table.as_ref()) {
+        None => Pages::NONE,
+        Some(table) => {
+            read = Pages::read("attention", 6, table, &op.k, &lengths, env)?;
+            &read
+        }
+    };
     let job = Job {
-        lengths: checked_lengths(
-            "attention",
-            5,
-            op.lengths.as_ref().zip(lengths.as_ref()),
-            op.q.dims()[0] as usize,
-            op.keys,
-        )?,
-        table: Vec::new(),
         op: &op,
         env,
         q: &q,
@@ -83,10 +91,8 @@ pub(super) fn run(body: &[u8], env: &dyn Env) -> Result<Work, Fault> {
         out: &out,
         mask: mask.as_ref(),
         lse: lse.as_ref(),
-    };
-    let job = Job {
-        table: job.read_table(table.as_ref())?,
-        ..job
+        lengths,
+        pages,
     };
     by_type!(job, op.q.dtype)?;
     Ok(op.cost().into())
@@ -320,62 +326,10 @@ struct Job<'j, 'a> {
     mask: Option<&'j View<'a>>,
     lse: Option<&'j View<'a>>,
     lengths: Vec<usize>,
-    /// Pages by batch element, in order; empty without a table.
-    table: Vec<Vec<u32>>,
+    pages: &'j Pages,
 }
 
 impl Job<'_, '_> {
-    /// The pages that hold keys: a checked copy.
-    fn read_table(&self, view: Option<&View<'_>>) -> Result<Vec<Vec<u32>>, Fault> {
-        let (Some(tensor), Some(view)) = (&self.op.table, view) else {
-            return Ok(Vec::new());
-        };
-        let (pages, page) = (self.op.k.dims()[0], self.op.k.dims()[2] as usize);
-        let strides = [0, 1].map(|i| tensor.strides()[i] as isize);
-        let mut all = Vec::with_capacity(self.lengths.len());
-        for (b, length) in self.lengths.iter().enumerate() {
-            self.env.check()?;
-            let mut raw = vec![0i32; length.div_ceil(page)];
-            view.load(b as isize * strides[0], strides[1], &mut raw);
-            let check = |(i, p): (usize, &i32)| match u32::try_from(*p) {
-                Ok(p) if u64::from(p) < pages => Ok(p),
-                _ => {
-                    let text =
-                        format!("attention: table[{b}, {i}] is {p}, there are {pages} pages");
-                    Err(Fault::operand(
-                        Status::IndexOutOfRange,
-                        6,
-                        tensor.address,
-                        text,
-                    ))
-                }
-            };
-            all.push(
-                raw.iter()
-                    .enumerate()
-                    .map(check)
-                    .collect::<Result<_, _>>()?,
-            );
-        }
-        Ok(all)
-    }
-
-    /// Offset of a key's row in `k` or `v`, and keys that follow at the same distance.
-    fn key(&self, strides: &[i64], b: usize, group: usize, key: usize) -> (isize, usize) {
-        let at = |i: usize, index: usize| index as isize * strides[i] as isize;
-        match self.table.get(b) {
-            None => (at(0, b) + at(1, group) + at(2, key), usize::MAX),
-            Some(table) => {
-                let page = self.op.k.dims()[2] as usize;
-                let number = table.get(key / page).map_or(0, |p| *p as usize);
-                (
-                    at(0, number) + at(1, group) + at(2, key % page),
-                    page - key % page,
-                )
-            }
-        }
-    }
-
     fn compute<A, F, AV, W, FV, O>(&self, block: usize) -> Result<(), Fault>
     where
         A: Arith<Acc = f32>,
@@ -465,7 +419,7 @@ impl Job<'_, '_> {
             let keys = KEY_BLOCK.min(last - start);
             let key_side = Gathered::<F, _> {
                 view: self.k,
-                place: |l: usize| self.key(op.k.strides(), b, group, start + l).0,
+                place: |l: usize| self.pages.row(op.k.strides(), b, group, start + l).0,
                 lines: keys,
                 depth: op.k.strides()[3] as isize,
                 length: width,
@@ -522,7 +476,7 @@ impl Job<'_, '_> {
             };
             let value_side = Values::<FV, _> {
                 view: self.v,
-                place: |key: usize| self.key(op.v.strides(), b, group, start + key),
+                place: |key: usize| self.pages.row(op.v.strides(), b, group, start + key),
                 key: op.v.strides()[2] as isize,
                 column: op.v.strides()[3] as isize,
                 columns,

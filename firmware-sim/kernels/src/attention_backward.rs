@@ -1,15 +1,15 @@
-//! Kernel of `vmlu_ops::attention_backward`: one pass over blocks of queries for `dq`, one over blocks of keys for `dk` and `dv`. Each computes the
-//! weights anew, so that each element is summed by one task, in a fixed order.
+//! Kernel of `vmlu_ops::attention_backward`: one pass over blocks of queries for `dq`, one over blocks of keys for `dk` and `dv`, and one over blocks of
+//! `dmask`, in [`super::attention_mask`]. Each computes the weights anew, so that each element is summed by one task, in a fixed order.
 
 use std::marker::PhantomData;
 use std::ops::Range;
 
 use vmlu_ops::attention::{Causal, KEY_BLOCK};
-use vmlu_ops::attention_backward::{AttentionBackward, Checked};
+use vmlu_ops::attention_backward::{AttentionBackward, Checked, QUERIES as ROWS};
 use vmlu_ops::tensor::Tensor;
 
 use super::attention::{
-    add_mask, by_type, checked_lengths, rescale, sum, times, Gathered, Values, Weight, QUERIES,
+    add_mask, by_type, checked_lengths, rescale, sum, times, Gathered, Values, Weight,
 };
 use super::env::{Access, Env, Fault, Work};
 use super::epilogue::Narrow;
@@ -17,15 +17,14 @@ use super::floats::Float;
 use super::gemm::{Arith, Feed, Private, Side};
 use super::math::Real;
 use super::number::TILE;
+use super::pages::{Pages, Uses};
 use super::private_product::each_row;
 use super::simd::multiversion;
 use super::view::View;
 use super::walk::split;
 
-/// Rows of a task: queries of the first pass, keys of the second.
-const ROWS: usize = QUERIES;
-/// What a task goes over at once: keys of the first pass, queries of the second.
-const BLOCK: usize = KEY_BLOCK;
+/// What a task goes over at once: keys of the first pass, queries of the second. A task of either has up to [`ROWS`] of the others.
+pub(super) const BLOCK: usize = KEY_BLOCK;
 
 pub(super) fn run(body: &[u8], env: &dyn Env) -> Result<Work, Fault> {
     let op = super::parse::<AttentionBackward>(body)?;
@@ -42,14 +41,37 @@ pub(super) fn run(body: &[u8], env: &dyn Env) -> Result<Work, Fault> {
         None => None,
     };
     let (dq, dk, dv) = (write(8, &op.dq)?, write(9, &op.dk)?, write(10, &op.dv)?);
+    let table = match &op.table {
+        Some(tensor) => Some((tensor, read(11, tensor)?)),
+        None => None,
+    };
+    let dmask = match &op.dmask {
+        Some(gradient) => Some(write(12, &gradient.tensor)?),
+        None => None,
+    };
     let batch = op.q.dims()[0] as usize;
     let lengths = checked_lengths(
         "attention_backward",
         7,
         lengths.as_ref().map(|(t, v)| (*t, v)),
         batch,
-        op.k.dims()[2],
+        op.keys,
     )?;
+    let copy;
+    let pages = match &table {
+        None => Pages::NONE,
+        Some((tensor, view)) => {
+            copy = Pages::read(
+                "attention_backward",
+                11,
+                (tensor, view),
+                &op.k,
+                &lengths,
+                env,
+            )?;
+            &copy
+        }
+    };
     let job = Job {
         op: &op,
         env,
@@ -63,7 +85,10 @@ pub(super) fn run(body: &[u8], env: &dyn Env) -> Result<Work, Fault> {
         dq: &dq,
         dk: &dk,
         dv: &dv,
+        dmask: dmask.as_ref(),
         lengths,
+        pages,
+        uses: pages.uses("attention_backward", env)?,
     };
     by_type!(job, op.q.dtype)?;
     Ok(op.cost().into())
@@ -101,9 +126,9 @@ multiversion! {
     }
 }
 
-struct Job<'j, 'a> {
-    op: &'j Checked,
-    env: &'j dyn Env,
+pub(super) struct Job<'j, 'a> {
+    pub op: &'j Checked,
+    pub env: &'j dyn Env,
     q: &'j View<'a>,
     k: &'j View<'a>,
     v: &'j View<'a>,
@@ -114,7 +139,28 @@ struct Job<'j, 'a> {
     dq: &'j View<'a>,
     dk: &'j View<'a>,
     dv: &'j View<'a>,
+    pub dmask: Option<&'j View<'a>>,
     lengths: Vec<usize>,
+    pages: &'j Pages,
+    /// Of `pages`.
+    uses: Option<Uses>,
+}
+
+/// Queries of one head that are computed together, and what they have: the logarithm of their sum, infinite if they see nothing, and the sum of
+/// `dout · out`.
+pub(super) struct Queries {
+    b: usize,
+    head: usize,
+    range: Range<usize>,
+    lse: Vec<f32>,
+    delta: Vec<f32>,
+}
+
+/// Scores of queries and keys, which become weights, and the gradient of the weights, which becomes that of the scores.
+#[derive(Default)]
+pub(super) struct Scores {
+    scores: Vec<f32>,
+    pub change: Vec<f32>,
 }
 
 /// Where a row of the last axis begins.
@@ -122,7 +168,7 @@ fn at(tensor: &Tensor, b: usize, head: usize, row: usize) -> isize {
     at_strides(tensor.strides(), b, head, row)
 }
 
-fn at_strides(strides: &[i64], b: usize, head: usize, row: usize) -> isize {
+pub(super) fn at_strides(strides: &[i64], b: usize, head: usize, row: usize) -> isize {
     b as isize * strides[0] as isize
         + head as isize * strides[1] as isize
         + row as isize * strides[2] as isize
@@ -132,6 +178,7 @@ fn at_strides(strides: &[i64], b: usize, head: usize, row: usize) -> isize {
 struct Rows<'r, 'a> {
     view: &'r View<'a>,
     tensor: &'r Tensor,
+    pages: &'r Pages,
     b: usize,
     head: usize,
     start: usize,
@@ -144,9 +191,10 @@ impl<'r, 'a> Rows<'r, 'a> {
         &self,
     ) -> Gathered<'r, 'a, F, impl Fn(usize) -> isize + Sync + use<'r, 'a, F>> {
         let (tensor, b, head, start) = (self.tensor, self.b, self.head, self.start);
+        let pages = self.pages;
         Gathered {
             view: self.view,
-            place: move |l: usize| at(tensor, b, head, start + l),
+            place: move |l: usize| pages.row(tensor.strides(), b, head, start + l).0,
             lines: self.count,
             depth: tensor.strides()[3] as isize,
             length: tensor.dims()[3] as usize,
@@ -159,9 +207,10 @@ impl<'r, 'a> Rows<'r, 'a> {
         &self,
     ) -> Values<'r, 'a, F, impl Fn(usize) -> (isize, usize) + Sync + use<'r, 'a, F>> {
         let (tensor, b, head, start) = (self.tensor, self.b, self.head, self.start);
+        let pages = self.pages;
         Values {
             view: self.view,
-            place: move |row: usize| (at(tensor, b, head, start + row), usize::MAX),
+            place: move |row: usize| pages.row(tensor.strides(), b, head, start + row),
             key: tensor.strides()[2] as isize,
             column: tensor.strides()[3] as isize,
             columns: tensor.dims()[3] as usize,
@@ -182,7 +231,7 @@ impl Job<'_, '_> {
         O: Narrow<Compute = f32>,
     {
         let [batch, heads, queries, _] = [0, 1, 2, 3].map(|i| self.op.q.dims()[i] as usize);
-        let [groups, keys] = [1, 2].map(|i| self.op.k.dims()[i] as usize);
+        let [elements, groups, keys] = [0, 1, 2].map(|i| self.op.k.dims()[i] as usize);
         // Tensors without elements may have any number of rows.
         if self.op.dq.elements > 0 {
             let blocks = queries.div_ceil(ROWS);
@@ -199,21 +248,21 @@ impl Job<'_, '_> {
         }
         if self.op.dk.elements > 0 || self.op.dv.elements > 0 {
             let blocks = keys.div_ceil(ROWS);
-            split(self.env, batch * groups * blocks, 1, |range| {
+            split(self.env, elements * groups * blocks, 1, |range| {
                 for index in range {
                     let (element, start) = (index / blocks, index % blocks * ROWS);
                     let rows = start..keys.min(start + ROWS);
-                    let (b, group) = (element / groups, element % groups);
-                    self.keys::<A, F, AV, W, FV, O>(block, b, group, rows)?;
+                    let (element, group) = (element / groups, element % groups);
+                    self.keys::<A, F, AV, W, FV, O>(block, element, group, rows)?;
                 }
                 Ok(())
             })?;
         }
-        Ok(())
+        self.mask_gradient::<A, F>(block)
     }
 
     /// How many keys a query sees.
-    fn visible(&self, b: usize, query: usize) -> usize {
+    pub(super) fn visible(&self, b: usize, query: usize) -> usize {
         let queries = self.op.q.dims()[2] as usize;
         self.op.causal.visible(query, queries, self.lengths[b])
     }
@@ -227,13 +276,31 @@ impl Job<'_, '_> {
         }
     }
 
-    /// What some queries have: the logarithm of their sum, infinite if they see nothing, and the sum of `dout · out`.
-    fn notes(
+    /// Rows of an operand whose rows are queries, or keys of one page.
+    fn rows<'r, 'a>(
+        (view, tensor): (&'r View<'a>, &'r Tensor),
+        (b, head): (usize, usize),
+        start: usize,
+        count: usize,
+    ) -> Rows<'r, 'a> {
+        Rows {
+            view,
+            tensor,
+            pages: Pages::NONE,
+            b,
+            head,
+            start,
+            count,
+        }
+    }
+
+    /// What some queries have.
+    pub(super) fn notes(
         &self,
         b: usize,
         head: usize,
         queries: Range<usize>,
-    ) -> Result<(Vec<f32>, Vec<f32>), Fault> {
+    ) -> Result<Queries, Fault> {
         let op = self.op;
         let mut lse = vec![0f32; queries.len()];
         let from = at_strides(op.lse.strides(), b, head, queries.start);
@@ -248,7 +315,7 @@ impl Job<'_, '_> {
         let columns = op.out.dims()[3] as usize;
         let mut delta = vec![0f32; queries.len()];
         let (mut a, mut c) = ([0f32; TILE], [0f32; TILE]);
-        for (query, delta) in queries.zip(&mut delta) {
+        for (query, delta) in queries.clone().zip(&mut delta) {
             for column in (0..columns).step_by(TILE) {
                 let n = TILE.min(columns - column);
                 let load = |view: &View<'_>, tensor: &Tensor, to: &mut [f32]| {
@@ -263,7 +330,63 @@ impl Job<'_, '_> {
             }
         }
         self.env.check()?;
-        Ok((lse, delta))
+        Ok(Queries {
+            b,
+            head,
+            range: queries,
+            lse,
+            delta,
+        })
+    }
+
+    /// The gradient of the scores of some queries and keys, a row a query.
+    pub(super) fn changes<A, F>(
+        &self,
+        block: usize,
+        of: &Queries,
+        keys: Range<usize>,
+        to: &mut Scores,
+    ) -> Result<(), Fault>
+    where
+        A: Arith<Acc = f32>,
+        F: Feed<Word = A::Word>,
+    {
+        let op = self.op;
+        let (b, head, queries) = (of.b, of.head, of.range.clone());
+        let group = head / (op.q.dims()[1] / op.k.dims()[1]) as usize;
+        let (first, keys) = (keys.start, keys.len());
+        let (start, count) = (queries.start, queries.len());
+        let rows = |view, tensor| Self::rows((view, tensor), (b, head), start, count);
+        let paged = |view, tensor| Rows {
+            pages: self.pages,
+            ..Self::rows((view, tensor), (b, group), first, keys)
+        };
+        let query_side = rows(self.q, &op.q).lines::<F>();
+        let key_side = paged(self.k, &op.k).lines::<F>();
+        let words = F::words(op.q.dims()[3] as usize);
+        self.lines_product::<A>(block, words, &query_side, &key_side, &mut to.scores)?;
+        let change_side = rows(self.dout, &op.dout).lines::<F>();
+        let value_side = paged(self.v, &op.v).lines::<F>();
+        let words = F::words(op.v.dims()[3] as usize);
+        self.lines_product::<A>(block, words, &change_side, &value_side, &mut to.change)?;
+        for (i, query) in queries.enumerate() {
+            let row = &mut to.scores[i * keys..][..keys];
+            let seen = self.visible(b, query).saturating_sub(first).min(keys);
+            let (shown, hidden) = row.split_at_mut(seen);
+            times(shown, op.scale as f32);
+            if let (Some((tensor, strides)), Some(view)) = (&op.mask, self.mask) {
+                let step = strides[3] as isize;
+                let from = at_strides(strides, b, head, query) + first as isize * step;
+                add_mask(tensor.dtype, view, from, step, shown);
+            }
+            subtract_one(shown, of.lse[i]);
+            f32::exp_all(shown);
+            hidden.fill(0.0);
+            let change = &mut to.change[i * keys..][..keys];
+            change_one(change, row, of.delta[i]);
+            change[seen..].fill(0.0);
+        }
+        Ok(self.env.check()?)
     }
 
     /// `to` becomes the product of two operands' lines.
@@ -347,69 +470,42 @@ impl Job<'_, '_> {
     {
         let op = self.op;
         let (start, count) = (queries.start, queries.len());
-        let shared = op.q.dims()[1] / op.k.dims()[1];
-        let group = head / shared as usize;
-        let rows = |view, tensor, head, start, count| Rows {
-            view,
-            tensor,
-            b,
-            head,
-            start,
-            count,
-        };
-        let (lse, delta) = self.notes(b, head, queries.clone())?;
-        let (width, columns) = (op.q.dims()[3] as usize, op.v.dims()[3] as usize);
-        let mut result = vec![0f32; count * width];
-        let (mut scores, mut change, mut narrow) = (Vec::new(), Vec::new(), Vec::new());
-        let last = queries
-            .clone()
-            .map(|q| self.visible(b, q))
-            .max()
-            .unwrap_or(0);
-        let query_side = rows(self.q, &op.q, head, start, count).lines::<F>();
-        let change_side = rows(self.dout, &op.dout, head, start, count).lines::<F>();
+        let group = head / (op.q.dims()[1] / op.k.dims()[1]) as usize;
+        let mut result = vec![0f32; count * op.q.dims()[3] as usize];
+        let (mut all, mut narrow) = (Scores::default(), Vec::new());
+        let last = queries.clone().map(|q| self.visible(b, q)).max();
+        let notes = self.notes(b, head, queries)?;
+        let last = last.unwrap_or(0);
         for first in (0..last).step_by(BLOCK) {
             let keys = BLOCK.min(last - first);
-            let key_rows = rows(self.k, &op.k, group, first, keys);
-            let value_rows = rows(self.v, &op.v, group, first, keys);
-            let key_side = key_rows.lines::<F>();
-            self.lines_product::<A>(block, F::words(width), &query_side, &key_side, &mut scores)?;
-            let value_side = value_rows.lines::<F>();
-            let words = F::words(columns);
-            self.lines_product::<A>(block, words, &change_side, &value_side, &mut change)?;
-            for (i, query) in queries.clone().enumerate() {
-                let row = &mut scores[i * keys..][..keys];
-                let seen = self.visible(b, query).saturating_sub(first).min(keys);
-                let (shown, hidden) = row.split_at_mut(seen);
-                times(shown, op.scale as f32);
-                if let (Some((tensor, strides)), Some(view)) = (&op.mask, self.mask) {
-                    let step = strides[3] as isize;
-                    let from = at_strides(strides, b, head, query) + first as isize * step;
-                    add_mask(tensor.dtype, view, from, step, shown);
-                }
-                subtract_one(shown, lse[i]);
-                f32::exp_all(shown);
-                hidden.fill(0.0);
-                let change = &mut change[i * keys..][..keys];
-                change_one(change, row, delta[i]);
-                change[seen..].fill(0.0);
-            }
-            self.env.check()?;
+            self.changes::<A, F>(block, &notes, first..first + keys, &mut all)?;
+            let key_rows = Rows {
+                pages: self.pages,
+                ..Self::rows((self.k, &op.k), (b, group), first, keys)
+            };
             let side = key_rows.depth::<FV>();
-            self.weigh::<AV, W>(block, &change, count, keys, &side, &mut narrow, &mut result)?;
+            self.weigh::<AV, W>(
+                block,
+                &all.change,
+                count,
+                keys,
+                &side,
+                &mut narrow,
+                &mut result,
+            )?;
         }
         times(&mut result, op.scale as f32);
         self.store::<O>((self.dq, &op.dq), (b, head, start), &result);
         Ok(())
     }
 
-    /// Gradients of some keys and values of one group.
+    /// Gradients of some keys and values of one group: rows of a batch element, or of a page.
     fn keys<A, F, AV, W, FV, O>(
         &self,
         block: usize,
-        b: usize,
+        element: usize,
         group: usize,
-        keys: Range<usize>,
+        rows: Range<usize>,
     ) -> Result<(), Fault>
     where
         A: Arith<Acc = f32>,
@@ -420,68 +516,76 @@ impl Job<'_, '_> {
         O: Narrow<Compute = f32>,
     {
         let op = self.op;
-        let start = keys.start;
+        self.env.check()?;
+        let start = rows.start;
         let shared = (op.q.dims()[1] / op.k.dims()[1]) as usize;
         let queries = op.q.dims()[2] as usize;
-        let rows = |view, tensor, head, start, count| Rows {
-            view,
-            tensor,
-            b,
-            head,
-            start,
-            count,
-        };
         let (width, columns) = (op.q.dims()[3] as usize, op.v.dims()[3] as usize);
-        let mut dk = vec![0f32; keys.len() * width];
-        let mut dv = vec![0f32; keys.len() * columns];
+        let mut dk = vec![0f32; rows.len() * width];
+        let mut dv = vec![0f32; rows.len() * columns];
         let (mut scores, mut change, mut narrow) = (Vec::new(), Vec::new(), Vec::new());
-        // Keys beyond the length have no part in anything.
-        let count = self.lengths[b].min(keys.end).saturating_sub(start);
-        let key_side = rows(self.k, &op.k, group, start, count).lines::<F>();
-        let value_side = rows(self.v, &op.v, group, start, count).lines::<F>();
-        let from = self.first_query(b, start) / BLOCK * BLOCK;
-        let heads = group * shared..(group + 1) * shared;
-        let heads = if count == 0 { 0..0 } else { heads };
-        for head in heads {
-            for first in (from..queries).step_by(BLOCK) {
-                let some = BLOCK.min(queries - first);
-                let (lse, delta) = self.notes(b, head, first..first + some)?;
-                let query_rows = rows(self.q, &op.q, head, first, some);
-                let change_rows = rows(self.dout, &op.dout, head, first, some);
-                let query_side = query_rows.lines::<F>();
-                let words = F::words(width);
-                self.lines_product::<A>(block, words, &key_side, &query_side, &mut scores)?;
-                let change_side = change_rows.lines::<F>();
-                let words = F::words(columns);
-                self.lines_product::<A>(block, words, &value_side, &change_side, &mut change)?;
-                for i in 0..count {
-                    let key = start + i;
-                    let unseen = self.first_query(b, key).saturating_sub(first).min(some);
-                    let (hidden, shown) = scores[i * some..][..some].split_at_mut(unseen);
-                    hidden.fill(0.0);
-                    times(shown, op.scale as f32);
-                    if let (Some((tensor, strides)), Some(view)) = (&op.mask, self.mask) {
-                        let query = first + unseen;
-                        let from = at_strides(strides, b, head, query)
-                            + key as isize * strides[3] as isize;
-                        add_mask(tensor.dtype, view, from, strides[2] as isize, shown);
+        // Without pages the rows are those of the batch element.
+        let own = self.uses.is_none().then_some((element, 0));
+        let uses = self.uses.iter().flat_map(|uses| uses.of(element));
+        for (b, key) in own.into_iter().chain(uses) {
+            // Keys beyond the length have no part in anything.
+            let first_key = key + start;
+            let count = self.lengths[b].saturating_sub(first_key).min(rows.len());
+            if count == 0 {
+                continue;
+            }
+            let of = |view, tensor| Self::rows((view, tensor), (element, group), start, count);
+            let key_side = of(self.k, &op.k).lines::<F>();
+            let value_side = of(self.v, &op.v).lines::<F>();
+            let from = self.first_query(b, first_key) / BLOCK * BLOCK;
+            for head in group * shared..(group + 1) * shared {
+                for first in (from..queries).step_by(BLOCK) {
+                    let some = BLOCK.min(queries - first);
+                    let notes = self.notes(b, head, first..first + some)?;
+                    let of = |view, tensor| Self::rows((view, tensor), (b, head), first, some);
+                    let query_rows = of(self.q, &op.q);
+                    let change_rows = of(self.dout, &op.dout);
+                    let query_side = query_rows.lines::<F>();
+                    let words = F::words(width);
+                    self.lines_product::<A>(block, words, &key_side, &query_side, &mut scores)?;
+                    let change_side = change_rows.lines::<F>();
+                    let words = F::words(columns);
+                    self.lines_product::<A>(block, words, &value_side, &change_side, &mut change)?;
+                    for i in 0..count {
+                        let (scores, change) = (&mut scores[i * some..], &mut change[i * some..]);
+                        self.change_of_key(&notes, first_key + i, scores, change);
                     }
-                    subtract_each(shown, &lse[unseen..]);
-                    f32::exp_all(shown);
-                    let (hidden, change) = change[i * some..][..some].split_at_mut(unseen);
-                    hidden.fill(0.0);
-                    change_each(change, shown, &delta[unseen..]);
+                    self.env.check()?;
+                    let side = change_rows.depth::<FV>();
+                    self.weigh::<AV, W>(block, &scores, count, some, &side, &mut narrow, &mut dv)?;
+                    let side = query_rows.depth::<FV>();
+                    self.weigh::<AV, W>(block, &change, count, some, &side, &mut narrow, &mut dk)?;
                 }
-                self.env.check()?;
-                let side = change_rows.depth::<FV>();
-                self.weigh::<AV, W>(block, &scores, count, some, &side, &mut narrow, &mut dv)?;
-                let side = query_rows.depth::<FV>();
-                self.weigh::<AV, W>(block, &change, count, some, &side, &mut narrow, &mut dk)?;
             }
         }
         times(&mut dk, op.scale as f32);
-        self.store::<O>((self.dk, &op.dk), (b, group, start), &dk);
-        self.store::<O>((self.dv, &op.dv), (b, group, start), &dv);
+        self.store::<O>((self.dk, &op.dk), (element, group, start), &dk);
+        self.store::<O>((self.dv, &op.dv), (element, group, start), &dv);
         Ok(())
+    }
+
+    /// The weights of a key and the gradient of its scores, an element a query, from its products.
+    fn change_of_key(&self, of: &Queries, key: usize, scores: &mut [f32], change: &mut [f32]) {
+        let op = self.op;
+        let (first, some) = (of.range.start, of.range.len());
+        let unseen = self.first_query(of.b, key).saturating_sub(first).min(some);
+        let (hidden, shown) = scores[..some].split_at_mut(unseen);
+        hidden.fill(0.0);
+        times(shown, op.scale as f32);
+        if let (Some((tensor, strides)), Some(view)) = (&op.mask, self.mask) {
+            let from = at_strides(strides, of.b, of.head, first + unseen)
+                + key as isize * strides[3] as isize;
+            add_mask(tensor.dtype, view, from, strides[2] as isize, shown);
+        }
+        subtract_each(shown, &of.lse[unseen..]);
+        f32::exp_all(shown);
+        let (hidden, change) = change[..some].split_at_mut(unseen);
+        hidden.fill(0.0);
+        change_each(change, shown, &of.delta[unseen..]);
     }
 }

@@ -5,6 +5,7 @@ use vmlu_abi::tensor::DataType;
 use vmlu_ops::cast::{Cast, Checked, Rounding};
 use vmlu_ops::tensor::is_float;
 
+use super::cast_int4;
 use super::env::{Access, Env, Fault, Work};
 use super::number::{with_storage, Storage, Truth, TILE};
 use super::simd::multiversion;
@@ -15,6 +16,10 @@ pub(super) fn run(body: &[u8], env: &dyn Env) -> Result<Work, Fault> {
     let op = super::parse::<Cast>(body)?;
     let x = View::open(env, 0, &op.x, Access::Read)?;
     let out = View::output(env, 1, &op.out)?;
+    if op.packed.iter().any(Option::is_some) {
+        cast_int4::run(&op, env, &x, &out)?;
+        return Ok(op.cost().into());
+    }
     let (from, to) = (op.x.dtype, op.out.dtype);
     let short = |t| matches!(t, DataType::F32 | DataType::F16 | DataType::Bf16);
     let nearest = matches!(op.rounding, Rounding::Default | Rounding::NearestEven);
@@ -172,7 +177,7 @@ multiversion! {
 }
 
 /// Conversions by way of f64, i128 and i64, each rounding at most once.
-trait Convert: Storage {
+pub(super) trait Convert: Storage {
     fn real(value: Self::Compute) -> f64;
     fn whole(value: Self::Compute) -> i128;
     fn bits(value: Self::Compute) -> i64;
@@ -203,7 +208,7 @@ macro_rules! integer {
 integer!(i8, i16, i32, i64, u8, u16, u32, u64);
 
 /// Rounds to a whole number.
-fn whole(value: f64, rounding: Rounding) -> f64 {
+pub(super) fn whole(value: f64, rounding: Rounding) -> f64 {
     match rounding {
         Rounding::Default | Rounding::TowardsZero => value.trunc(),
         Rounding::NearestEven => value.round_ties_even(),

@@ -91,6 +91,9 @@ impl<T: Real> Side<T> {
     }
 }
 
+/// What a point is made of: rows, columns and weights of elements. `None` stands for one that is outside, which is 0.
+pub(super) type Point<T> = [(usize, usize, T); 4];
+
 /// A region.
 pub(super) struct Region<T> {
     sides: [Side<T>; 2],
@@ -154,19 +157,32 @@ impl<T: Float> Region<T> {
         pace: &mut Pace<'_>,
         mut each: impl FnMut(usize, usize, T, &mut Pace<'_>) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
+        self.each_point(bin, pace, |point, pace| {
+            let mut elements = point.into_iter().flatten();
+            elements.try_for_each(|(row, column, weight)| each(row, column, weight, pace))
+        })
+    }
+
+    /// Calls `each` for all points of a bin, in order.
+    pub fn each_point(
+        &self,
+        bin: [usize; 2],
+        pace: &mut Pace<'_>,
+        mut each: impl FnMut(Option<Point<T>>, &mut Pace<'_>) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
         let [down, across] = &self.sides;
         for i in 0..down.points {
             let rows = down.pair(bin[0], i);
             for j in 0..across.points {
                 pace.did(8)?;
-                let (Some(rows), Some(columns)) = (rows, across.pair(bin[1], j)) else {
-                    continue;
+                let point = match (rows, across.pair(bin[1], j)) {
+                    (Some(rows), Some(columns)) => Some([0, 1, 2, 3].map(|n| {
+                        let ((row, a), (column, b)) = (rows[n / 2], columns[n % 2]);
+                        (row as usize, column as usize, a.mul(b))
+                    })),
+                    _ => None,
                 };
-                for (row, a) in rows {
-                    for (column, b) in columns {
-                        each(row as usize, column as usize, a.mul(b), pace)?;
-                    }
-                }
+                each(point, pace)?;
             }
         }
         Ok(())

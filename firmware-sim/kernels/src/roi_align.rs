@@ -50,7 +50,7 @@ fn compute<T: Float>(
     let grain = (4 * TILE / channels.clamp(1, 4 * TILE)).max(1);
     split(env, regions * rows * columns, grain, |range| {
         let mut pace = Pace::new(env);
-        let (mut row, mut acc) = ([T::default(); TILE], [T::default(); TILE]);
+        let mut tiles = [[T::default(); TILE]; 3];
         for index in range {
             let (r, bin) = (
                 index / (rows * columns),
@@ -61,21 +61,42 @@ fn compute<T: Float>(
             let points = region.points();
             for channel in (0..channels).step_by(TILE) {
                 let n = TILE.min(channels - channel);
-                let (row, acc) = (&mut row[..n], &mut acc[..n]);
+                let [row, point, acc] = tiles.each_mut().map(|r| &mut r[..n]);
                 acc.fill(T::default());
                 let mut first = true;
-                region.elements(bin, &mut pace, |i, j, weight, pace| {
+                let load = |i, j, row: &mut [T], pace: &mut Pace<'_>| {
                     let place = at(from, [image, channel, 0, i, j]);
                     T::load(dtype, x, place, from[1], row);
-                    if op.function == Function::Max && !first {
-                        largest_weighed(acc, row, weight);
-                    } else {
-                        join(acc, row, weight, &mut first);
-                    }
                     pace.did(n)
-                })?;
-                if op.function == Function::Average && points > 0 {
-                    divide_by(acc, T::from_count(points));
+                };
+                if op.function == Function::Average {
+                    region.elements(bin, &mut pace, |i, j, weight, pace| {
+                        load(i, j, row, pace)?;
+                        join(acc, row, weight, &mut first);
+                        Ok(())
+                    })?;
+                    if points > 0 {
+                        divide_by(acc, T::from_count(points));
+                    }
+                } else {
+                    region.each_point(bin, &mut pace, |elements, pace| {
+                        point.fill(T::default());
+                        let mut begin = true;
+                        for (i, j, weight) in elements.into_iter().flatten() {
+                            load(i, j, row, pace)?;
+                            if op.function == Function::Max && !begin {
+                                largest_weighed(point, row, weight);
+                            } else {
+                                join(point, row, weight, &mut begin);
+                            }
+                        }
+                        if std::mem::take(&mut first) {
+                            acc.copy_from_slice(point);
+                        } else {
+                            largest_weighed(acc, point, T::ONE);
+                        }
+                        Ok(())
+                    })?;
                 }
                 let place = [r, channel, 0, bin[0], bin[1]];
                 T::store(dtype, out, at(to, place), to[1], acc);

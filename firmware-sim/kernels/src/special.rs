@@ -95,6 +95,15 @@ pub fn i0(x: f64) -> f64 {
     sum
 }
 
+/// `m` and `e` of `x = m · 2ᵉ` with `½ ≤ |m| < 1`; x itself and 0 if there are none.
+pub fn frexp(x: f64) -> (f64, f64) {
+    if x == 0.0 || !x.is_finite() {
+        return (x, 0.0);
+    }
+    let (mantissa, exponent) = libm::frexp(x);
+    (mantissa, exponent.into())
+}
+
 /// `sin(πx) / (πx)`.
 pub fn sinc(x: f64) -> f64 {
     if x == 0.0 {

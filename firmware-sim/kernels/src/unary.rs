@@ -9,6 +9,7 @@ use super::env::{Access, Env, Fault, Work};
 use super::math::Real;
 use super::number::{with_float, with_whole, Number, Storage, Truth, Whole, TILE};
 use super::simd::multiversion;
+use super::special;
 use super::transpose;
 use super::view::View;
 use super::walk::Walk;
@@ -200,6 +201,8 @@ multiversion! {
                 let e = T::of(p[0]);
                 map(x, |v| v.pow(e));
             }
+            Function::FrexpMantissa => map(x, |v| T::of(special::frexp(v.real()).0)),
+            Function::FrexpExponent => map(x, |v| T::of(special::frexp(v.real()).1)),
             other => activation::forward(other, x, p),
         }
     }

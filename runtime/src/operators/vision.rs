@@ -76,7 +76,7 @@ impl Queue {
         self.submit(body)
     }
 
-    /// Gradient of [`Queue::roi_align`] with means.
+    /// Gradient of [`Queue::roi_align`].
     pub fn roi_align_backward(&self, body: &roi_align_backward::RoiAlignBackward) -> Result<u64> {
         self.submit(body)
     }

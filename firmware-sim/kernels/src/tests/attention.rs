@@ -145,16 +145,24 @@ impl Problem {
         let [dq, dk, dv] =
             [&self.q, &self.k, &self.v].map(|t| Tensor::random(rng, arena, dtype, &t.dims));
         let gradients = [dq.desc(), dk.desc(), dv.desc()];
-        let desc = AttentionBackward::of(&self.desc, dout.desc(), gradients);
+        let biased = self.mask.as_ref().filter(|m| m.dtype != Bool);
+        let dmask = biased.map(|m| Tensor::random(rng, arena, m.dtype, &m.dims));
+        let desc = AttentionBackward {
+            dmask: dmask.as_ref().map_or(Wire::zeroed(), Tensor::desc),
+            ..AttentionBackward::of(&self.desc, dout.desc(), gradients)
+        };
         let before = arena.snapshot();
         arena.run(&desc).unwrap();
-        expect_only(arena, before, &[&dq, &dk, &dv]);
+        let written: Vec<&Tensor> = [&dq, &dk, &dv].into_iter().chain(&dmask).collect();
+        expect_only(arena, before, &written);
         // Of each element: its value, and the sum of the terms' magnitudes.
         let zeroes = |t: &Tensor| vec![(0.0, 0.0); t.dims.iter().product::<u64>() as usize];
         let (mut q_sums, mut k_sums, mut v_sums) =
             (zeroes(&self.q), zeroes(&self.k), zeroes(&self.v));
-        fn place(t: &Tensor, index: [u64; 4]) -> usize {
-            (0..4).fold(0, |n, i| n * t.dims[i] as usize + index[i] as usize)
+        let mut mask_sums = dmask.as_ref().map_or(Vec::new(), zeroes);
+        fn place(t: &Tensor, index: impl AsRef<[u64]>) -> usize {
+            let axes = t.dims.iter().zip(index.as_ref());
+            axes.fold(0, |n, (dim, i)| n * *dim as usize + *i as usize)
         }
         fn add(to: &mut (f64, f64), value: f64, size: f64) {
             *to = (to.0 + value, to.1 + size.abs());
@@ -175,7 +183,7 @@ impl Problem {
                     self.out.get(arena, &at) * dout.get(arena, &at)
                 })
                 .sum();
-            for (score, first, row) in scores {
+            for (key, (score, first, row)) in scores.into_iter().enumerate() {
                 let p = (score - most).exp() / total;
                 let mut change = -delta;
                 let mut size = delta.abs();
@@ -185,6 +193,10 @@ impl Problem {
                     let v = self.v.get(arena, &at);
                     (change, size) = (change + d * v, size + (d * v).abs());
                     add(&mut v_sums[place(&self.v, at)], p * d, p * d);
+                }
+                if let Some(dmask) = &dmask {
+                    let at = place(dmask, dmask.broadcast(&[b, h, i, key as u64]));
+                    add(&mut mask_sums[at], p * change, p * size);
                 }
                 let factor = p * self.desc.scale;
                 for c in 0..self.q.dims[3] {
@@ -201,7 +213,9 @@ impl Problem {
             F16 => 1.0 / 1000.0,
             _ => 2e-5,
         };
-        for (tensor, sums) in [(&dq, &q_sums), (&dk, &k_sums), (&dv, &v_sums)] {
+        let mut all = vec![(&dq, &q_sums), (&dk, &k_sums), (&dv, &v_sums)];
+        all.extend(dmask.as_ref().map(|t| (t, &mask_sums)));
+        for (tensor, sums) in all {
             for (index, (value, size)) in tensor.indices().iter().zip(sums) {
                 tensor.expect(arena, index, *value, unit * (size + 1e-3));
             }
@@ -269,7 +283,71 @@ proptest! {
         let sizes = [below(2), below(2), below(3), below(9), below(40), below(35)];
         let dtype = rng.pick(&[F32, F16, Bf16]);
         arena.threads = 2;
-        laid_out(&mut rng, &mut arena, dtype, sizes, false).check_gradients(&mut rng, &mut arena);
+        problem(&mut rng, &mut arena, dtype, sizes).check_gradients(&mut rng, &mut arena);
+    }
+}
+
+/// Several blocks of queries and of keys, of which the mask has all, or is a sum.
+#[test]
+fn gradients_of_masks_match_their_definition() {
+    for (seed, dims) in [
+        (1, [2, 194, 514]),
+        (2, [1, 1, 514]),
+        (3, [1, 194, 1]),
+        (4, [2, 1, 1]),
+    ] {
+        let (mut rng, mut arena) = (Rng::new(seed), Arena::new(8 << 20));
+        let sizes = [1, 1, 2, 194, 514, 3];
+        let mut problem = laid_out(&mut rng, &mut arena, F32, sizes, false);
+        let mask = Tensor::random(&mut rng, &mut arena, F32, &dims);
+        problem.desc.mask = mask.desc();
+        problem.mask = Some(mask);
+        arena.threads = 2;
+        problem.check_gradients(&mut rng, &mut arena);
+    }
+}
+
+/// Pages that several batch elements share, that nobody uses, and that hold more keys than a block of them.
+#[test]
+fn gradients_of_pages_match_their_definition() {
+    for (seed, page) in [(1, 2), (2, 16), (3, 200), (4, 520)] {
+        let (mut rng, mut arena) = (Rng::new(seed), Arena::new(8 << 20));
+        let mut of = |dtype, dims: &[u64]| Tensor::random(&mut rng, &mut arena, dtype, dims);
+        let dtype = if seed == 3 { Bf16 } else { F32 };
+        let (q, out) = (of(dtype, &[2, 4, 30, 9]), of(dtype, &[2, 4, 30, 7]));
+        let (k, v) = (of(dtype, &[4, 2, page, 9]), of(dtype, &[4, 2, page, 7]));
+        let (lse, mask) = (of(F32, &[2, 4, 30]), of(F32, &[4, 30, 3 * page]));
+        let pages = vec![vec![3, 0, 2], vec![3, 2, 9]];
+        // The third page of the second does not count, whatever its number.
+        let lengths = vec![3 * page as i32, 2 * page as i32 - 1];
+        let (lengths_at, table_at) = (arena.put(&lengths), arena.put(&pages.concat()));
+        let desc = Attention {
+            q: q.desc(),
+            k: k.desc(),
+            v: v.desc(),
+            out: out.desc(),
+            mask: mask.desc(),
+            lengths: contiguous(I32, lengths_at, &[2]),
+            table: contiguous(I32, table_at, &[2, 3]),
+            lse: lse.desc(),
+            scale: 0.3,
+            causal: Causal::End.raw(),
+            reserved: 0,
+        };
+        let problem = Problem {
+            desc,
+            q,
+            k,
+            v,
+            out,
+            lse,
+            mask: Some(mask),
+            lengths,
+            pages,
+            keys: 3 * page,
+        };
+        problem.check(&arena);
+        problem.check_gradients(&mut rng, &mut arena);
     }
 }
 
@@ -339,6 +417,35 @@ fn lengths_and_pages_out_of_range_are_faults_and_nothing_is_written() {
             Status::IndexOutOfRange,
             5,
             "attention: lengths[0] is 7, there are 6 keys"
+        )
+    );
+    arena.set(lengths, &[3i32]);
+    assert!(before == arena.snapshot());
+    // The gradient refuses them alike.
+    let mut tensor = |dims: &[u64]| {
+        let bytes = 4 * dims.iter().product::<u64>() as usize;
+        contiguous(F32, arena.reserve(bytes), dims)
+    };
+    let forward = Attention {
+        lse: tensor(&[1, 2, 3]),
+        ..good
+    };
+    let gradients = [
+        tensor(&[1, 2, 3, 4]),
+        tensor(&[3, 1, 2, 4]),
+        tensor(&[3, 1, 2, 5]),
+    ];
+    let backward = AttentionBackward::of(&forward, tensor(&[1, 2, 3, 5]), gradients);
+    arena.run(&backward).unwrap();
+    let before = arena.snapshot();
+    arena.set(lengths, &[5i32]);
+    let fault = arena.run(&backward).unwrap_err();
+    assert_eq!(
+        (fault.status, fault.operand, &fault.rule[..]),
+        (
+            Status::IndexOutOfRange,
+            11,
+            "attention_backward: table[0, 2] is 3, there are 3 pages"
         )
     );
     arena.set(lengths, &[3i32]);

@@ -1,11 +1,12 @@
 //! Valid bodies of the later operators, for the test that damages them.
 
-use vmlu_abi::tensor::DataType::{F32, I32, I64};
-use vmlu_abi::tensor::TensorDesc;
+use vmlu_abi::tensor::DataType::{F32, I32, I64, I8};
+use vmlu_abi::tensor::{reserved_type, TensorDesc};
 use vmlu_abi::Wire;
 use vmlu_ops::affine_grid::AffineGrid;
 use vmlu_ops::attention::Attention;
 use vmlu_ops::attention_backward::AttentionBackward;
+use vmlu_ops::cast::Cast;
 use vmlu_ops::col2im::Col2im;
 use vmlu_ops::deform_conv::DeformConv;
 use vmlu_ops::deform_conv_backward_data::DeformConvBackwardData;
@@ -204,6 +205,51 @@ pub fn bodies(arena: &mut Arena) -> Vec<(u16, Vec<u8>)> {
             dilation: im2col.dilation,
             padding: im2col.padding,
             reserved: 0,
+        }),
+    ]
+}
+
+/// Bodies of operators that are there already, with operands that those lack.
+pub fn more(arena: &mut Arena) -> Vec<(u16, Vec<u8>)> {
+    let image = tensor(arena, &[1, 2, 5, 4]);
+    let table = contiguous(I32, arena.put(&[2i32, 0]), &[1, 2]);
+    let paged = Attention {
+        q: tensor(arena, &[1, 2, 3, 4]),
+        k: tensor(arena, &[3, 1, 4, 4]),
+        v: tensor(arena, &[3, 1, 4, 3]),
+        out: tensor(arena, &[1, 2, 3, 3]),
+        mask: tensor(arena, &[2, 1, 8]),
+        lengths: contiguous(I32, arena.put(&[7i32]), &[1]),
+        table,
+        lse: tensor(arena, &[1, 2, 3]),
+        scale: 0.5,
+        ..Wire::zeroed()
+    };
+    let dout = tensor(arena, &[1, 2, 3, 3]);
+    let gradients = [&[1, 2, 3, 4], &[3, 1, 4, 4], &[3, 1, 4, 3]].map(|d| tensor(arena, d));
+    vec![
+        body(&paged),
+        body(&AttentionBackward {
+            dmask: tensor(arena, &[2, 1, 8]),
+            ..AttentionBackward::of(&paged, dout, gradients)
+        }),
+        body(&RoiAlignBackward {
+            dy: tensor(arena, &[2, 2, 2, 3]),
+            rois: tensor(arena, &[2, 4]),
+            images: contiguous(I32, arena.put(&[0i32, 0]), &[2]),
+            dx: tensor(arena, &[1, 2, 5, 4]),
+            x: image,
+            scale: 0.5,
+            function: 2,
+            ..Wire::zeroed()
+        }),
+        body(&Cast {
+            x: TensorDesc {
+                dtype: reserved_type::I4,
+                ..contiguous(I8, arena.reserve(20), &[5, 8])
+            },
+            out: tensor(arena, &[5, 8]),
+            ..Wire::zeroed()
         }),
     ]
 }

@@ -2,13 +2,13 @@
 
 use half::{bf16, f16};
 use proptest::prelude::*;
-use vmlu_abi::tensor::DataType;
-use vmlu_abi::Wire;
+use vmlu_abi::tensor::{reserved_type, DataType, TensorDesc};
+use vmlu_abi::{Status, Wire};
 use vmlu_ops::cast::{Cast, Rounding};
 use vmlu_ops::tensor::{contiguous, is_float};
 
 use super::cases;
-use super::tensors::{Rng, Tensor};
+use super::tensors::{expect_only, indices, Rng, Tensor};
 use crate::testing::Arena;
 
 /// The finite numbers of a 16-bit type, in order, with infinities at the ends.
@@ -220,4 +220,231 @@ fn large_integers_round_once() {
         run(DataType::F32, Rounding::HalfUp)[5..],
         [16_777_218.0, -16_777_216.0]
     );
+}
+
+/// A tensor of four-bit integers: its octets lie in another one, along an axis.
+struct Packed {
+    octets: Tensor,
+    axis: usize,
+    dims: Vec<u64>,
+    signed: bool,
+}
+
+impl Packed {
+    fn random(rng: &mut Rng, arena: &mut Arena, dims: &[u64], axis: usize) -> Self {
+        let rank = dims.len();
+        let mut inside = dims.to_vec();
+        inside[axis] = dims[axis].div_ceil(2);
+        // The axis of the octets is the innermost one; the others come in any order, with gaps.
+        let mut order: Vec<usize> = (0..rank).filter(|i| *i != axis).collect();
+        if rng.below(2) == 0 {
+            order.reverse();
+        }
+        let mut strides = vec![1i64; rank];
+        let mut next = inside[axis] as i64 + rng.below(3) as i64;
+        for i in order {
+            strides[i] = next;
+            next = next * inside[i].max(1) as i64 + rng.below(2) as i64;
+        }
+        let bytes: Vec<u8> = (0..next + 1).map(|_| rng.next() as u8).collect();
+        let octets = Tensor {
+            dtype: DataType::U8,
+            dims: inside,
+            strides,
+            address: arena.put(&bytes),
+        };
+        Self {
+            octets,
+            axis,
+            dims: dims.to_vec(),
+            signed: rng.below(2) == 0,
+        }
+    }
+
+    fn desc(&self) -> TensorDesc {
+        let mut desc = self.octets.desc();
+        desc.dtype = if self.signed {
+            reserved_type::I4
+        } else {
+            reserved_type::U4
+        };
+        for (i, dim) in self.dims.iter().enumerate() {
+            desc.dims[i] = *dim;
+            desc.strides[i] *= if i == self.axis { 1 } else { 2 };
+        }
+        desc
+    }
+
+    fn get(&self, arena: &Arena, index: &[u64]) -> i128 {
+        let mut at = index.to_vec();
+        at[self.axis] /= 2;
+        let octet = self.octets.get_whole(arena, &at);
+        let bits = octet >> (4 * (index[self.axis] % 2)) & 15;
+        if self.signed && bits > 7 {
+            bits - 16
+        } else {
+            bits
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(600))]
+
+    #[test]
+    fn four_bits(seed: u64) {
+        let (mut rng, mut arena) = (Rng::new(seed), Arena::new(1 << 20));
+        arena.threads = 1 + rng.below(2) as usize;
+        let mut dims = rng.dims(1..=3);
+        let axis = rng.below(dims.len() as u64) as usize;
+        if rng.below(20) == 0 {
+            dims.iter_mut().for_each(|d| *d = (*d).min(2));
+            dims[axis] = 2000 + rng.below(200);
+        }
+        let packed = Packed::random(&mut rng, &mut arena, &dims, axis);
+        let dtype = rng.pick(&DataType::ALL);
+        let plain = Tensor::random(&mut rng, &mut arena, dtype, &dims);
+        for i in indices(&dims) {
+            let value = rng.value() * rng.pick(&[1.0, 4.0, 100.0]);
+            plain.set(&mut arena, &i, if rng.below(30) == 0 { f64::NAN } else { value });
+        }
+        let rounding = rng.pick(Rounding::ALL);
+        let run = |arena: &mut Arena, x: TensorDesc, out: TensorDesc| {
+            arena.run(&Cast { x, out, rounding: rounding.raw(), ..Wire::zeroed() }).unwrap();
+        };
+        // Apart.
+        let before = arena.snapshot();
+        run(&mut arena, packed.desc(), plain.desc());
+        expect_only(&arena, before, &[&plain]);
+        for i in indices(&dims) {
+            let v = packed.get(&arena, &i);
+            if is_float(dtype) {
+                prop_assert_eq!(plain.get(&arena, &i), v as f64);
+            } else {
+                let want = match dtype {
+                    DataType::Bool => i128::from(v != 0),
+                    DataType::U8 => i128::from(v as u8),
+                    DataType::U16 => i128::from(v as u16),
+                    DataType::U32 => i128::from(v as u32),
+                    DataType::U64 => i128::from(v as u64),
+                    _ => v,
+                };
+                prop_assert_eq!(plain.get_whole(&arena, &i), want);
+            }
+        }
+        // Together.
+        for i in indices(&dims) {
+            let value = rng.value() * rng.pick(&[1.0, 4.0, 100.0]);
+            plain.set(&mut arena, &i, if rng.below(30) == 0 { f64::NAN } else { value });
+        }
+        let before = arena.snapshot();
+        run(&mut arena, plain.desc(), packed.desc());
+        expect_only(&arena, before, &[&packed.octets]);
+        let (low, high) = if packed.signed { (-8, 7) } else { (0, 15) };
+        for i in indices(&dims) {
+            let want = if is_float(dtype) {
+                let v = plain.get(&arena, &i);
+                let near = match rounding {
+                    Rounding::Default | Rounding::TowardsZero => v.trunc(),
+                    Rounding::NearestEven => v.round_ties_even(),
+                    Rounding::Down => v.floor(),
+                    Rounding::Up => v.ceil(),
+                    Rounding::OffZero => v.abs().ceil().copysign(v),
+                    Rounding::HalfUp => (v + 0.5).floor(),
+                };
+                (near as i128).clamp(low, high)
+            } else {
+                let bits = plain.get_whole(&arena, &i) & 15;
+                if packed.signed && bits > 7 { bits - 16 } else { bits }
+            };
+            prop_assert_eq!(packed.get(&arena, &i), want);
+        }
+        // Of an odd number, the last half is nothing.
+        if dims[axis] % 2 == 1 {
+            for i in packed.octets.indices().iter().filter(|i| i[axis] == dims[axis] / 2) {
+                prop_assert_eq!(packed.octets.get_whole(&arena, i) >> 4, 0);
+            }
+        }
+        // From one of the two types to the other.
+        let other = Packed::random(&mut rng, &mut arena, &dims, axis);
+        run(&mut arena, packed.desc(), other.desc());
+        for i in indices(&dims) {
+            prop_assert_eq!(packed.get(&arena, &i) & 15, other.get(&arena, &i) & 15);
+        }
+    }
+}
+
+#[test]
+fn rules_of_four_bits() {
+    let mut arena = Arena::new(1 << 12);
+    let x = contiguous(DataType::F32, arena.reserve(64), &[4, 4]);
+    let packed = TensorDesc {
+        dtype: reserved_type::I4,
+        ..contiguous(DataType::U8, arena.reserve(64), &[4, 4])
+    };
+    let with = |change: &dyn Fn(&mut TensorDesc)| {
+        let mut out = packed;
+        change(&mut out);
+        out
+    };
+    let rows: &[(TensorDesc, u16, &str)] = &[
+        (
+            with(&|t| t.strides = [0; 8]),
+            1,
+            "cast: out.strides are [0, 0], one must be 1",
+        ),
+        (
+            with(&|t| t.strides[0] = 5),
+            1,
+            "cast: out.strides[0] is 5, must be even",
+        ),
+        (
+            with(&|t| t.strides[0] = 2),
+            1,
+            "cast: out.strides[0] is 1, elements of an output would overlap",
+        ),
+        (
+            with(&|t| t.dims[0] = 3),
+            0,
+            "cast: x.dims[0] is 4, but out is [3, 4]",
+        ),
+        (
+            with(&|t| t.rank = 9),
+            1,
+            "cast: out.rank is 9, must be 1 to 8",
+        ),
+        (
+            with(&|t| t.address = x.address),
+            1,
+            "cast: out overlaps x, but must not",
+        ),
+    ];
+    let before = arena.snapshot();
+    for (out, operand, text) in rows {
+        let desc = Cast {
+            x,
+            out: *out,
+            ..Wire::zeroed()
+        };
+        let fault = arena.run(&desc).unwrap_err();
+        assert_eq!(
+            (fault.status, fault.operand, &fault.rule[..]),
+            (Status::BadOperand, *operand, *text)
+        );
+    }
+    let turned = with(&|t| t.strides[..2].copy_from_slice(&[1, 4]));
+    let desc = Cast {
+        x: packed,
+        out: TensorDesc {
+            address: x.address,
+            ..turned
+        },
+        ..Wire::zeroed()
+    };
+    let fault = arena.run(&desc).unwrap_err();
+    assert_eq!(
+        &fault.rule[..],
+        "cast: out.strides: octets lie along axis 0, but those of x along axis 1"
+    );
+    assert!(before == arena.snapshot());
 }

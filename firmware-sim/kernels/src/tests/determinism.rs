@@ -182,10 +182,14 @@ fn gradients_of_attention() {
             let gradients = [&query, &keys, &keys].map(|t| of(&t.dims[..4]));
             let forward = Attention {
                 lse: tensor(arena, rng, &[1, 4, 300]),
+                mask: tensor(arena, rng, &[300, 500]),
                 ..forward
             };
             arena.run(&forward).unwrap();
-            let backward = AttentionBackward::of(&forward, dout, gradients);
+            let backward = AttentionBackward {
+                dmask: tensor(arena, rng, &[300, 500]),
+                ..AttentionBackward::of(&forward, dout, gradients)
+            };
             arena.run(&backward).unwrap();
         });
     }

@@ -19,7 +19,7 @@ use vmlu_ops::{
 use super::cases;
 use super::tensors::Rng;
 use crate::testing::{Arena, BASE};
-use crate::KERNELS;
+use crate::{find, Kernel, KERNELS};
 
 /// Bytes of memory.
 const SIZE: usize = 16384;
@@ -601,15 +601,22 @@ fn bodies(arena: &mut Arena) -> Vec<Vec<u8>> {
     all
 }
 
+/// All bodies, with the kernels that they are for.
+fn with_kernels(arena: &mut Arena) -> Vec<(&'static Kernel, Vec<u8>)> {
+    let mut all: Vec<_> = KERNELS.iter().zip(bodies(arena)).collect();
+    let more = super::bodies::more(arena).into_iter();
+    all.extend(more.map(|(opcode, body)| (find(opcode).expect("a kernel"), body)));
+    all
+}
+
 proptest! {
     #![proptest_config(cases(3000))]
 
     #[test]
     fn damaged_descriptors(seed: u64) {
         let (mut rng, mut arena) = (Rng::new(seed), Arena::new(SIZE));
-        let all = bodies(&mut arena);
-        let which = rng.below(KERNELS.len() as u64) as usize;
-        let (kernel, mut body) = (&KERNELS[which], all[which].clone());
+        let all = with_kernels(&mut arena);
+        let (kernel, mut body) = all[rng.below(all.len() as u64) as usize].clone();
         prop_assert_eq!(kernel.body, body.len());
         for _ in 0..1 + rng.below(3) {
             let values = [
@@ -641,7 +648,7 @@ proptest! {
 #[test]
 fn the_undamaged_ones_run() {
     let mut arena = Arena::new(SIZE);
-    for (kernel, body) in KERNELS.iter().zip(bodies(&mut arena)) {
+    for (kernel, body) in with_kernels(&mut arena) {
         let result = (kernel.run)(&body, &arena);
         assert!(result.is_ok(), "{}: {result:?}", kernel.name);
     }

@@ -23,8 +23,10 @@ struct Problem {
     bins: [u64; 2],
 }
 
-/// What a bin is made of: points, and the elements of each with weights.
-type Bin = Vec<Vec<([u64; 2], f64)>>;
+/// Elements with weights.
+type Terms = Vec<([u64; 2], f64)>;
+/// What a bin is made of: points, and the elements of each.
+type Bin = Vec<Terms>;
 
 impl Problem {
     fn random(
@@ -122,6 +124,24 @@ impl Problem {
     }
 }
 
+/// What the largest of a bin is chosen from, in order: values, and the elements that each is made of.
+fn candidates(
+    function: Function,
+    bin: &Bin,
+    value: impl Fn(&[u64; 2]) -> f64,
+) -> Vec<(f64, Terms)> {
+    let mut all = Vec::new();
+    for point in bin {
+        if function == Function::Max && !point.is_empty() {
+            all.extend(point.iter().map(|(e, w)| (value(e) * w, vec![(*e, *w)])));
+        } else {
+            let sum = point.iter().map(|(e, w)| value(e) * w).sum();
+            all.push((sum, point.clone()));
+        }
+    }
+    all
+}
+
 proptest! {
     #![proptest_config(cases(300))]
 
@@ -148,12 +168,15 @@ proptest! {
             let Some(bin) = problem.bin(&arena, &y) else { continue };
             let image = problem.image(&arena, &y);
             let value = |e: &[u64; 2]| x.get(&arena, &[image, y[1], e[0], e[1]]);
-            let terms: Vec<f64> = bin.iter().flatten().map(|(e, w)| value(e) * w).collect();
             let want = match function {
-                Function::Average => terms.iter().sum::<f64>() / bin.len().max(1) as f64,
-                Function::Max if terms.is_empty() => 0.0,
-                // Elements at the edge count twice, once with no weight.
-                Function::Max => terms.iter().fold(f64::NEG_INFINITY, |m, t| m.max(*t)),
+                _ if bin.is_empty() => 0.0,
+                Function::Average => {
+                    let terms = bin.iter().flatten().map(|(e, w)| value(e) * w);
+                    terms.sum::<f64>() / bin.len() as f64
+                }
+                _ => candidates(function, &bin, value)
+                    .iter()
+                    .fold(f64::NEG_INFINITY, |m, c| m.max(c.0)),
             };
             out.expect(&arena, &y, want, 200.0 * unit(dtype));
         }
@@ -167,21 +190,27 @@ proptest! {
         arena.shuffle = rng.next();
         let dtype = rng.pick(&[F32, F16, Bf16, F64]);
         let (problem, x, y) = Problem::random(&mut rng, &mut arena, dtype);
+        let input = tensor(&mut rng, &mut arena, dtype, &x);
         let (dx, dy) = (tensor(&mut rng, &mut arena, dtype, &x), tensor(&mut rng, &mut arena, dtype, &y));
         let RoiAlign { scale, samples, flags, .. } = problem.look;
+        let function = rng.pick(Function::ALL);
         let desc = RoiAlignBackward {
             dy: dy.desc(),
             rois: problem.rois.desc(),
             images: problem.images.desc(),
             dx: dx.desc(),
+            x: if function == Function::Average { Wire::zeroed() } else { input.desc() },
             scale,
             samples,
+            function: function.raw(),
             flags,
-            reserved: [0; 2],
+            reserved: 0,
         };
         let before = arena.snapshot();
         arena.run(&desc).unwrap();
         let mut sums: HashMap<Vec<u64>, f64> = HashMap::new();
+        // What rounding may give to one or another.
+        let mut slack: HashMap<Vec<u64>, f64> = HashMap::new();
         let mut unclear = false;
         for y in dy.indices() {
             let Some(bin) = problem.bin(&arena, &y) else {
@@ -189,15 +218,34 @@ proptest! {
                 break;
             };
             let image = problem.image(&arena, &y);
-            let v = dy.get(&arena, &y) / bin.len().max(1) as f64;
-            for (e, w) in bin.iter().flatten() {
-                *sums.entry(vec![image, y[1], e[0], e[1]]).or_default() += v * w;
+            let at = |e: &[u64; 2]| vec![image, y[1], e[0], e[1]];
+            let v = dy.get(&arena, &y);
+            if function == Function::Average {
+                for (e, w) in bin.iter().flatten() {
+                    *sums.entry(at(e)).or_default() += v / bin.len() as f64 * w;
+                }
+                continue;
+            }
+            let value = |e: &[u64; 2]| input.get(&arena, &at(e));
+            let mut all = candidates(function, &bin, value);
+            let most = all.iter().fold(f64::NEG_INFINITY, |m, c| m.max(c.0));
+            all.retain(|c| c.0 >= most - 1e-4);
+            let clear = all.windows(2).all(|w| w[0].1 == w[1].1);
+            for (_, elements) in &all {
+                for (e, w) in elements {
+                    let sums = if clear { &mut sums } else { &mut slack };
+                    *sums.entry(at(e)).or_default() += if clear { v * w } else { (v * w).abs() };
+                }
+                if clear {
+                    break;
+                }
             }
         }
         if !unclear {
             for e in dx.indices() {
                 let want = sums.get(&e).copied().unwrap_or_default();
-                dx.expect(&arena, &e, want, 500.0 * unit(dtype));
+                let slack = slack.get(&e).copied().unwrap_or_default();
+                dx.expect(&arena, &e, want, slack + 500.0 * unit(dtype));
             }
         }
         expect_only(&arena, before, &[&dx]);

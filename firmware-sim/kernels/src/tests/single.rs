@@ -164,7 +164,21 @@ pub(super) fn reference(f: F, x: f64, [alpha, beta, gamma]: [f64; 3]) -> Option<
         }
         F::Power => x.powf(alpha),
         F::QuickGelu => x * sigmoid(1.702 * x),
+        F::FrexpMantissa => frexp(x).0,
+        F::FrexpExponent => frexp(x).1,
     })
+}
+
+/// Mantissa and exponent, by halving and doubling.
+fn frexp(x: f64) -> (f64, f64) {
+    let (mut m, mut e) = (x, 0.0);
+    while m != 0.0 && m.abs() < 0.5 {
+        (m, e) = (m * 2.0, e - 1.0);
+    }
+    while m.is_finite() && m.abs() >= 1.0 {
+        (m, e) = (m / 2.0, e + 1.0);
+    }
+    (m, e)
 }
 
 /// Some parameters of a function, which the type can hold.
@@ -513,6 +527,8 @@ fn extremes() {
         (F::Lgamma, [0.0; 3], &[(0.0, INF), (-1.0, INF), (INF, INF), (1.0, 0.0), (2.0, 0.0), (NAN, NAN)]),
         (F::Digamma, [0.0; 3], &[(0.0, -INF), (-0.0, INF), (-3.0, NAN), (NAN, NAN), (INF, INF)]),
         (F::Sinc, [0.0; 3], &[(0.0, 1.0)]),
+        (F::FrexpMantissa, [0.0; 3], &[(0.0, 0.0), (-0.0, -0.0), (INF, INF), (NAN, NAN), (-12.0, -0.75), (tiny, 0.5), (1.0, 0.5)]),
+        (F::FrexpExponent, [0.0; 3], &[(0.0, 0.0), (-0.0, 0.0), (-INF, 0.0), (NAN, 0.0), (-12.0, 4.0), (tiny, -148.0), (f32::MAX, 128.0)]),
         (F::Logit, [0.0; 3], &[(0.0, -INF), (1.0, INF), (2.0, NAN), (0.5, 0.0)]),
         (F::NanToNum, [7.0, 8.0, 9.0], &[(NAN, 7.0), (INF, 8.0), (-INF, 9.0), (-0.0, -0.0)]),
         (F::LogSigmoid, [0.0; 3], &[(INF, 0.0), (-INF, -INF), (NAN, NAN)]),
