@@ -1,10 +1,12 @@
 //! The card as nodes use it: tensors in, tensors out.
 
+use vmlu::abi::tensor::{reserved_type, TensorDesc};
 use vmlu::abi::Wire;
 use vmlu::operators::{
     ArgFunction, BinaryFunction, MatmulOptions, PutFunction, ReduceFunction, ScanFunction,
     SoftmaxFunction, TernaryFunction, UnaryFunction,
 };
+use vmlu::ops::cast::Cast;
 use vmlu::ops::put::Put;
 use vmlu::ops::range::{Function as RangeFunction, Range};
 use vmlu::ops::take::{Take, FLAG_WRAP, NONE};
@@ -38,12 +40,25 @@ pub fn data_type(number: i32) -> Result<DataType> {
         12 => DataType::U32,
         13 => DataType::U64,
         16 => DataType::Bf16,
+        // Here an octet each; see [`packed`].
+        21 => DataType::U8,
+        22 => DataType::I8,
         8 => return unsupported("strings"),
         14 | 15 => return unsupported("complex numbers"),
         17..=20 | 24 => return unsupported("8-bit floats"),
-        21..=23 | 25 | 26 => return unsupported("types of less than 8 bits"),
+        23 | 25 | 26 => return unsupported("types of less than 8 bits"),
         _ => return unsupported(format!("element type {number}")),
     })
+}
+
+/// The card's type of four-bit integers for a number of `TensorProto.DataType`. Values of such a type have an octet an element in this evaluator; in
+/// models and data, and where the card makes them, there are two in one.
+pub fn packed(number: i32) -> Option<u16> {
+    match number {
+        21 => Some(reserved_type::U4),
+        22 => Some(reserved_type::I4),
+        _ => None,
+    }
 }
 
 /// Elements of a tensor, as they lie in the card's memory.
@@ -154,7 +169,48 @@ impl<'q> Card<'q> {
     /// A tensor of a model or of its data.
     pub fn constant(&self, tensor: &TensorProto) -> Result<Tensor> {
         let dims: Vec<u64> = tensor.dims.iter().map(|d| *d as u64).collect();
-        self.tensor_of(data_type(tensor.data_type)?, &dims, &bytes_of(tensor)?)
+        let (dtype, bytes) = (data_type(tensor.data_type)?, bytes_of(tensor)?);
+        let Some(packed) = packed(tensor.data_type) else {
+            return self.tensor_of(dtype, &dims, &bytes);
+        };
+        let octets = self.tensor_of(DataType::U8, &[bytes.len() as u64], &bytes)?;
+        let out = self.empty(dtype, &dims)?;
+        self.cast_packed(&out, (packed, &octets), true)?;
+        Ok(out)
+    }
+
+    /// Between a tensor and four-bit integers one after the other in octets: to the tensor if `apart`, else from it.
+    fn cast_packed(&self, x: &Tensor, (packed, octets): (u16, &Tensor), apart: bool) -> Result<()> {
+        let flat = self.reshape(x, &[x.elements()])?;
+        let packed = TensorDesc {
+            dtype: packed,
+            dims: flat.desc().dims,
+            ..*octets.desc()
+        };
+        let (x, out) = if apart {
+            (packed, *flat.desc())
+        } else {
+            (*flat.desc(), packed)
+        };
+        self.queue.submit(&Cast {
+            x,
+            out,
+            ..Wire::zeroed()
+        })?;
+        Ok(())
+    }
+
+    /// In another type, by its number of `TensorProto.DataType`.
+    pub fn cast_to(&self, x: &Tensor, number: i32) -> Result<Tensor> {
+        let dtype = data_type(number)?;
+        let Some(packed) = packed(number) else {
+            return self.cast(x, dtype);
+        };
+        let octets = self.empty(DataType::U8, &[x.elements().div_ceil(2)])?;
+        self.cast_packed(x, (packed, &octets), false)?;
+        let out = self.empty(dtype, x.dims())?;
+        self.cast_packed(&out, (packed, &octets), true)?;
+        Ok(out)
     }
 
     /// Whole numbers as a vector.

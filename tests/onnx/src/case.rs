@@ -109,7 +109,10 @@ fn compare(card: &Card<'_>, output: &vmlu::Tensor, expected: &TensorProto) -> Re
             output.dims()
         ));
     }
-    let (found, want) = (card.read(output)?, card::bytes_of(expected)?);
+    let (found, mut want) = (card.read(output)?, card::bytes_of(expected)?);
+    if card::packed(expected.data_type).is_some() {
+        want = apart(&want, output.elements() as usize, dtype == DataType::I8);
+    }
     let (found, want) = (numbers(dtype, &found), numbers(dtype, &want));
     let (relative, absolute) = tolerance(dtype);
     for (i, (f, w)) in found.iter().zip(&want).enumerate() {
@@ -121,6 +124,13 @@ fn compare(card: &Card<'_>, output: &vmlu::Tensor, expected: &TensorProto) -> Re
         }
     }
     Ok(())
+}
+
+/// Octets of two four-bit integers each, as octets of one.
+fn apart(packed: &[u8], count: usize, signed: bool) -> Vec<u8> {
+    let each = packed.iter().flat_map(|octet| [octet & 15, octet >> 4]);
+    let wide = each.map(|v| if signed && v > 7 { v | 0xf0 } else { v });
+    wide.take(count).collect()
 }
 
 /// Elements as f64; of 64-bit integers that it does not have exactly, the nearest.

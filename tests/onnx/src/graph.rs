@@ -41,6 +41,7 @@ pub fn run_within(
         }
         let results = nodes::run(&Node {
             card,
+            graph,
             proto: node,
             inputs: operands,
             values: &values,

@@ -4,6 +4,7 @@ use vmlu::operators::{BinaryFunction as B, SoftmaxFunction, UnaryFunction as U};
 use vmlu::{DataType, Tensor};
 
 use super::{one, Found, Node};
+use crate::card::Card;
 use crate::Result;
 
 pub(super) fn run(node: &Node<'_>) -> Found {
@@ -15,13 +16,23 @@ pub(super) fn run(node: &Node<'_>) -> Found {
 }
 
 /// `[batch, length, heads · width]` as `[batch, heads, length, width]`.
-fn heads(node: &Node<'_>, x: &Tensor, count: &str) -> Result<Tensor> {
+pub(super) fn heads(node: &Node<'_>, x: &Tensor, count: &str) -> Result<Tensor> {
     if x.dims().len() == 4 {
         return Ok(x.clone());
     }
     let (b, l, heads) = (x.dims()[0], x.dims()[1], node.int(count, 1) as u64);
     let split = node.card.reshape(x, &[b, l, heads, x.dims()[2] / heads])?;
     Ok(split.transpose(1, 2)?)
+}
+
+/// Each head of `[batch, heads, length, width]` so many times.
+pub(super) fn repeated(card: &Card<'_>, x: &Tensor, repeat: u64) -> Result<Tensor> {
+    if repeat == 1 {
+        return Ok(x.clone());
+    }
+    let [b, h, l, w] = [0, 1, 2, 3].map(|i| x.dims()[i]);
+    let wide = card.expand(&card.unsqueeze(x, 2), &[b, h, repeat, l, w])?;
+    card.reshape(&card.copy(&wide)?, &[b, h * repeat, l, w])
 }
 
 fn attention(node: &Node<'_>) -> Found {
@@ -40,15 +51,7 @@ fn attention(node: &Node<'_>) -> Found {
     let dtype = q.dtype();
     let (queries, keys) = (q.dims()[2], k.dims()[2]);
     let repeat = q.dims()[1] / k.dims()[1];
-    let grown = |x: &Tensor| -> Result<Tensor> {
-        if repeat == 1 {
-            return Ok(x.clone());
-        }
-        let [b, h, l, w] = [0, 1, 2, 3].map(|i| x.dims()[i]);
-        let wide = card.expand(&card.unsqueeze(x, 2), &[b, h, repeat, l, w])?;
-        card.reshape(&card.copy(&wide)?, &[b, h * repeat, l, w])
-    };
-    let (k, v) = (grown(&k)?, grown(&v)?);
+    let (k, v) = (repeated(card, &k, repeat)?, repeated(card, &v, repeat)?);
     let scale = match node.attribute("scale") {
         Some(a) => f64::from(a.f),
         None => 1.0 / (q.dims()[3] as f64).sqrt(),

@@ -33,6 +33,7 @@ pub(super) fn run(node: &Node<'_>) -> Found {
             let (start, end) = (at("start", 0), at("end", rank));
             card.integers(&dims[start..end.max(start)])?
         }
+        "MelWeightMatrix" => mel_weights(node)?,
         "HannWindow" => window(node, &[0.5, -0.5])?,
         "HammingWindow" => window(node, &[25.0 / 46.0, -21.0 / 46.0])?,
         "BlackmanWindow" => window(node, &[0.42, -0.5, 0.08])?,
@@ -127,4 +128,42 @@ fn window(node: &Node<'_>, factors: &[f64]) -> Result<Tensor> {
         sum = card.binary(B::Add, &sum, &cosines)?;
     }
     card.cast(&sum, data_type(node.int("output_datatype", 1) as i32)?)
+}
+
+/// Triangles over the bins of a spectrum, evenly spaced as one hears.
+fn mel_weights(node: &Node<'_>) -> Result<Tensor> {
+    let card = node.card;
+    let at = |i: usize| -> Result<f64> { Ok(card.numbers(node.input(i)?)?[0]) };
+    let (count, length, rate) = (at(0)?, at(1)?, at(2)?);
+    let heard = |hertz: f64| 2595.0 * (hertz / 700.0).ln_1p() / 10f64.ln();
+    let (low, high) = (heard(at(3)?), heard(at(4)?));
+    let step = (high - low) / (count + 2.0);
+    let whole = DataType::F64;
+    // Where triangles begin, have their tips, and end, as numbers of bins.
+    let marks = card.range(whole, low, step, count as u64 + 2)?;
+    let marks = card.unary(U::Expm1, &card.affine(&marks, 10f64.ln() / 2595.0, 0.0)?)?;
+    let scale = 700.0 * ((length + 1.0) / rate);
+    let marks = card.unary(U::Floor, &card.affine(&marks, scale, 0.0)?)?;
+    let part = |from: u64| marks.narrow(0, from, count as u64);
+    let (left, tip, right) = (part(0)?, part(1)?, part(2)?);
+    let bins = card.range(whole, 0.0, 1.0, (length / 2.0).floor() as u64 + 1)?;
+    let bins = card.unsqueeze(&bins, 1);
+    let distance = |a: &Tensor, b: &Tensor| card.binary(B::Sub, a, b);
+    let zero = card.scalar(whole, 0.0)?;
+    let both = |a: Tensor, b: Tensor| card.binary(B::LogicalAnd, &a, &b);
+    let rise = card.binary(B::Div, &distance(&bins, &left)?, &distance(&tip, &left)?)?;
+    let fall = card.binary(B::Div, &distance(&right, &bins)?, &distance(&right, &tip)?)?;
+    let rises = both(
+        card.binary(B::GreaterEqual, &bins, &left)?,
+        card.binary(B::LessEqual, &bins, &tip)?,
+    )?;
+    let falls = both(
+        card.binary(B::GreaterEqual, &bins, &tip)?,
+        card.binary(B::Less, &bins, &right)?,
+    )?;
+    // One that begins at its tip is 1 there.
+    let steep = card.binary(B::Equal, &left, &tip)?;
+    let rise = card.choose(&steep, &card.scalar(whole, 1.0)?, &rise)?;
+    let out = card.choose(&falls, &fall, &card.choose(&rises, &rise, &zero)?)?;
+    card.cast(&out, data_type(node.int("output_datatype", 1) as i32)?)
 }

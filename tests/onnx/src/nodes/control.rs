@@ -15,13 +15,23 @@ pub(super) fn run(node: &Node<'_>) -> Found {
             let name = if chosen { "then_branch" } else { "else_branch" };
             evaluate(node, within(node, name)?, Vec::new()).map(Some)
         }
+        // Values that are no tensors are refused before.
+        "OptionalGetElement" => Ok(Some(vec![node.input(0)?.clone()])),
+        "OptionalHasElement" => {
+            let there = u8::from(node.given(0).is_some());
+            Ok(Some(vec![node.card.tensor_of(
+                DataType::Bool,
+                &[],
+                &[there],
+            )?]))
+        }
         "Loop" => repeat(node).map(Some),
         "Scan" if node.card.opset >= 9 => scan(node).map(Some),
         _ => Ok(None),
     }
 }
 
-fn within<'n>(node: &Node<'n>, name: &str) -> Result<&'n GraphProto> {
+pub(super) fn within<'n>(node: &Node<'n>, name: &str) -> Result<&'n GraphProto> {
     let proto: &'n crate::proto::NodeProto = node.proto;
     let attribute = proto.attribute.iter().find(|a| a.name == name);
     match attribute.and_then(|a| a.g.as_ref()) {
@@ -31,7 +41,11 @@ fn within<'n>(node: &Node<'n>, name: &str) -> Result<&'n GraphProto> {
 }
 
 /// Evaluates a graph on values for its inputs.
-fn evaluate(node: &Node<'_>, graph: &GraphProto, values: Vec<Tensor>) -> Result<Vec<Tensor>> {
+pub(super) fn evaluate(
+    node: &Node<'_>,
+    graph: &GraphProto,
+    values: Vec<Tensor>,
+) -> Result<Vec<Tensor>> {
     let names = graph.input.iter().map(|i| i.name.clone());
     graph::run_within(node.card, graph, names.zip(values).collect(), node.values)
 }

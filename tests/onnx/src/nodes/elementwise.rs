@@ -77,8 +77,11 @@ pub(super) fn run(node: &Node<'_>) -> Found {
             card.unary(function, node.input(0)?)?
         }
         "Where" => card.choose(node.input(0)?, node.input(1)?, node.input(2)?)?,
-        "Cast" => cast(node, data_type(node.int("to", 0) as i32)?)?,
-        "CastLike" => cast(node, node.input(1)?.dtype())?,
+        "Cast" => card.copy(&card.cast_to(node.input(0)?, node.int("to", 0) as i32)?)?,
+        "CastLike" => card.copy(&match node.kind(1) {
+            Some(kind) => card.cast_to(node.input(0)?, kind)?,
+            None => card.cast(node.input(0)?, node.input(1)?.dtype())?,
+        })?,
         "BitCast" => {
             let x = card.contiguous(node.input(0)?)?;
             let to = data_type(node.int("to", 0) as i32)?;
@@ -222,8 +225,4 @@ fn power(card: &Card<'_>, base: &Tensor, exponent: &Tensor) -> Result<Tensor> {
     let wide = card.cast(base, DataType::F64)?;
     let result = card.binary(B::Pow, &wide, &card.cast(exponent, DataType::F64)?)?;
     card.cast(&result, dtype)
-}
-
-fn cast(node: &Node<'_>, dtype: DataType) -> Result<Tensor> {
-    node.card.copy(&node.card.cast(node.input(0)?, dtype)?)
 }

@@ -36,7 +36,6 @@ pub(super) fn run(node: &Node<'_>) -> Found {
         "OneHot" => one_hot(node)?,
         "NonZero" => non_zero(node)?,
         "Compress" => compress(node)?,
-        "Unique" => return unique(node),
         "TopK" => return top_k(node),
         "ReverseSequence" => reverse(node)?,
         _ => return Ok(None),
@@ -218,37 +217,6 @@ fn compress(node: &Node<'_>) -> Result<Tensor> {
         ..Wire::zeroed()
     })?;
     gather(node, &x, &chosen, at)
-}
-
-fn unique(node: &Node<'_>) -> Found {
-    if node.attribute("axis").is_some() {
-        return unsupported("unique slices");
-    }
-    if node.int("sorted", 1) == 0 {
-        return unsupported("unique elements by first occurrence");
-    }
-    let (card, x) = (node.card, node.input(0)?);
-    let x = card.reshape(x, &[x.elements()])?;
-    let values = card.empty(x.dtype(), x.dims())?;
-    let counts = card.empty(DataType::I64, x.dims())?;
-    let inverse = card.empty(DataType::I64, x.dims())?;
-    let found = card.empty(DataType::I64, &[])?;
-    card.queue.compact(&Compact {
-        x: *x.desc(),
-        out: *values.desc(),
-        count: *found.desc(),
-        inverse: *inverse.desc(),
-        counts: *counts.desc(),
-        function: CompactFunction::Unique.raw(),
-        ..Wire::zeroed()
-    })?;
-    let n = card.whole(&found)?[0] as u64;
-    let (values, counts) = (values.narrow(0, 0, n)?, counts.narrow(0, 0, n)?);
-    // The first occurrence: of all positions, the least that has the value.
-    let first = card.full(DataType::I64, &[n], i64::MAX as f64)?;
-    let positions = card.range(DataType::I64, 0.0, 1.0, x.elements())?;
-    card.put(PutFunction::Min, &first, &positions, &[(0, &inverse)], &[])?;
-    Ok(Some(vec![values, first, inverse, counts]))
 }
 
 fn top_k(node: &Node<'_>) -> Found {

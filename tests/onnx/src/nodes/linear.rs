@@ -1,11 +1,14 @@
 //! Products of matrices, convolutions, contractions.
 
 use vmlu::abi::Wire;
-use vmlu::operators::{BinaryFunction as B, MatmulOptions, ReduceFunction};
+use vmlu::operators::{
+    ArgFunction, BinaryFunction as B, MatmulOptions, PutFunction, ReduceFunction,
+    UnaryFunction as U,
+};
 use vmlu::ops::conv::Conv;
 use vmlu::ops::conv_backward_data::ConvBackwardData;
 use vmlu::ops::deform_conv::DeformConv;
-use vmlu::Tensor;
+use vmlu::{DataType, Tensor};
 
 use super::{is_float, one, Found, Node};
 use crate::{unsupported, wrong, Result};
@@ -29,6 +32,7 @@ pub(super) fn run(node: &Node<'_>) -> Found {
         "ConvTranspose" => transposed(node)?,
         "DeformConv" => deformed(node)?,
         "Einsum" => einsum(node)?,
+        "Det" => determinant(node)?,
         _ => return Ok(None),
     })
 }
@@ -177,6 +181,47 @@ pub(super) fn convolution(
         activation: 0,
     })?;
     Ok(out)
+}
+
+/// Determinants of matrices, by elimination: the row with the largest element goes first, and one row and one column less are left.
+fn determinant(node: &Node<'_>) -> Result<Tensor> {
+    let (card, x) = (node.card, node.input(0)?);
+    let rank = x.dims().len();
+    let (lead, n) = (&x.dims()[..rank - 2], x.dims()[rank - 1]);
+    let batch = lead.iter().product();
+    let mut rest = card.copy(&card.reshape(x, &[batch, n, n])?)?;
+    let mut product = card.full(x.dtype(), &[batch, 1, 1], 1.0)?;
+    let (zero, one) = (card.scalar(x.dtype(), 0.0)?, card.scalar(x.dtype(), 1.0)?);
+    for left in (1..=n).rev() {
+        let column = card.unary(U::Abs, &rest.narrow(2, 0, 1)?)?;
+        let place = card.arg(ArgFunction::Max, &column, 1)?;
+        let row = card.take(&rest, &[(1, &place)], &[(0, 0), (2, 2)], &[batch, 1, left])?;
+        let pivot = row.narrow(2, 0, 1)?;
+        product = card.binary(B::Mul, &product, &pivot)?;
+        // The first row takes the place of the one that was picked, which changes the sign unless it was the first.
+        let top = card.copy(&rest.narrow(1, 0, 1)?)?;
+        card.put(
+            PutFunction::Set,
+            &rest,
+            &top,
+            &[(1, &place)],
+            &[(0, 0), (2, 2)],
+        )?;
+        let moved = card.binary(B::NotEqual, &place, &card.scalar(DataType::I64, 0.0)?)?;
+        let sign = card.choose(&moved, &card.scalar(x.dtype(), -1.0)?, &one)?;
+        product = card.binary(B::Mul, &product, &sign)?;
+        if left == 1 {
+            break;
+        }
+        let below = rest.narrow(1, 1, left - 1)?;
+        let factor = card.binary(B::Div, &below.narrow(2, 0, 1)?, &pivot)?;
+        // Without a pivot there is nothing to eliminate.
+        let none = card.binary(B::Equal, &pivot, &zero)?;
+        let factor = card.choose(&none, &zero, &factor)?;
+        let change = card.binary(B::Mul, &factor, &row.narrow(2, 1, left - 1)?)?;
+        rest = card.binary(B::Sub, &below.narrow(2, 1, left - 1)?, &change)?;
+    }
+    card.reshape(&product, lead)
 }
 
 /// What the transposed convolution writes may be larger than what a convolution would have read: `output_padding`.

@@ -6,6 +6,7 @@ mod control;
 mod elementwise;
 mod fourier;
 mod indexing;
+mod learning;
 mod linear;
 mod loss;
 mod movement;
@@ -15,7 +16,10 @@ mod recurrent;
 mod reduction;
 mod resize;
 mod sampling;
+mod sequences;
+mod text;
 mod training;
+mod unique;
 mod vision;
 
 use std::collections::HashMap;
@@ -23,13 +27,15 @@ use std::collections::HashMap;
 use vmlu::{DataType, Tensor};
 
 use crate::card::Card;
-use crate::proto::{AttributeProto, NodeProto, TensorProto};
+use crate::proto::{AttributeProto, GraphProto, NodeProto, TensorProto};
 use crate::{unsupported, wrong, Result};
 
 /// A node with its operands.
 pub struct Node<'n> {
     /// The card.
     pub card: &'n Card<'n>,
+    /// The graph that it stands in.
+    pub graph: &'n GraphProto,
     /// The node.
     pub proto: &'n NodeProto,
     /// Operands; `None` for one that is left out.
@@ -46,6 +52,12 @@ pub fn run(node: &Node<'_>) -> Result<Vec<Tensor>> {
     let name = &node.proto.op_type;
     if node.proto.domain == "ai.onnx.preview.training" {
         return training::run(node);
+    }
+    if node.proto.domain == "ai.onnx.preview" {
+        return sequences::preview(node);
+    }
+    if node.proto.domain == "ai.onnx.ml" {
+        return learning::run(node);
     }
     if !matches!(&node.proto.domain[..], "" | "ai.onnx") {
         return unsupported(format!("operators of {}", node.proto.domain));
@@ -66,6 +78,9 @@ pub fn run(node: &Node<'_>) -> Result<Vec<Tensor>> {
         quantised::run,
         loss::run,
         attention::run,
+        sequences::run,
+        unique::run,
+        text::run,
         control::run,
     ];
     for family in families {
@@ -88,6 +103,14 @@ impl Node<'_> {
     /// An operand that may be left out.
     fn given(&self, i: usize) -> Option<&Tensor> {
         self.inputs.get(i).and_then(Option::as_ref)
+    }
+
+    /// Number of an operand's type in `TensorProto.DataType`, if it is an input of the graph.
+    fn kind(&self, i: usize) -> Option<i32> {
+        let name = self.proto.input.get(i)?;
+        let value = self.graph.input.iter().find(|v| v.name == *name)?;
+        let tensor = value.r#type.as_ref()?.tensor_type.as_ref()?;
+        Some(tensor.elem_type)
     }
 
     /// Whether a result is asked for.

@@ -5,7 +5,7 @@ use vmlu::{DataType, Tensor};
 
 use super::linear::convolution;
 use super::{one, Found, Node};
-use crate::card::{axis, data_type};
+use crate::card::{axis, data_type, packed};
 use crate::{unsupported, Result};
 
 pub(super) fn run(node: &Node<'_>) -> Found {
@@ -154,7 +154,14 @@ fn quantise(node: &Node<'_>) -> Result<Tensor> {
         let zero = card.cast(&spread(node, zero, &x)?, DataType::F64)?;
         whole = card.binary(B::Add, &whole, &zero)?;
     }
-    card.saturate(&whole, dtype)
+    let kind = match node.given(2) {
+        Some(_) => node.kind(2),
+        None => Some(node.int("output_dtype", 0) as i32),
+    };
+    match kind.filter(|kind| packed(*kind).is_some()) {
+        Some(kind) => card.cast_to(&whole, kind),
+        None => card.saturate(&whole, dtype),
+    }
 }
 
 fn requantise(
