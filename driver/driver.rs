@@ -214,11 +214,13 @@ fn check(pdev: &pci::Device<Core<'_>>, regs: &Registers) -> Result {
 /// Asks the firmware what the chip is.
 pub(crate) fn ask(pdev: &pci::Device, card: &Card) -> Result<Info> {
     let info: Info = card.call(Function::Info, Scope::CHIP, &())?;
-    if info.api_version != abi::boot::API_VERSION {
+    let served = abi::boot::OLDEST_API..=abi::boot::API_VERSION;
+    if !served.contains(&info.api_version) {
         dev_err!(
             pdev,
-            "the firmware speaks interface {}, the driver {}; update the older one\n",
+            "the firmware speaks interface {}, the driver {} and {}; update the older one\n",
             info.api_version,
+            abi::boot::OLDEST_API,
             abi::boot::API_VERSION
         );
         return Err(EPROTO);

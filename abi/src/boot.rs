@@ -4,8 +4,11 @@ use super::Wire;
 
 /// `MLUFWIMG`.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"MLUFWIMG");
-/// The firmware interface (RPC, packets) that this tree speaks. The card serves this one and the one before.
-pub const API_VERSION: u32 = 1;
+/// The firmware interface (RPC, packets) that this tree speaks. Card and driver take images of this one and of the one before. What has come
+/// with which: `rpc::Function::since`.
+pub const API_VERSION: u32 = 2;
+/// The oldest firmware interface that is taken.
+pub const OLDEST_API: u32 = API_VERSION - 1;
 /// The largest image that a card takes, in bytes.
 pub const MAX_IMAGE: usize = 4 << 20;
 /// Where the driver looks for the image, relative to the firmware folder.

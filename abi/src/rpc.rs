@@ -6,8 +6,8 @@
 
 use super::Wire;
 
-/// Version that [`RpcHeader::version`] carries.
-pub const VERSION: u16 = super::boot::API_VERSION as u16;
+/// Version of the messages' form, which [`RpcHeader::version`] carries: the same in all interfaces that are taken.
+pub const VERSION: u16 = 1;
 /// Most bytes of a message, header included.
 pub const MAX_MESSAGE: usize = 4096;
 /// Slots of each direction in the RPC region.
@@ -598,6 +598,15 @@ impl Function {
             42 => Self::EventLog,
             _ => return None,
         })
+    }
+
+    /// The interface (`boot::API_VERSION`) with which it came: firmware that offers an older one does not know it. All firmware says what it is.
+    pub const fn since(self) -> u32 {
+        match self {
+            Self::Info => 0,
+            Self::Configure | Self::RetiredPages | Self::EventLog => 2,
+            _ => 1,
+        }
     }
 }
 

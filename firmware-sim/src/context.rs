@@ -476,6 +476,7 @@ mod tests {
 
     fn core(bytes: u64) -> Core {
         Core::new(Hardware {
+            served: crate::image::SERVED,
             model: &MLU370_X8,
             chip: 0,
             serial: 1,

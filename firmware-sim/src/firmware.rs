@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
+use vmlu_abi::boot::ImageHeader;
 use vmlu_abi::event::{Event, EventKind};
 use vmlu_abi::Status;
 
@@ -15,30 +16,27 @@ use crate::{image, rpc};
 /// A running firmware.
 pub struct Firmware {
     core: Arc<Core>,
-    version: [u8; 32],
+    image: ImageHeader,
 }
 
 impl Firmware {
     /// Checks the image and starts.
     pub fn boot(hardware: Hardware, image: &[u8]) -> Result<Arc<Self>, Status> {
-        let header = image::check(image, hardware.model)?;
+        let image = image::check(image, hardware.model, &hardware.served)?;
         let core = Arc::new(Core::new(hardware));
         core.hardware
             .place
             .fabric
             .attach(core.hardware.place.number, &core);
         Scheduler::get().register(&core);
-        Ok(Arc::new(Self {
-            core,
-            version: header.version,
-        }))
+        Ok(Arc::new(Self { core, image }))
     }
 
     /// Serves one RPC message; always answers. It may wait for commands to stop (a few milliseconds, at most
     /// [`REVOKE_LIMIT`](crate::memory::space::REVOKE_LIMIT)) or for the host to give memory.
     pub fn rpc(&self, request: &[u8]) -> Vec<u8> {
         self.core.live.counters.rpcs.fetch_add(1, Ordering::Relaxed);
-        rpc::serve(&self.core, &self.version, request)
+        rpc::serve(&self.core, &self.image, request)
     }
 
     /// A kick of a context. Never blocks for long.

@@ -1,6 +1,7 @@
 //! What the firmware runs on: the chip's memories and its way to the host.
 
 use std::any::Any;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use vmlu_abi::model::CardModel;
@@ -52,6 +53,8 @@ pub struct Hardware {
     pub host: Arc<dyn HostPort>,
     /// Whether faults may be injected.
     pub inject: bool,
+    /// Interfaces of the images that it takes: [`SERVED`](crate::image::SERVED), or what cards of another release take.
+    pub served: RangeInclusive<u32>,
     /// What it remembers over resets.
     pub record: Arc<Record>,
     /// Its place among the chips of its server.

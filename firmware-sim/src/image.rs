@@ -1,12 +1,14 @@
 //! The firmware image: how it is built, and how the card checks it.
 
+use std::ops::RangeInclusive;
+
 use sha2::{Digest, Sha256};
-use vmlu_abi::boot::{ImageHeader, API_VERSION, MAGIC, MAX_IMAGE};
+use vmlu_abi::boot::{ImageHeader, API_VERSION, MAGIC, MAX_IMAGE, OLDEST_API};
 use vmlu_abi::model::{CardModel, MODELS};
 use vmlu_abi::{Status, Wire};
 
-/// The interface versions that this firmware serves: the present one and, once there is one, the one before.
-pub const SERVED: std::ops::RangeInclusive<u32> = API_VERSION..=API_VERSION;
+/// The interface versions that this firmware serves: the present one and the one before.
+pub const SERVED: RangeInclusive<u32> = OLDEST_API..=API_VERSION;
 
 /// Makes the image that goes with this build: its payload lists the operators that the firmware runs, one a line.
 pub fn build() -> Vec<u8> {
@@ -45,8 +47,12 @@ fn digest(header: &ImageHeader, payload: &[u8]) -> [u8; 32] {
         .into()
 }
 
-/// Checks an image for a card; the header of a good one.
-pub fn check(image: &[u8], model: &CardModel) -> Result<ImageHeader, Status> {
+/// Checks an image for a card that takes images of interfaces; the header of a good one.
+pub fn check(
+    image: &[u8],
+    model: &CardModel,
+    served: &RangeInclusive<u32>,
+) -> Result<ImageHeader, Status> {
     let header = ImageHeader::read_from(image)
         .filter(|_| image.len() <= MAX_IMAGE)
         .ok_or(Status::ImageLength)?;
@@ -62,7 +68,7 @@ pub fn check(image: &[u8], model: &CardModel) -> Result<ImageHeader, Status> {
     if header.digest != digest(&header, payload) {
         return Err(Status::ImageDigest);
     }
-    if !SERVED.contains(&header.api_version) || header.features != 0 {
+    if !served.contains(&header.api_version) || header.features != 0 {
         return Err(Status::ImageVersion);
     }
     if header.reserved != [0; 32] {
@@ -82,11 +88,11 @@ mod tests {
     #[test]
     fn a_good_image_passes_and_each_damage_is_named() {
         let good = build();
-        assert!(check(&good, &MLU370_X8).is_ok());
+        assert!(check(&good, &MLU370_X8, &SERVED).is_ok());
         let damaged = |change: &dyn Fn(&mut Vec<u8>)| {
             let mut image = good.clone();
             change(&mut image);
-            check(&image, &MLU370_X8).unwrap_err()
+            check(&image, &MLU370_X8, &SERVED).unwrap_err()
         };
         assert_eq!(damaged(&|i| i[0] ^= 1), Status::ImageMagic);
         assert_eq!(damaged(&|i| i.truncate(100)), Status::ImageLength);
@@ -98,13 +104,17 @@ mod tests {
         );
         assert_eq!(damaged(&|i| i[40] ^= 1), Status::ImageDigest);
         assert_eq!(damaged(&|i| i[12] ^= 1), Status::ImageDigest);
-        assert_eq!(check(&[], &MLU370_X8), Err(Status::ImageLength));
+        assert_eq!(check(&[], &MLU370_X8, &SERVED), Err(Status::ImageLength));
+        for api in 0..=API_VERSION + 7 {
+            let checked = check(&build_with(api, b"x"), &MLU370_X8, &SERVED);
+            match api == API_VERSION || api == API_VERSION - 1 {
+                true => assert_eq!(checked.map(|header| header.api_version), Ok(api)),
+                false => assert_eq!(checked, Err(Status::ImageVersion)),
+            }
+        }
+        assert!(check(&good, &MLU370_X8, &(0..=API_VERSION - 1)).is_err());
         assert_eq!(
-            check(&build_with(API_VERSION + 7, b"x"), &MLU370_X8),
-            Err(Status::ImageVersion)
-        );
-        assert_eq!(
-            check(&vec![0; MAX_IMAGE + 1], &MLU370_X8),
+            check(&vec![0; MAX_IMAGE + 1], &MLU370_X8, &SERVED),
             Err(Status::ImageLength)
         );
     }

@@ -130,6 +130,7 @@ impl EmbeddedChip {
         let port = Arc::new(Port::default());
         let serial = config.serial(number / model.chips_per_board);
         let hardware = Hardware {
+            served: vmlu_firmware::image::SERVED,
             model,
             chip: number % model.chips_per_board,
             serial,

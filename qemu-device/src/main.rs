@@ -1,6 +1,7 @@
 //! `mlu-server`: the chips of a machine, for a hypervisor or for the processes of this machine.
 
 use std::io::{BufRead, BufReader, Write};
+use std::ops::RangeInclusive;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,6 +13,7 @@ use vmlu_abi::model::{self, CardModel};
 use vmlu_device::local::{self, LocalServer, Quota};
 use vmlu_device::server::{state, Options, Server, CONTROL_SOCKET, MAX_CHIPS};
 use vmlu_firmware::fabric::topology::Topology;
+use vmlu_firmware::image::SERVED;
 
 /// The virtual MLU's device server.
 #[derive(Parser)]
@@ -61,6 +63,9 @@ struct VfioUser {
     /// Allow faults to be injected.
     #[arg(long)]
     inject: bool,
+    /// Take firmware images of these interfaces, FIRST-LAST, as cards of another release do, instead of this release's.
+    #[arg(long, value_parser = parse_interfaces)]
+    firmware_api: Option<RangeInclusive<u32>>,
     /// Offer MSI alone, without MSI-X: QEMU 11.1 can then unplug a chip.
     #[arg(long)]
     msi: bool,
@@ -153,6 +158,13 @@ fn parse_mode(text: &str) -> Result<u32, String> {
         .ok_or_else(|| "a mode has up to three octal digits behind a zero, such as 0660".into())
 }
 
+fn parse_interfaces(text: &str) -> Result<RangeInclusive<u32>, String> {
+    text.split_once('-')
+        .and_then(|(first, last)| Some(first.parse().ok()?..=last.parse().ok()?))
+        .filter(|interfaces| !interfaces.is_empty())
+        .ok_or_else(|| "two numbers, the first not above the second, such as 0-1".into())
+}
+
 fn parse_model(name: &str) -> Result<&'static CardModel, String> {
     let known = || {
         model::MODELS
@@ -215,6 +227,7 @@ fn serve(arguments: VfioUser) -> Result<()> {
         model: arguments.model,
         serials: arguments.board_serials,
         inject: arguments.inject,
+        served: arguments.firmware_api.unwrap_or(SERVED),
         msix: !arguments.msi,
     })?;
     say_ready();

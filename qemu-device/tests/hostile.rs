@@ -29,6 +29,7 @@ fn card() -> std::sync::Arc<Card> {
         serial: 0x5400_0000_0000_0001,
         inject: false,
         msix: true,
+        served: vmlu_firmware::image::SERVED,
         fabric: Fabric::alone(&MLU370_X8, 0x5400_0000_0000_0001, 0).fabric,
         record: std::sync::Arc::default(),
     })

@@ -17,6 +17,7 @@ pub const CASES: &[Case] = &[
     ("machine_sleeps", machine_sleeps),
     ("fuzz", fuzz),
     ("bad_firmware", bad_firmware),
+    ("other_releases", other_releases),
     ("unload_during_work", unload_during_work),
     ("next_kernel", next_kernel),
     ("server_killed", server_killed),
@@ -121,9 +122,29 @@ fn killed_process(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// Each kind of damage is refused with its own sentence, and the other chip goes on; a good image then works.
+/// A program that works on chip 1, whose firmware is of the interface before. With another word it does without what came since on chip 0.
+const OLD: &str = r#"
+import sys
+sys.dont_write_bytecode = True
+sys.path.insert(0, "/mlu/out/uapi")
+from base import *
+with Context("/dev/mlu1") as context:
+    context.mem_alloc(VA, GRANULE)
+    queue = Queue(context)
+    assert queue.wait(queue.submit(FILL, fill(VA, GRANULE, 1, 8))) == (1, 0)
+answer = ctypes.create_string_buffer(4096)
+for function in 41, 42:
+    ask = lambda chip: control(FIRMWARE, "IIQQQIIQQ", chip, function, 0, 0, ctypes.addressof(answer), 4096, 0, 0, 0)
+    if "alone" not in sys.argv: ask(0)
+    fails(errno.EOPNOTSUPP, ask, 1)
+"#;
+
+/// Each kind of damage is refused with its own sentence, and the other chip goes on; an image of the interface before works but for what has come
+/// since; a good image then works.
 fn bad_firmware(lab: &Lab) -> Result<()> {
     let vm = lab.vm()?;
+    uapi::put(&vm)?;
+    put(&vm, "old.py", OLD)?;
     let script = r#"
         set -e
         chip=$(basename $(realpath /sys/class/mlu/mlu1/device))
@@ -132,13 +153,19 @@ fn bad_firmware(lab: &Lab) -> Result<()> {
         echo $chip > /sys/bus/pci/drivers/mlu/unbind
         cp -L $image $image.good
         trap restore EXIT
-        for damage in magic api digest truncated huge none; do
+        for damage in magic api ancient digest truncated huge none; do
             rm -f $image
             [ $damage = none ] || firmware-image $image $damage
             echo == $damage > /dev/kmsg
             if echo $chip > /sys/bus/pci/drivers/mlu/bind 2>/dev/null; then echo "bound with $damage"; exit 1; fi
             [ ! -e /dev/mlu1 ] && [ -c /dev/mlu0 ]
         done
+        # That of the interface before works, but for what has come since.
+        firmware-image $image before
+        echo $chip > /sys/bus/pci/drivers/mlu/bind
+        [ $(cat /sys/class/mlu/mlu0/firmware_api) = 2 ] && [ $(cat /sys/class/mlu/mlu1/firmware_api) = 1 ]
+        python3 /mlu/out/old.py
+        echo $chip > /sys/bus/pci/drivers/mlu/unbind
         trap - EXIT
         restore
         [ -c /dev/mlu1 ]
@@ -155,6 +182,40 @@ fn bad_firmware(lab: &Lab) -> Result<()> {
     ] {
         ensure!(log.contains(sentence), "no “{sentence}” in\n{log}");
     }
+    Ok(())
+}
+
+/// A card of the release before refuses this one's image and works with its own; firmware older still is refused by the driver.
+fn other_releases(lab: &Lab) -> Result<()> {
+    let vm = lab.boot(&Config {
+        server_args: vec!["--firmware-api".into(), "0-1".into()],
+        ..Config::default()
+    })?;
+    uapi::put(&vm)?;
+    put(&vm, "old.py", OLD)?;
+    let script = r#"
+        set -e
+        image=/lib/firmware/mlu/mlu370.img
+        load() { rmmod mlu; firmware-image /tmp/image $1; rm -f $image; mv /tmp/image $image; echo == $1 > /dev/kmsg; insmod /mlu/mlu.ko; }
+        echo == boot; ls /dev | grep -c '^mlu[0-9]' || true
+        dmesg | grep -c 'unsupported interface version'
+        load before
+        cat /sys/class/mlu/mlu0/firmware_api /sys/class/mlu/mlu1/firmware_api
+        python3 /mlu/out/old.py alone
+        cnmon > /dev/null
+        MLU_TRANSPORT=kernel mlu-suite telemetry::identity memory::round_trips queues::timeline queues::notifiers graphs::replay peers::memory_in_place
+        load ancient
+        ls /dev | grep -c '^mlu[0-9]' || true
+        dmesg | sed -n '/== ancient/,$p'
+    "#;
+    let log = vm.ok(script)?;
+    ensure!(log.contains("== boot\n0\n2\n1\n1\n"), "{log}");
+    let told = "the firmware speaks interface 0, the driver 1 and 2; update the older one";
+    ensure!(log.matches(told).count() == 2, "{log}");
+    ensure!(
+        log.matches("\n0\n").count() == 2,
+        "a chip is there that the driver refuses:\n{log}"
+    );
     Ok(())
 }
 

@@ -2,8 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
+use vmlu_abi::boot::ImageHeader;
 use vmlu_abi::pci::{MAX_CONTEXTS, MAX_QUEUES, PAGE_SIZE};
-use vmlu_abi::rpc::{self, feature, BadAnswer, BadEvent, Fault, MAX_PROCESSES, VERSION};
+use vmlu_abi::rpc::{self, feature, BadAnswer, BadEvent, Fault, MAX_PROCESSES};
 use vmlu_abi::status::Xid;
 use vmlu_abi::{Status, Wire};
 
@@ -18,7 +19,7 @@ fn padded<const N: usize>(text: &str) -> [u8; N] {
     bytes
 }
 
-pub(super) fn info(core: &Core, version: &[u8; 32]) -> Vec<u8> {
+pub(super) fn info(core: &Core, image: &ImageHeader) -> Vec<u8> {
     let hardware = &core.hardware;
     let model = hardware.model;
     // The vendor's layout: the board's serial number first, the chip's number last.
@@ -26,7 +27,7 @@ pub(super) fn info(core: &Core, version: &[u8; 32]) -> Vec<u8> {
     uuid[..8].copy_from_slice(&hardware.serial.to_be_bytes());
     uuid[15] = hardware.chip as u8;
     rpc::Info {
-        api_version: u32::from(VERSION),
+        api_version: image.api_version,
         model: model.id,
         chip: hardware.chip,
         chips_per_board: model.chips_per_board,
@@ -38,7 +39,7 @@ pub(super) fn info(core: &Core, version: &[u8; 32]) -> Vec<u8> {
         max_queues: MAX_QUEUES,
         max_contexts: MAX_CONTEXTS,
         name: padded(model.name),
-        firmware: *version,
+        firmware: image.version,
         uuid,
         features: features(hardware.inject),
         granule: GRANULE,

@@ -12,6 +12,7 @@ mod timeline;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::Arc;
 
+use vmlu_abi::boot::ImageHeader;
 use vmlu_abi::rpc::{BadAnswer, Function, RpcHeader, MAX_MESSAGE, VERSION};
 use vmlu_abi::{Status, Wire};
 
@@ -42,12 +43,10 @@ fn refuse<T>(status: Status, text: impl Into<String>) -> Result<T, Refusal> {
     Err(Refusal(status, text.into()))
 }
 
-/// Serves one message.
-pub fn serve(core: &Arc<Core>, version: &[u8; 32], request: &[u8]) -> Vec<u8> {
+/// Serves one message, as firmware of the image would.
+pub fn serve(core: &Arc<Core>, image: &ImageHeader, request: &[u8]) -> Vec<u8> {
     let header = RpcHeader::read_from(request).unwrap_or_else(RpcHeader::zeroed);
-    let answer = catch_unwind(AssertUnwindSafe(|| {
-        dispatch(core, version, &header, request)
-    }));
+    let answer = catch_unwind(AssertUnwindSafe(|| dispatch(core, image, &header, request)));
     core.publish();
     let (status, body) = match answer {
         Ok(Ok(body)) => (Status::Ok, body),
@@ -109,7 +108,7 @@ fn spoil(bad: BadAnswer, answer: &mut RpcHeader, body: &mut Vec<u8>) {
     }
 }
 
-fn dispatch(core: &Arc<Core>, version: &[u8; 32], header: &RpcHeader, request: &[u8]) -> Answer {
+fn dispatch(core: &Arc<Core>, image: &ImageHeader, header: &RpcHeader, request: &[u8]) -> Answer {
     if request.len() < size_of::<RpcHeader>()
         || request.len() > MAX_MESSAGE
         || header.length as usize != request.len()
@@ -141,6 +140,13 @@ fn dispatch(core: &Arc<Core>, version: &[u8; 32], header: &RpcHeader, request: &
             format!("function {}", header.function),
         );
     };
+    if function.since() > image.api_version {
+        let (since, api) = (function.since(), image.api_version);
+        return refuse(
+            Status::UnknownFunction,
+            format!("{function:?} came with interface {since}, the firmware offers {api}"),
+        );
+    }
     if core.is_gone() {
         return refuse(Status::DeviceLost, "the chip is as good as pulled out");
     }
@@ -153,7 +159,7 @@ fn dispatch(core: &Arc<Core>, version: &[u8; 32], header: &RpcHeader, request: &
         ),
     };
     match function {
-        Function::Info => exact::<()>(body).map(|()| chip::info(core, version)),
+        Function::Info => exact::<()>(body).map(|()| chip::info(core, image)),
         Function::Ping => exact::<()>(body).map(|()| Vec::new()),
         Function::ContextCreate => context::create(core, &exact(body)?),
         Function::ContextDestroy => {

@@ -132,6 +132,7 @@ impl Chip {
         let memory = Arc::new(SharedMemory::new("device", device).unwrap());
         let doorbells = Arc::new(SharedMemory::new("doorbells", pci::BAR_DOORBELL_SIZE).unwrap());
         let hardware = Hardware {
+            served: vmlu_firmware::image::SERVED,
             model: &MLU370_X8,
             chip,
             serial,

@@ -1,5 +1,6 @@
 //! Each message: what it does, and each field that can be wrong while all others are right.
 
+use vmlu_abi::boot::API_VERSION;
 use vmlu_abi::rpc::{self, feature, Fault, Function, RpcHeader, ACCESS_READ, ACCESS_WRITE};
 use vmlu_abi::status::ErrorRecord;
 use vmlu_abi::{notifier, pci, queue, Status, Wire};
@@ -165,7 +166,7 @@ fn info_tells_the_chip() {
     assert_eq!(&info.name[..9], b"MLU370-X8");
     assert_eq!(
         (info.api_version, info.memory_available, info.granule),
-        (1, DEVICE, 64 << 10)
+        (API_VERSION, DEVICE, 64 << 10)
     );
     assert_eq!(
         (

@@ -7,11 +7,15 @@ use vmlu_firmware::image;
 /// Makes an image.
 type Make = fn() -> Vec<u8>;
 
-/// What can be wrong with an image, and how it gets so. Offsets: `docs/hardware.md`, the firmware image.
+/// What can be wrong with an image (but for `before`, which is good), and how it gets so. Offsets: `docs/hardware.md`, the firmware image.
 const DAMAGE: &[(&str, Make)] = &[
     ("magic", || flipped(0)),
     ("header-length", || flipped(8)),
     ("api", || image::build_with(*image::SERVED.end() + 1, b"")),
+    ("ancient", || {
+        image::build_with(*image::SERVED.start() - 1, b"")
+    }),
+    ("before", || image::build_with(*image::SERVED.start(), b"")),
     ("digest", || flipped(32)),
     ("payload", || flipped(image::build().len() - 1)),
     ("short", || image::build()[..100].to_vec()),

@@ -11,6 +11,7 @@ mod service;
 
 use std::fs::File;
 use std::io;
+use std::ops::RangeInclusive;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
@@ -45,6 +46,8 @@ pub struct Identity {
     pub serial: u64,
     /// Whether faults may be injected.
     pub inject: bool,
+    /// Interfaces of the firmware images that it takes.
+    pub served: RangeInclusive<u32>,
     /// Whether MSI-X is offered beside MSI.
     pub msix: bool,
     /// The fabric of the server.
@@ -413,6 +416,7 @@ impl Card {
             chip,
             serial,
             inject,
+            ref served,
             ref fabric,
             ref record,
             ..
@@ -430,6 +434,7 @@ impl Card {
             doorbells: self.doorbells.clone(),
             host: port.clone(),
             inject,
+            served: served.clone(),
             record: record.clone(),
             place: Place {
                 fabric: fabric.clone(),

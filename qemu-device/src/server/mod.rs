@@ -5,6 +5,7 @@ pub mod state;
 
 use std::fs::{DirBuilder, File};
 use std::io::Write;
+use std::ops::RangeInclusive;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,6 +39,8 @@ pub struct Options {
     pub serials: Vec<u64>,
     /// Whether faults may be injected.
     pub inject: bool,
+    /// Interfaces of the firmware images that the cards take.
+    pub served: RangeInclusive<u32>,
     /// Whether MSI-X is offered beside MSI. QEMU 11.1 dies when it unplugs a chip with MSI-X.
     pub msix: bool,
     /// What is linked with what; by default all chips of each four boards.
@@ -91,6 +94,7 @@ impl Server {
                 chip: number % per_board,
                 serial: serials[(number / per_board) as usize],
                 inject: options.inject,
+                served: options.served.clone(),
                 msix: options.msix,
                 fabric: fabric.clone(),
                 record: records[number as usize].clone(),

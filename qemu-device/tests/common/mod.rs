@@ -81,6 +81,7 @@ pub fn options(folder: &Path, chips: u32, inject: bool) -> Options {
         serials: vec![0x5400_0000_0000_0042],
         inject,
         msix: true,
+        served: vmlu_firmware::image::SERVED,
     }
 }
 
