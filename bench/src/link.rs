@@ -1,11 +1,13 @@
 //! Copies between chips and collectives, over the chips that there are.
 
+pub mod table;
+
 use std::time::{Duration, Instant};
 
 use vmlu::abi::link::PortState;
 use vmlu::abi::rpc::{LinkAction, LinkControl};
 use vmlu::abi::Wire;
-use vmlu::collective::{group, Communicator, Function};
+use vmlu::collective::{group, Algorithm, Communicator, Function, Shape};
 use vmlu::transport::Transport;
 use vmlu::{Buffer, Context, DataType, Queue, Result};
 
@@ -16,7 +18,8 @@ const MIB: u64 = 1 << 20;
 /// Bytes/s that a board moves over MLU-Link in one direction; each of its two chips has half.
 const CHIP_LINK: f64 = 100e9;
 
-struct Ranks {
+/// Ranks of this process, driven by one thread, with a buffer each.
+pub(crate) struct Ranks {
     comms: Vec<Communicator>,
     contexts: Vec<Context>,
     queues: Vec<Queue>,
@@ -24,7 +27,7 @@ struct Ranks {
 }
 
 impl Ranks {
-    fn new(transport: &dyn Transport, size: u32, bytes: u64) -> Result<Self> {
+    pub(crate) fn new(transport: &dyn Transport, size: u32, bytes: u64) -> Result<Self> {
         let contexts = (0..size)
             .map(|device| Context::open_on(transport, device))
             .collect::<Result<Vec<_>>>()?;
@@ -49,8 +52,21 @@ impl Ranks {
         })
     }
 
+    /// How the chips are joined.
+    pub(crate) fn shape(&self) -> Option<Shape> {
+        self.comms.first().map(Communicator::shape)
+    }
+
+    /// One algorithm instead of the table's.
+    pub(crate) fn use_algorithm(&self, algorithm: Option<Algorithm>) {
+        // The ranks share what is said of them.
+        if let Some(comm) = self.comms.first() {
+            comm.set_algorithm(algorithm);
+        }
+    }
+
     /// One all-reduce in place, of f32; until it has ended everywhere.
-    fn all_reduce(&self, bytes: u64) -> Result<()> {
+    pub(crate) fn all_reduce(&self, bytes: u64) -> Result<()> {
         self.begin(bytes)?;
         self.queues.iter().try_for_each(Queue::sync)
     }
@@ -72,7 +88,8 @@ impl Ranks {
         })
     }
 
-    fn time(&self, bytes: u64, times: u32) -> Result<f64> {
+    /// Time of one on the host, ns: the median of so many.
+    pub(crate) fn time(&self, bytes: u64, times: u32) -> Result<f64> {
         self.all_reduce(bytes)?;
         let mut seen = Vec::new();
         for _ in 0..times {
@@ -84,7 +101,7 @@ impl Ranks {
     }
 
     /// Device time of one on the chip that takes longest, ns.
-    fn device_time(&self, bytes: u64) -> Result<f64> {
+    pub(crate) fn device_time(&self, bytes: u64) -> Result<f64> {
         let mut ends = Vec::new();
         for (context, queue) in self.contexts.iter().zip(&self.queues) {
             let (begin, end) = (context.notifier()?, context.notifier()?);

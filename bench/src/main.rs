@@ -23,7 +23,11 @@ enum Bench {
     /// Submission, completion, sleep, copies, the end of processes
     Queues,
     /// Copies between chips, collectives
-    Link,
+    Link {
+        /// Instead, measures which algorithm an all-reduce goes by, and prints the runtime's table of it
+        #[arg(long)]
+        table: bool,
+    },
     /// Calls of the C interfaces with the vendor's names
     Abi,
     /// What the monitor costs
@@ -114,12 +118,16 @@ fn measure(options: Options) -> vmlu::Result<Vec<Row>> {
         // Before the card's workers take their cores.
         floors::bind(*cores);
     }
+    if let Bench::Link { table: true } = options.bench {
+        print!("{}", link::table::run()?);
+        return Ok(Vec::new());
+    }
     let transport = vmlu::transport::choose()?;
     let transport = &*transport;
     let nothing = |()| Vec::new();
     match options.bench {
         Bench::Queues => queues::run(transport, device),
-        Bench::Link => link::run(transport),
+        Bench::Link { .. } => link::run(transport),
         Bench::Abi => abi::run(transport),
         Bench::Monitor { program } => {
             let chips = transport.devices()?.len();

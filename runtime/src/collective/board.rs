@@ -9,7 +9,8 @@ use vmlu_abi::Status;
 
 use super::call::{Call, Kind};
 use super::member::{lock, submit, wait, Member, Ready};
-use super::plan::{self, Plan, Topology};
+use super::plan::{self, Plan};
+use super::topology::Topology;
 use super::wire::Refusal;
 use crate::context::Context;
 use crate::error::{Error, Result};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use vmlu_abi::tensor::DataType;
 use vmlu_ops::combine::Function;
 
+use super::algorithm::Algorithm;
 use crate::context::ContextInner;
 use crate::error::Result as Called;
 use crate::memory::Buffer;
@@ -148,6 +149,8 @@ pub(super) struct Call {
     pub(super) root: u32,
     /// Elements; the meaning is the operation's.
     pub(super) count: u64,
+    /// How an all-reduce is done.
+    pub(super) algorithm: Algorithm,
     pub(super) sends: Vec<Part>,
     pub(super) receives: Vec<Part>,
     /// Room for what must not be overwritten.
@@ -276,6 +279,10 @@ impl Call {
 
     /// Why it does not belong to another rank's call.
     pub(super) fn agrees(&self, other: &Self) -> Result<(), String> {
+        if self.algorithm != other.algorithm {
+            let (mine, theirs) = (self.algorithm, other.algorithm);
+            return Err(format!("{mine} and {theirs} are their algorithms"));
+        }
         let mine = (self.kind, self.function, self.dtype, self.root, self.count);
         let theirs = (
             other.kind,

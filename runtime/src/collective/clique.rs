@@ -11,7 +11,7 @@ use super::call::{Call, Kind};
 use super::id::hash;
 use super::member::{lock, Member};
 use super::mesh::Mesh;
-use super::plan::Topology;
+use super::topology::Topology;
 use super::wire::{CallBody, Message, Refusal};
 use crate::error::{Error, Result};
 use crate::queue::Queue;

@@ -9,7 +9,7 @@ use super::line::{Endpoint, Listener};
 use super::{hub, JOIN};
 use crate::error::{Error, Result};
 
-const MAGIC: [u8; 8] = *b"MLUCLIQ2";
+const MAGIC: [u8; 8] = *b"MLUCLIQ3";
 const MAKE: &str = "make a clique";
 /// Where its ranks meet: on this machine, or at an address.
 const ON_MACHINE: u8 = 0;

@@ -7,8 +7,8 @@
 //!
 //! A thread that drives several ranks groups its calls: [`group`], or [`group_start`] and [`group_end`].
 //!
-//! - Small messages: one rank does everything and the others wait for it. Large ones: each rank does its slice for all. All-reduce between
-//!   groups of chips that are joined inside: each group reduces by itself, a slice a rank, then each slice is combined across. Results
+//! - An all-reduce goes by the [`Algorithm`] that a measured table says for the [`Shape`] of the topology, the number of ranks and the size.
+//!   Others: one rank does everything for small messages and the others wait for it; for large ones each rank does its slice for all. Results
 //!   depend on the order of ranks and on the topology, and are the same bits at every rank; F16 and BF16 are rounded once, between groups
 //!   twice.
 //! - What fails on one rank's queue, because of a link, a chip or an earlier command, fails the commands of the other ranks
@@ -18,6 +18,7 @@
 //!   the calls anew, so all ranks launch their graphs, as often and in the same order, and a launch returns when all have. A thread that
 //!   drives several ranks groups the launches. The graph keeps the rank in its clique, is neither updated nor kept as an image.
 
+mod algorithm;
 mod board;
 mod call;
 mod clique;
@@ -28,8 +29,10 @@ mod line;
 mod meet;
 mod member;
 mod mesh;
+mod neighbours;
 mod plan;
 mod script;
+mod topology;
 mod wire;
 
 use std::sync::Arc;
@@ -49,6 +52,7 @@ use crate::error::{Error, Result};
 use crate::memory::{Buffer, Owner};
 use crate::queue::Queue;
 
+pub use algorithm::{Algorithm, Shape};
 pub use group::{group, group_end, group_start};
 pub use id::CliqueId;
 pub(crate) use script::{Captured, Script};
@@ -220,6 +224,20 @@ impl Communicator {
         }))
     }
 
+    /// How the joined chips of the ranks look, by which algorithms are chosen.
+    pub fn shape(&self) -> Shape {
+        self.inner.clique.topology.shape
+    }
+
+    /// Has all-reduces of the clique's ranks in this process go by one algorithm where it can be, instead of the measured table's choice; `None`
+    /// goes back to the table. Ranks in other processes have to be told the same, or their calls disagree. `MLU_COLLECTIVE_ALGORITHM` says it for
+    /// all communicators of a process.
+    ///
+    /// What an algorithm cannot do goes by [`Algorithm::Direct`]: averages and half precision by steps that round, groups where there are none.
+    pub fn set_algorithm(&self, algorithm: Option<Algorithm>) {
+        self.inner.clique.topology.force(algorithm);
+    }
+
     /// Ranks.
     pub fn size(&self) -> u32 {
         self.inner.member.size
@@ -269,8 +287,10 @@ impl Communicator {
         call.function = function;
         call.sends = part(send, call.bytes());
         call.receives = part(receive, call.bytes());
-        if self.inner.clique.topology.is_grouped(call.bytes()) {
-            let groups = &self.inner.clique.topology.groups;
+        let topology = &self.inner.clique.topology;
+        call.algorithm = topology.algorithm(call.bytes(), dtype, function);
+        if call.algorithm == Algorithm::Hierarchical {
+            let groups = &topology.groups;
             let (_, largest) = plan::slice(count, dtype.size() as u64, groups[0].len(), 0);
             let bytes = largest.saturating_mul(dtype.size() as u64);
             call.scratch = Some(self.scratch(bytes)?);
@@ -466,6 +486,7 @@ impl Communicator {
             dtype,
             root: 0,
             count,
+            algorithm: Algorithm::Direct,
             sends: Vec::new(),
             receives: Vec::new(),
             scratch: None,

@@ -6,12 +6,13 @@
 use vmlu_abi::tensor::DataType;
 use vmlu_ops::combine::Function;
 
+use super::algorithm::Algorithm;
 use super::call::{Call, Kind};
+use super::neighbours;
+use super::topology::Topology;
 
-/// Up to this many bytes one rank does everything: the others only wait for it.
+/// Up to this many bytes one rank does a reduction to one or a broadcast: the others only wait for it.
 const ALONE: u64 = 32 << 10;
-/// From this many bytes on groups reduce inside first, so that less crosses PCIe.
-const GROUPS: u64 = 256 << 10;
 /// Slices begin at multiples of this.
 const LINE: u64 = 64;
 
@@ -60,49 +61,6 @@ pub(super) struct Turn {
 /// The turns of all ranks, phase by phase.
 pub(super) type Plan = Vec<Vec<Turn>>;
 
-/// Which ranks are fully joined by MLU-Link.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Topology {
-    /// Groups of ranks, each in rank order.
-    pub(super) groups: Vec<Vec<usize>>,
-}
-
-impl Topology {
-    /// Of the ranks that each rank is joined with, a bit each.
-    pub(super) fn new(joined: &[u32]) -> Self {
-        let closed: Vec<u32> = joined
-            .iter()
-            .enumerate()
-            .map(|(i, j)| *j | bit(i))
-            .collect();
-        let mut groups: Vec<Vec<usize>> = Vec::new();
-        for rank in 0..joined.len() {
-            match groups.iter_mut().find(|g| closed[g[0]] == closed[rank]) {
-                Some(group) => group.push(rank),
-                None => groups.push(vec![rank]),
-            }
-        }
-        let apart = groups.iter().all(|group| {
-            let mask = bits(group);
-            group.iter().all(|r| closed[*r] == mask)
-        });
-        if !apart {
-            // Neither a mesh nor meshes: everybody reaches everybody somehow.
-            groups = vec![(0..joined.len()).collect()];
-        }
-        Self { groups }
-    }
-
-    /// Whether an all-reduce of so many bytes goes by groups.
-    pub(super) fn is_grouped(&self, bytes: u64) -> bool {
-        let size = self.groups[0].len();
-        bytes >= GROUPS
-            && self.groups.len() > 1
-            && size > 1
-            && self.groups.iter().all(|g| g.len() == size)
-    }
-}
-
 /// The elements of slice `index` of `parts`: first and number.
 pub(super) fn slice(count: u64, size: u64, parts: usize, index: usize) -> (u64, u64) {
     let line = (LINE / size).max(1);
@@ -111,11 +69,11 @@ pub(super) fn slice(count: u64, size: u64, parts: usize, index: usize) -> (u64, 
     (first, each.min(count - first))
 }
 
-fn bit(rank: usize) -> u32 {
+pub(super) fn bit(rank: usize) -> u32 {
     1 << rank
 }
 
-fn bits<'a>(ranks: impl IntoIterator<Item = &'a usize>) -> u32 {
+pub(super) fn bits<'a>(ranks: impl IntoIterator<Item = &'a usize>) -> u32 {
     ranks.into_iter().fold(0, |mask, rank| mask | bit(*rank))
 }
 
@@ -123,7 +81,7 @@ fn all_but(rank: usize, size: usize) -> u32 {
     (0..size).fold(0, |mask, rank| mask | bit(rank)) & !bit(rank)
 }
 
-fn turns(size: usize, turn: impl FnMut(usize) -> Turn) -> Vec<Turn> {
+pub(super) fn turns(size: usize, turn: impl FnMut(usize) -> Turn) -> Vec<Turn> {
     (0..size).map(turn).collect()
 }
 
@@ -135,7 +93,7 @@ fn meet(size: usize) -> Vec<Turn> {
     })
 }
 
-fn at(rank: usize, area: Area, offset: u64) -> Place {
+pub(super) fn at(rank: usize, area: Area, offset: u64) -> Place {
     Place { rank, area, offset }
 }
 
@@ -155,12 +113,18 @@ pub(super) fn plan(calls: &[&Call], topology: &Topology) -> Result<Plan, String>
         return Ok(Vec::new());
     }
     Ok(match first.kind {
-        // An average of averages would be rounded otherwise.
-        Kind::AllReduce if topology.is_grouped(bytes) && first.function != Function::Average => {
-            by_groups(first, topology)
+        Kind::AllReduce => {
+            let all: Vec<usize> = (0..size).collect();
+            match first.algorithm {
+                Algorithm::Alone => reduce_alone(first, size, &all),
+                Algorithm::Direct => reduce(first, size, &all),
+                Algorithm::Tree => neighbours::tree(first, size),
+                Algorithm::Ring => neighbours::ring(first, &topology.ring),
+                Algorithm::Hierarchical => by_groups(first, topology),
+            }
         }
-        Kind::AllReduce => reduce(calls, &(0..size).collect::<Vec<_>>()),
-        Kind::Reduce => reduce(calls, &[root]),
+        Kind::Reduce if bytes <= ALONE => reduce_alone(first, size, &[root]),
+        Kind::Reduce => reduce(first, size, &[root]),
         Kind::Broadcast => broadcast(calls),
         Kind::AllGather => {
             let work = turns(size, |rank| {
@@ -276,32 +240,31 @@ fn alone(size: usize, worker: usize, steps: Vec<Step>) -> Plan {
     vec![work, wait]
 }
 
-/// All vectors become one, at some ranks: each rank reduces its slice of everybody's and writes it to all that want it.
-fn reduce(calls: &[&Call], to: &[usize]) -> Plan {
-    let first = calls[0];
-    let size = calls.len();
-    let element = first.dtype.size() as u64;
-    let combine = |begin: u64, count: u64| Step::Combine {
-        function: first.function,
-        dtype: first.dtype,
+/// Elements of all vectors become one, at some ranks.
+fn combine(call: &Call, size: usize, to: &[usize], begin: u64, count: u64) -> Step {
+    let begin = begin * call.dtype.size() as u64;
+    Step::Combine {
+        function: call.function,
+        dtype: call.dtype,
         count,
-        inputs: (0..size)
-            .map(|r| at(r, Area::Send(0), begin * element))
-            .collect(),
-        outputs: to
-            .iter()
-            .map(|r| at(*r, Area::Receive(0), begin * element))
-            .collect(),
-    };
-    if first.bytes() <= ALONE {
-        return alone(size, to[0], vec![combine(0, first.count)]);
+        inputs: (0..size).map(|r| at(r, Area::Send(0), begin)).collect(),
+        outputs: to.iter().map(|r| at(*r, Area::Receive(0), begin)).collect(),
     }
+}
+
+/// The first of those that want the result reduces everything for them.
+fn reduce_alone(call: &Call, size: usize, to: &[usize]) -> Plan {
+    alone(size, to[0], vec![combine(call, size, to, 0, call.count)])
+}
+
+/// Each rank reduces its slice of everybody's and writes it to all that want it.
+fn reduce(call: &Call, size: usize, to: &[usize]) -> Plan {
     let work = turns(size, |rank| {
-        let (begin, count) = slice(first.count, element, size, rank);
+        let (begin, count) = slice(call.count, call.dtype.size() as u64, size, rank);
         Turn {
             waits: all_but(rank, size),
             steps: (count > 0)
-                .then(|| combine(begin, count))
+                .then(|| combine(call, size, to, begin, count))
                 .into_iter()
                 .collect(),
         }

@@ -6,6 +6,7 @@ use vmlu_abi::tensor::DataType;
 use vmlu_abi::Status;
 use vmlu_ops::combine::Function;
 
+use super::algorithm::Algorithm;
 use super::board::Key;
 use super::call::{Call, Held, Kind, Part};
 use super::line::Endpoint;
@@ -122,6 +123,7 @@ pub(super) struct CallBody {
     dtype: u16,
     root: u32,
     count: u64,
+    algorithm: u8,
     sends: Vec<PartBody>,
     receives: Vec<PartBody>,
     scratch: Option<PartBody>,
@@ -167,6 +169,7 @@ impl CallBody {
             dtype: call.dtype as u16,
             root: call.root,
             count: call.count,
+            algorithm: call.algorithm as u8,
             sends: parts(&call.sends)?,
             receives: parts(&call.receives)?,
             scratch: call.scratch.as_ref().map(PartBody::of).transpose()?,
@@ -183,6 +186,7 @@ impl CallBody {
             dtype: DataType::from_raw(self.dtype)?,
             root: self.root,
             count: self.count,
+            algorithm: Algorithm::from_raw(self.algorithm)?,
             sends: parts(&self.sends)?,
             receives: parts(&self.receives)?,
             scratch: match &self.scratch {

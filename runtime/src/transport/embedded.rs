@@ -171,20 +171,37 @@ fn topology(chips: u32) -> Result<Option<Topology>> {
         return Ok(None);
     };
     let file = Path::new(&file);
-    let wrong = |text: String| {
-        let text = format!("MLU_TOPOLOGY: {}: {text}", file.display());
-        Error::new("start the embedded card", Status::InvalidArgument, text)
-    };
-    let text = std::fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?;
-    let topology = vmlu_device::topology::parse(&text, &MLU370_X8, chips);
-    topology
-        .map(Some)
-        .map_err(|error| wrong(format!("line {error}")))
+    let name = format!("MLU_TOPOLOGY: {}", file.display());
+    let text = std::fs::read_to_string(file).map_err(|error| misread(&name, &error))?;
+    parse(&name, &text, chips).map(Some)
+}
+
+fn misread(name: &str, error: &dyn std::fmt::Display) -> Error {
+    let text = format!("{name}: {error}");
+    Error::new("start the embedded card", Status::InvalidArgument, text)
+}
+
+fn parse(name: &str, text: &str, chips: u32) -> Result<Topology> {
+    let topology = vmlu_device::topology::parse(text, &MLU370_X8, chips);
+    topology.map_err(|error| misread(name, &format!("line {error}")))
 }
 
 impl Embedded {
     /// A card of its own with this many chips.
     pub fn new(chips: u32, inject: bool) -> Result<Arc<Self>> {
+        Self::start(chips, inject, topology(chips)?)
+    }
+
+    /// The same, linked as the text of a topology file says (`vmlu_device::topology`).
+    ///
+    /// # Errors
+    ///
+    /// `Status::InvalidArgument` for what is wrong with the text, with its line.
+    pub fn linked(chips: u32, inject: bool, topology: &str) -> Result<Arc<Self>> {
+        Self::start(chips, inject, Some(parse("topology", topology, chips)?))
+    }
+
+    fn start(chips: u32, inject: bool, topology: Option<Topology>) -> Result<Arc<Self>> {
         const CALL: &str = "start the embedded card";
         let serial = u64::from(MLU370_X8.board_id) << 56 | SERIAL;
         let config = EmbeddedConfig {
@@ -192,7 +209,7 @@ impl Embedded {
             chips,
             serials: vec![serial],
             inject,
-            topology: topology(chips)?,
+            topology,
         };
         let card = EmbeddedCard::new(&config)
             .map_err(|e| Error::new(CALL, Status::OutOfHostMemory, e.to_string()))?;

@@ -41,6 +41,9 @@ pub struct Args {
     /// `compute`: only figures whose names contain this
     #[arg(long, default_value = "")]
     only: String,
+    /// `link`: measure which algorithm an all-reduce goes by on which topology, and write the runtime's table of it
+    #[arg(long)]
+    table: bool,
 }
 
 /// What can be measured.
@@ -106,6 +109,9 @@ pub fn run(args: Args) -> Result<i32> {
     if args.bench == Bench::Link {
         let built = cargo::build()?;
         let program = built.program("mlu-bench")?;
+        if args.table {
+            return write_table(program);
+        }
         if has(Transport::Embedded) {
             let step = Step::start("links over embedded");
             let mut command = Command::new(program);
@@ -212,6 +218,23 @@ fn compute(args: &Args) -> Result<Vec<Value>> {
     }
     rows.extend(ratios);
     Ok(rows)
+}
+
+/// Where the runtime has its table of algorithms.
+const TABLE: &str = "runtime/src/collective/algorithm.txt";
+
+/// Measures the algorithms of all-reduces and writes the runtime's table; the next build has it.
+fn write_table(program: &Path) -> Result<i32> {
+    let step = Step::start("algorithms of all-reduces");
+    let mut command = Command::new(program);
+    command.args(["link", "--table"]);
+    let table = crate::run::output(command)?;
+    let file = paths::project().join(TABLE);
+    std::fs::write(&file, table.trim_end().to_owned() + "\n")
+        .with_context(|| format!("cannot write {}", file.display()))?;
+    step.done();
+    say(format!("{TABLE} is written; build again to use it"));
+    Ok(0)
 }
 
 /// Prints rows; 1 if a goal was missed.
