@@ -89,7 +89,7 @@ impl Ranks {
     }
 
     /// Time of one on the host, ns: the median of so many.
-    pub(crate) fn time(&self, bytes: u64, times: u32) -> Result<f64> {
+    fn time(&self, bytes: u64, times: u32) -> Result<f64> {
         self.all_reduce(bytes)?;
         let mut seen = Vec::new();
         for _ in 0..times {
