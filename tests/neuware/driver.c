@@ -2,7 +2,10 @@
 #include <cn_api.h>
 #include <cnrt.h>
 
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "check.h"
 
@@ -126,14 +129,26 @@ static void both(void) {
   CHECK(base == (CNaddr)device && bytes == BYTES);
   OK(cnDestroyNotifier(done));
   GIVES(CN_NOTIFIER_ERROR_INVALID, cnWaitNotifier(done));
+  int fd = -1, exports = 0;
+  const char *transport = getenv("MLU_TRANSPORT");
+  OK(cnDeviceGetAttribute(&exports, CN_DEVICE_ATTRIBUTE_DMA_BUF_SUPPORTED, 0));
+  CHECK(exports == (transport != NULL && strcmp(transport, "kernel") == 0));
+  if (exports) {
+    OK(cnMemGetHandleForAddressRange(&fd, (CNaddr)device + 4096, 8192, CN_MEM_RANGE_HANDLE_TYPE_DMA_BUF_FD, 0));
+    OK(cnMemsetD8Async((CNaddr)device + 8192, 7, 4096, queue));
+    OK(cnrtQueueSync(queue));
+    unsigned char *seen = (unsigned char *)mmap(NULL, 8192, PROT_READ, MAP_SHARED, fd, 0);
+    CHECK(seen != MAP_FAILED && seen[0] == 9 && seen[4095] == 9 && seen[4096] == 7 && seen[8191] == 7);
+    CHECK(munmap(seen, 8192) == 0 && close(fd) == 0);
+  } else {
+    GIVES(CN_OPS_ERROR_NOT_SUPPORTED,
+          cnMemGetHandleForAddressRange(&fd, (CNaddr)device, 4096, CN_MEM_RANGE_HANDLE_TYPE_DMA_BUF_FD, 0));
+  }
+  GIVES(CN_ERROR_INVALID_VALUE,
+        cnMemGetHandleForAddressRange(&fd, (CNaddr)device, 4095, CN_MEM_RANGE_HANDLE_TYPE_DMA_BUF_FD, 0));
   OK(cnDestroyQueue(queue));
   GIVES(CN_QUEUE_ERROR_INVALID, cnQueueSync(queue));
   GIVES(cnrtErrorInvalidResourceHandle, cnrtQueueSync(queue));
-  int fd = -1;
-  GIVES(CN_OPS_ERROR_NOT_SUPPORTED,
-        cnMemGetHandleForAddressRange(&fd, (CNaddr)device, 4096, CN_MEM_RANGE_HANDLE_TYPE_DMA_BUF_FD, 0));
-  GIVES(CN_ERROR_INVALID_VALUE,
-        cnMemGetHandleForAddressRange(&fd, (CNaddr)device, 4095, CN_MEM_RANGE_HANDLE_TYPE_DMA_BUF_FD, 0));
   OK(cnFree((CNaddr)device));
   CNmodule module = NULL;
   GIVES(CN_FATBIN_INVALID_IMAGE, cnModuleLoadFatBinary("no module", &module));
