@@ -154,3 +154,59 @@ impl Due {
         arm.fire(device, queue, outcome);
     }
 }
+
+/// On the debug kernel, when the module is loaded.
+#[kunit_tests(mlu_arm)]
+mod tests {
+    use super::*;
+    use crate::abi::Wire;
+
+    fn arm(armed: &mut Armed, stream: &Arc<Stream>, value: u64, data: u64) -> Result {
+        let mut arg = ioctl::QueueArm::zeroed();
+        (arg.value, arg.fd, arg.data) = (value, -1, data);
+        armed.add(NewArm::new(stream, &arg)?);
+        Ok(())
+    }
+
+    /// Takes out who waits for at most `timeline`, and tells.
+    fn reached(armed: &mut Armed, timeline: u64) -> usize {
+        let due = |value| (value <= timeline).then_some(Outcome::Reached(timeline));
+        let mut count = 0;
+        while let Some((due, outcome)) = armed.take_due(due) {
+            due.fire(0, 0, outcome);
+            count += 1;
+        }
+        count
+    }
+
+    #[test]
+    fn the_smallest_value_comes_first() -> Result {
+        let (mut armed, stream) = (Armed::new(), Stream::new()?);
+        assert_eq!(armed.first(), ARM_NONE);
+        for (value, data) in [(30, 0), (10, 1), (20, 2), (10, 3)] {
+            arm(&mut armed, &stream, value, data)?;
+        }
+        assert_eq!(armed.first(), 10);
+        assert_eq!(reached(&mut armed, 9), 0);
+        assert_eq!(reached(&mut armed, 20), 3);
+        assert_eq!(armed.first(), 30);
+        assert_eq!(reached(&mut armed, u64::MAX), 1);
+        assert_eq!(armed.first(), ARM_NONE);
+        Ok(())
+    }
+
+    /// A file has so many arms at most, and those that fired or were dropped are given back.
+    #[test]
+    fn a_file_has_only_so_many() -> Result {
+        let (mut armed, stream) = (Armed::new(), Stream::new()?);
+        for value in 0..u64::from(ioctl::MAX_ARMS) {
+            arm(&mut armed, &stream, value, 0)?;
+        }
+        assert_eq!(arm(&mut armed, &stream, 0, 0).err(), Some(ENOSPC));
+        assert_eq!(reached(&mut armed, 0), 1);
+        arm(&mut armed, &stream, 0, 0)?;
+        drop(armed);
+        assert_eq!(arm(&mut Armed::new(), &stream, 0, 0).err(), None);
+        Ok(())
+    }
+}

@@ -132,3 +132,62 @@ impl Drop for Charge {
         }
     }
 }
+
+/// On the debug kernel, when the module is loaded.
+#[kunit_tests(mlu_quota)]
+mod tests {
+    use super::*;
+
+    const SOMEBODY: u32 = 1000;
+
+    fn used(quotas: &Quotas, uid: u32) -> Option<[u64; KINDS]> {
+        let users = quotas.users.lock();
+        users
+            .iter()
+            .find(|user| user.uid == uid)
+            .map(|user| user.used)
+    }
+
+    #[test]
+    fn what_is_dropped_is_given_back() -> Result {
+        let quotas = Quotas::new()?;
+        let queue = Charge::new(&quotas, SOMEBODY, Kind::Queues, 1)?;
+        let memory = Charge::new(&quotas, SOMEBODY, Kind::Memory, 4096)?;
+        let others = Charge::new(&quotas, SOMEBODY + 1, Kind::Memory, 8192)?;
+        assert_eq!(used(&quotas, SOMEBODY), Some([1, 4096, 0]));
+        drop(queue);
+        assert_eq!(used(&quotas, SOMEBODY), Some([0, 4096, 0]));
+        drop(memory);
+        // Nothing is kept of who has nothing, and nothing of others is touched.
+        assert_eq!(used(&quotas, SOMEBODY), None);
+        assert_eq!(used(&quotas, SOMEBODY + 1), Some([0, 8192, 0]));
+        drop(others);
+        assert!(quotas.users.lock().is_empty());
+        Ok(())
+    }
+
+    #[test]
+    fn sums_do_not_wrap() -> Result {
+        let quotas = Quotas::new()?;
+        let most = Charge::new(&quotas, SOMEBODY, Kind::Pinned, u64::MAX)?;
+        let refused = Charge::new(&quotas, SOMEBODY, Kind::Pinned, 1);
+        assert_eq!(refused.err(), Some(EDQUOT));
+        assert_eq!(used(&quotas, SOMEBODY), Some([0, 0, u64::MAX]));
+        drop(most);
+        assert_eq!(used(&quotas, SOMEBODY), None);
+        Ok(())
+    }
+
+    /// Who has nothing has no entry.
+    #[test]
+    fn nothing_is_kept_of_nothing() -> Result {
+        let quotas = Quotas::new()?;
+        let others = Charge::new(&quotas, SOMEBODY + 1, Kind::Pinned, 1)?;
+        let nothing = Charge::new(&quotas, SOMEBODY, Kind::Pinned, 0)?;
+        assert_eq!(used(&quotas, SOMEBODY), None);
+        drop(nothing);
+        assert_eq!(used(&quotas, SOMEBODY + 1), Some([0, 0, 1]));
+        drop(others);
+        Ok(())
+    }
+}

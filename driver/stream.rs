@@ -292,3 +292,89 @@ impl Subscribers {
         }
     }
 }
+
+/// On the debug kernel, when the module is loaded.
+#[kunit_tests(mlu_stream)]
+mod tests {
+    use super::*;
+
+    const ROOM: u64 = MAX_RECORDS as u64;
+
+    fn records(length: usize) -> Result<Records> {
+        Ok(Records {
+            places: KVec::from_elem(EventRecord::zeroed(), length, GFP_KERNEL)?,
+            next: 0,
+            oldest: 0,
+            read: 0,
+        })
+    }
+
+    fn numbered(value: u64) -> EventRecord {
+        EventRecord {
+            value,
+            ..EventRecord::zeroed()
+        }
+    }
+
+    /// The value of the first, how many records were lost before it, and how many there are of at most `most`.
+    fn first(records: &Records, most: usize) -> (u64, u32, usize) {
+        let mut batch = [EventRecord::zeroed(); BATCH];
+        let (_, count) = records.peek(&mut batch[..most]);
+        (batch[0].value, batch[0].lost, count)
+    }
+
+    #[test]
+    fn come_out_in_order() -> Result {
+        let mut records = records(MAX_RECORDS)?;
+        assert!(records.is_empty());
+        for value in 1..=5 {
+            records.push(numbered(value));
+        }
+        assert_eq!(first(&records, 3), (1, 0, 3));
+        records.take(0, 3);
+        assert_eq!(first(&records, BATCH), (4, 0, 2));
+        records.take(3, 2);
+        assert!(records.is_empty());
+        Ok(())
+    }
+
+    #[test]
+    fn the_oldest_go_and_are_counted() -> Result {
+        let mut records = records(MAX_RECORDS)?;
+        for value in 0..ROOM + 7 {
+            records.push(numbered(value));
+        }
+        assert_eq!(first(&records, BATCH), (7, 7, BATCH));
+        records.take(7, 1);
+        // Counted once.
+        assert_eq!(first(&records, 1), (8, 0, 1));
+        Ok(())
+    }
+
+    /// Between looking and taking others came and pushed what was looked at out.
+    #[test]
+    fn what_was_read_meanwhile_is_not_lost() -> Result {
+        let mut records = records(MAX_RECORDS)?;
+        for value in 0..ROOM {
+            records.push(numbered(value));
+        }
+        assert_eq!(first(&records, BATCH), (0, 0, BATCH));
+        for value in 0..ROOM {
+            records.push(numbered(ROOM + value));
+        }
+        records.take(0, BATCH);
+        assert_eq!(
+            first(&records, 1),
+            (ROOM, (ROOM as usize - BATCH) as u32, 1)
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn none_are_kept_before_somebody_asks() -> Result {
+        let mut records = records(0)?;
+        records.push(numbered(1));
+        assert!(records.is_empty());
+        Ok(())
+    }
+}

@@ -19,6 +19,7 @@ mod boot;
 mod digits;
 mod driver;
 mod fabric;
+mod faults;
 mod hosts;
 mod lab;
 mod libraries;
@@ -37,6 +38,7 @@ const FILES: &[(&str, &[Case])] = &[
     ("digits", digits::CASES),
     ("driver", driver::CASES),
     ("fabric", fabric::CASES),
+    ("faults", faults::CASES),
     ("hosts", hosts::CASES),
     ("libraries", libraries::CASES),
     ("monitor", monitor::CASES),
@@ -92,6 +94,8 @@ fn runs_on(flavour: Flavour, file: &str, name: &str) -> bool {
         ("setup", _) => flavour == Flavour::Stock,
         // The debug kernel is built without `kexec_file_load`.
         ("driver", "next_kernel") => flavour == Flavour::Stock,
+        // What only the debug kernel can do.
+        ("faults", _) => flavour == Flavour::Debug,
         _ => true,
     }
 }

@@ -17,6 +17,7 @@ const FILES: &[(&str, &str)] = files![
     "dmabufs.py",
     "errors.py",
     "events.py",
+    "faults.py",
     "graphs.py",
     "hostile.py",
     "information.py",

@@ -54,6 +54,8 @@ impl Flavour {
                 "kasan_multi_shot".into(),
                 "slab_debug=F".into(),
                 "no5lvl".into(),
+                "kunit.enable=1".into(),
+                "kunit.autorun=1".into(),
                 format!("vmlu.slow={}", self.slowness()),
             ],
         }
