@@ -22,7 +22,10 @@ pub const CASES: &[Case] = &[
 
 /// A machine each: what one leaked is found as its machine ends.
 fn run(lab: &Lab, test: &str) -> Result<()> {
-    let vm = lab.boot(&Config::default())?;
+    let vm = lab.boot(&Config {
+        server_args: vec!["--inject".into()],
+        ..Config::default()
+    })?;
     uapi::put(&vm)?;
     let script = format!("python3 {} --faults {test}", uapi::FOLDER);
     let output = vm.exec_within(&script, Duration::from_secs(300))?;

@@ -76,7 +76,11 @@ const HEADS: &[(&str, Detector)] = &[
     ("BUG: MAX_", Detector::Lockdep),
     ("still has locks held", Detector::Lockdep),
     ("unreferenced object", Detector::Kmemleak),
-    ("kmemleak: Cannot allocate", Detector::Kmemleak),
+    // It ends kmemleak; without "a scan area" it only looks at more.
+    (
+        "kmemleak: Cannot allocate a kmemleak_object",
+        Detector::Kmemleak,
+    ),
     ("Kernel memory leak detector disabled", Detector::Kmemleak),
     ("BUG: ", Detector::Kernel),
     // SLUB: `BUG kmalloc-32 (Not tainted): Poison overwritten`.
