@@ -26,7 +26,7 @@ DMA_DEBUG = "dma_entry_alloc", "add_dma_entry"
 IRQ_FILES = "register_irq_proc", "register_irq_proc"
 
 
-def code(first, last):
+def lies(first, last):
     """Where these functions lie, and those between them."""
     with open("/proc/kallsyms") as f:
         symbols = sorted((int(address, 16), name) for address, _, name, *_ in map(str.split, f))
@@ -39,7 +39,7 @@ def code(first, last):
 @contextlib.contextmanager
 def injection(spared=DMA_DEBUG):
     """Also allocations that may wait fail, of each size, silently; but none that the functions `spared` make."""
-    start, end = code(*spared)
+    start, end = lies(*spared)
     settings = [(kind, "verbose", "0") for kind in ("failslab", "fail_page_alloc", "fail_usercopy")]
     settings += [(kind, "ignore-gfp-wait", "N") for kind in ("failslab", "fail_page_alloc")]
     settings += [("fail_page_alloc", "ignore-gfp-highmem", "N"), ("fail_page_alloc", "min-order", "0")]
