@@ -12,7 +12,7 @@ import re
 import time
 
 from base import *
-from dmabufs import export as share, heap
+from dmabufs import HEAP, export as share, heap
 from graphs import export as export_timeline, import_ as import_timeline
 from peers import BOARD, export as export_memory, place, port
 
@@ -244,9 +244,12 @@ def gone(world):
     return fd
 
 
+READ_ONLY = [wrong("EACCES", f2=lambda world: world.keep(heap(GRANULE, os.O_RDONLY)))] if os.path.exists(HEAP) else []
+
+
 @call("DMABUF_IMPORT", DMABUF_IMPORT, "QQiIQ", wrong("EINVAL", f0=FREE + 4096), wrong("EINVAL", f0=0), wrong("EINVAL", f0=TOP), wrong("EINVAL", f3=0),
       wrong("EINVAL", f3=2), wrong("EINVAL", f3=7), wrong("EINVAL", f4=1), wrong("EINVAL", f2=lambda world: world.fd), wrong("EBADF", f2=-1),
-      wrong("EBADF", f2=999), wrong("EACCES", f2=lambda world: world.keep(heap(GRANULE, os.O_RDONLY))), wrong("EEXIST", f0=TAKEN),
+      wrong("EBADF", f2=999), *READ_ONLY, wrong("EEXIST", f0=TAKEN),
       wrong("EEXIST", f0=HOST), wrong("ENOENT", f2=gone), wrong("EOPNOTSUPP", f2=lambda world: world.shared(4096)))
 def _(world):
     return FREE, 0, world.shared(), 3, 0
@@ -526,7 +529,7 @@ ELSEWHERE = {
     "MEM_ALLOC": {"EDQUOT": "quotas"},
     "HOST_ALLOC": {"EDQUOT": "quotas"},
     "HOST_REGISTER": {"EDQUOT": "quotas"},
-    "DMABUF_IMPORT": {"EDQUOT": "quotas"},
+    "DMABUF_IMPORT": {"EDQUOT": "quotas", "EACCES": "dmabuf_of_others"},
     "GRAPH_CREATE": {"ENOSPC": "graphs_used_up"},
     "TIMELINE_IMPORT": {"ENOSPC": "timelines_used_up"},
     "MEM_IMPORT": {"EOPNOTSUPP": "inject_link"},
