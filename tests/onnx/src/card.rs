@@ -206,8 +206,14 @@ impl<'q> Card<'q> {
         let Some(packed) = packed(number) else {
             return self.cast(x, dtype);
         };
+        // Of a number that is too large ONNX takes the low bits.
+        let whole = if vmlu::ops::tensor::is_float(x.dtype()) {
+            self.cast(x, DataType::I32)?
+        } else {
+            x.clone()
+        };
         let octets = self.empty(DataType::U8, &[x.elements().div_ceil(2)])?;
-        self.cast_packed(x, (packed, &octets), false)?;
+        self.cast_packed(&whole, (packed, &octets), false)?;
         let out = self.empty(dtype, x.dims())?;
         self.cast_packed(&out, (packed, &octets), true)?;
         Ok(out)

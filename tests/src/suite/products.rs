@@ -48,6 +48,33 @@ pub(super) fn attention_and_its_gradient(bench: &Bench) -> Check {
     near(&dk, &[-slope, slope])?;
     near(&dq, &[slope * 0.25])?;
 
+    // Both keys on a page that is not the first, and a mask that says what the scores said.
+    let pages = of(&[9.0, 9.0, 1.0, 1.0], &[2, 1, 2, 1])?;
+    let values = of(&[9.0, 9.0, 3.0, 7.0], &[2, 1, 2, 1])?;
+    let table = Tensor::from_slice(&queue, &[1i32], &[1, 1])?;
+    let mask = of(&[0.0, 0.5], &[2])?;
+    let forward = Attention {
+        k: *pages.desc(),
+        v: *values.desc(),
+        mask: *mask.desc(),
+        table: *table.desc(),
+        ..forward
+    };
+    queue.attention(&forward)?;
+    near(&out, &[3.0 + 4.0 * second])?;
+    let gradients =
+        [&pages, &values, &mask].map(|t| Tensor::zeros(&queue, DataType::F32, t.dims()));
+    let [dk, dv, dmask] = gradients;
+    let (dk, dv, dmask) = (dk?, dv?, dmask?);
+    let descs = [*dq.desc(), *dk.desc(), *dv.desc()];
+    queue.attention_backward(&AttentionBackward {
+        dmask: *dmask.desc(),
+        ..AttentionBackward::of(&forward, *dout.desc(), descs)
+    })?;
+    near(&dmask, &[-slope, slope])?;
+    near(&dk, &[0.0, 0.0, -slope, slope])?;
+    near(&dv, &[0.0, 0.0, 1.0 - second, second])?;
+
     let mut bad = forward;
     bad.causal = 7;
     let text = refused(queue.attention(&bad), Status::BadOperand);

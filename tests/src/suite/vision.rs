@@ -166,6 +166,27 @@ pub(super) fn regions_and_boxes(bench: &Bench) -> Check {
         ..RoiAlignBackward::zeroed()
     })?;
     assert_eq!(dx.to_vec::<f32>(&queue)?, [1.0; 16]);
+    // Of each bin the last element is the largest.
+    align.function = vmlu::ops::roi_align::Function::MaxPoint.raw();
+    queue.roi_align(&align)?;
+    assert_eq!(out.to_vec::<f32>(&queue)?, [5.0, 7.0, 13.0, 15.0]);
+    queue.roi_align_backward(&RoiAlignBackward {
+        dy: *dy.desc(),
+        rois: *rois.desc(),
+        images: *images.desc(),
+        dx: *dx.desc(),
+        x: *x.desc(),
+        scale: 1.0,
+        samples: 2,
+        function: align.function,
+        flags: align.flags,
+        ..RoiAlignBackward::zeroed()
+    })?;
+    let mut largest = [0.0; 16];
+    for i in [5, 7, 13, 15] {
+        largest[i] = 4.0;
+    }
+    assert_eq!(dx.to_vec::<f32>(&queue)?, largest);
     align.samples = 1 << 20;
     let text = refused(queue.roi_align(&align), Status::BadOperand);
     assert!(text.contains("samples are 1048576"), "{text}");

@@ -159,7 +159,14 @@ fn quantise(node: &Node<'_>) -> Result<Tensor> {
         None => Some(node.int("output_dtype", 0) as i32),
     };
     match kind.filter(|kind| packed(*kind).is_some()) {
-        Some(kind) => card.cast_to(&whole, kind),
+        Some(kind) => {
+            let (low, high) = match dtype {
+                DataType::I8 => (-8.0, 7.0),
+                _ => (0.0, 15.0),
+            };
+            let within = card.unary_with(U::Clamp, [low, high, 0.0], &whole)?;
+            card.cast_to(&within, kind)
+        }
         None => card.saturate(&whole, dtype),
     }
 }
