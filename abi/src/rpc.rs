@@ -686,6 +686,9 @@ pub enum Fault {
     BadAnswer = 12,
     /// `count` events on vector 0 that break the protocol, at once, as the [`BadEvent`] of `value` says.
     BadEvent = 13,
+    /// The next `count` messages, behind `skip` of them, are refused with the status of `value` and not served; with an `opcode` only those
+    /// of this function. `Inject` is spared.
+    Refuse = 14,
 }
 
 /// How an answer to a message is wrong.
@@ -780,6 +783,7 @@ impl Fault {
             11 => Self::Xid,
             12 => Self::BadAnswer,
             13 => Self::BadEvent,
+            14 => Self::Refuse,
             _ => return None,
         })
     }

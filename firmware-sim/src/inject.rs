@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::sync::Mutex;
 
 use vmlu_abi::rpc::{BadAnswer, Fault, Inject};
+use vmlu_abi::Status;
 
 /// Most faults that wait at a time.
 const MAX_FAULTS: usize = 256;
@@ -25,8 +26,18 @@ pub struct Injector {
     list: Mutex<Vec<Inject>>,
     /// The fault that waits for answers to messages, if its `count` is not 0.
     answers: Mutex<Option<(Inject, BadAnswer)>>,
+    /// The fault that waits for messages, if its `count` is not 0.
+    refusals: Mutex<Option<(Inject, Status)>>,
     dropped_interrupts: AtomicU32,
     heat_milli: AtomicI64,
+}
+
+/// What a [`Fault::Refuse`] refuses with, if it is a refusal.
+pub fn refusal(inject: &Inject) -> Option<Status> {
+    u32::try_from(inject.value)
+        .ok()
+        .and_then(Status::from_raw)
+        .filter(|status| *status != Status::Ok)
 }
 
 impl Injector {
@@ -49,6 +60,10 @@ impl Injector {
                 let bad = BadAnswer::from_raw(inject.value);
                 *self.answers.lock().unwrap_or_else(|e| e.into_inner()) =
                     bad.map(|bad| (inject, bad));
+            }
+            Fault::Refuse => {
+                *self.refusals.lock().unwrap_or_else(|e| e.into_inner()) =
+                    refusal(&inject).map(|status| (inject, status));
             }
             _ => {
                 let mut list = self.list.lock().unwrap_or_else(|e| e.into_inner());
@@ -99,6 +114,21 @@ impl Injector {
             fault,
             value: inject.value,
         })
+    }
+
+    /// With what a message with this function is refused.
+    pub fn refusal(&self, function: u16) -> Option<Status> {
+        let mut refusals = self.refusals.lock().unwrap_or_else(|e| e.into_inner());
+        let (inject, status) = refusals.as_mut()?;
+        if inject.count == 0 || inject.opcode != 0 && inject.opcode != u32::from(function) {
+            return None;
+        }
+        if inject.skip > 0 {
+            inject.skip -= 1;
+            return None;
+        }
+        inject.count -= 1;
+        Some(*status)
     }
 
     /// How the answer to a message with this function is to be wrong.

@@ -59,7 +59,7 @@ TIMELINE_RELEASE = number(0x3A, 16)
 TIMELINE_READ = number(0x3B, 32)
 
 NOP, COPY, FILL, WRITE, WAIT, NOTIFY = 0x0001, 0x0100, 0x0101, 0x0102, 0x0200, 0x0201
-HANG, PANIC, FAIL, ECC, DELAY, DROP_INTERRUPT, ALL_ONES = 1, 2, 3, 4, 5, 6, 7
+HANG, PANIC, FAIL, ECC, DELAY, DROP_INTERRUPT, ALL_ONES, REFUSE = 1, 2, 3, 4, 5, 6, 7, 14
 TIMELINE, QUEUE_FAILED, CONTEXT_STOPPED, RPC, XID, LINK, CARD_LOST, CARD_BACK = 1, 2, 3, 4, 5, 6, 7, 8  # Kinds of events.
 MAX_RECORDS, MAX_ARMS = 256, 4096
 HOST_TIMELINE = 1
@@ -69,6 +69,8 @@ VA = 0x7000_0000_0000
 GRANULE = 64 << 10
 libc = ctypes.CDLL(None, use_errno=True)
 libc.ioctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p]
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_size_t]
 
 
 def ioctl(fd, nr, fmt, *fields):

@@ -7,6 +7,7 @@ import fcntl
 import gc
 import mmap
 import os
+import resource
 import signal
 import socket
 import struct
@@ -148,6 +149,14 @@ def dmabuf_of_a_part():
         os.close(fd)
         # Beyond the end there is nothing.
         fails(errno.EINVAL, export, context, VA, LENGTH, PAGE)
+        # The process has as many files as it may.
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, most[1]))
+        try:
+            fails(errno.EMFILE, export, context, VA)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, most)
+        os.close(export(context, VA))
 
 
 @test

@@ -387,8 +387,6 @@ def one_error_each():
 def bad_pointers():
     """Arguments that end behind a mapping, and those that cannot be written: nothing is read or written beyond."""
     page = mmap.PAGESIZE
-    libc.mmap.restype = ctypes.c_void_p
-    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_size_t]
     libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
     libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     area = libc.mmap(None, 2 * page, 3, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
@@ -527,9 +525,12 @@ ELSEWHERE = {
     "QUEUE_ARM": {"ENOSPC": "arm_errors"},
     "QUEUE_CREATE": {"ENOSPC": "queues_used_up", "EDQUOT": "quotas"},
     "MEM_ALLOC": {"EDQUOT": "quotas"},
-    "HOST_ALLOC": {"EDQUOT": "quotas"},
-    "HOST_REGISTER": {"EDQUOT": "quotas"},
-    "DMABUF_IMPORT": {"EDQUOT": "quotas", "EACCES": "dmabuf_of_others"},
+    "MEM_FREE": {"EBUSY": "inject_refused_pieces"},
+    "HOST_ALLOC": {"EDQUOT": "quotas", "ENOSPC": "inject_refused_pieces"},
+    "HOST_REGISTER": {"EDQUOT": "quotas", "ENOSPC": "inject_refused_pieces"},
+    "HOST_FREE": {"EBUSY": "inject_refused_pieces"},
+    "DMABUF_EXPORT": {"EMFILE": "dmabuf_of_a_part"},
+    "DMABUF_IMPORT": {"EDQUOT": "quotas", "EACCES": "dmabuf_of_others", "ENOSPC": "inject_refused_pieces"},
     "GRAPH_CREATE": {"ENOSPC": "graphs_used_up"},
     "TIMELINE_IMPORT": {"ENOSPC": "timelines_used_up"},
     "MEM_IMPORT": {"EOPNOTSUPP": "inject_link"},

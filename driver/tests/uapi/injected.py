@@ -2,11 +2,19 @@
 """Injected faults."""
 
 import errno
+import mmap
 import os
 import threading
 import time
 
 from base import *
+from dmabufs import import_, udmabuf
+
+PAGE = 4096
+MAP_FIXED = 0x10
+# Functions of the firmware, and what they refuse with.
+MEMORY_FREE, HOST_MAP, HOST_UNMAP = 5, 6, 7
+OUT_OF_RESOURCES, BUSY = 10, 13
 
 
 @test
@@ -45,6 +53,46 @@ def inject_dropped_interrupt():
             queue.wait(value)
             assert in_time(start, 0.6)
         inject(DROP_INTERRUPT, count=0)
+
+
+@test
+def inject_refused_pieces():
+    """A mapping that the card refuses, from the start or half made, leaves nothing: no pages, and no place among those under way."""
+    count = 600  # Pieces, which take three messages: the same page again and again.
+    own = mmap.mmap(-1, count * PAGE)
+    memory = os.memfd_create("page")
+    os.ftruncate(memory, PAGE)
+    for i in range(count):
+        at = address_of(own) + i * PAGE
+        assert libc.mmap(at, PAGE, 3, mmap.MAP_SHARED | MAP_FIXED, memory, 0) == at
+    shared, _ = udmabuf(PAGE)
+    with Context() as context:
+        place = lambda i: VA + (i << 30)
+        calls = (lambda i: context.host_alloc(place(i), PAGE), lambda i: import_(context, place(i), shared),
+                 lambda i: context.host_register(address_of(own), count * PAGE, place(i)))
+        before = counters()["pinned_bytes"]
+        for call in calls:
+            inject(REFUSE, value=OUT_OF_RESOURCES, opcode=HOST_MAP)
+            fails(errno.ENOSPC, call, 0)
+        for skip in 1, 2:
+            for i in range(20):
+                inject(REFUSE, value=OUT_OF_RESOURCES, opcode=HOST_MAP, skip=skip)
+                fails(errno.ENOSPC, calls[-1], i)
+        assert counters()["pinned_bytes"] == before
+        for i, call in enumerate(calls):
+            call(i)
+        assert counters()["pinned_bytes"] == before + (count + 2) * PAGE
+        # What the card still uses stays.
+        inject(REFUSE, value=BUSY, opcode=HOST_UNMAP)
+        fails(errno.EBUSY, context.host_free, place(2))
+        context.host_free(place(2))
+        context.mem_alloc(place(3), GRANULE)
+        inject(REFUSE, value=BUSY, opcode=MEMORY_FREE)
+        fails(errno.EBUSY, context.mem_free, place(3))
+        fails(errno.EEXIST, context.mem_alloc, place(3), GRANULE)
+        context.mem_free(place(3))
+    os.close(memory)
+    os.close(shared)
 
 
 @test

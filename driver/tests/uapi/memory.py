@@ -256,8 +256,6 @@ def large_mapping():
     block, page, length = 2 << 20, 4096, (6 << 20) + 3 * 4096
     with Context() as context:
         offset = ioctl(context.fd, HOST_ALLOC, "QQIIQQ", VA, length, 3, 0, 0, 0)[4]
-        libc.mmap.restype = ctypes.c_void_p
-        libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_size_t]
         libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
         libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 

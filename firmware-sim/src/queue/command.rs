@@ -506,6 +506,7 @@ fn suffer(env: &Command<'_>, hit: Hit) -> Result<(), Fault> {
         | rpc::Fault::Heat
         | rpc::Fault::BadAnswer
         | rpc::Fault::BadEvent
+        | rpc::Fault::Refuse
         | rpc::Fault::EccCorrected
         | rpc::Fault::EccUncorrected
         | rpc::Fault::Xid => Ok(()),

@@ -10,6 +10,7 @@ use vmlu_abi::{Status, Wire};
 
 use super::{host, open_host, refuse, Answer, Refusal};
 use crate::core::Core;
+use crate::inject::refusal;
 use crate::memory::heap::GRANULE;
 
 fn padded<const N: usize>(text: &str) -> [u8; N] {
@@ -176,6 +177,10 @@ pub(super) fn inject(core: &Core, inject: &rpc::Inject) -> Answer {
         }
         Fault::BadAnswer if BadAnswer::from_raw(inject.value).is_none() => {
             let text = format!("there is no bad answer {}", inject.value);
+            return refuse(Status::InvalidArgument, text);
+        }
+        Fault::Refuse if refusal(inject).is_none() => {
+            let text = format!("{} is no status of a refusal", inject.value);
             return refuse(Status::InvalidArgument, text);
         }
         Fault::BadEvent => {

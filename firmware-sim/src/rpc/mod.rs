@@ -151,6 +151,11 @@ fn dispatch(core: &Arc<Core>, image: &ImageHeader, header: &RpcHeader, request: 
         return refuse(Status::DeviceLost, "the chip is as good as pulled out");
     }
     let body = &request[size_of::<RpcHeader>()..];
+    if function != Function::Inject
+        && let Some(status) = core.injector.refusal(header.function)
+    {
+        return refuse(status, "an injected fault");
+    }
     let context = || match core.find_context(header.context) {
         Some(context) => Ok(context),
         None => refuse(

@@ -704,7 +704,7 @@ fn injection() {
     let set = |inject: rpc::Inject| chip.call::<_, ()>(Function::Inject, 0, &inject);
     assert_eq!(set(good), Ok(()));
     assert_eq!(set(rpc::Inject { count: 0, ..good }), Ok(()));
-    for fault in [0, 14, u32::MAX] {
+    for fault in [0, 15, u32::MAX] {
         assert_eq!(
             set(rpc::Inject { fault, ..good }),
             Err(Status::InvalidArgument)
@@ -724,6 +724,31 @@ fn injection() {
         }),
         Err(Status::ReservedNotZero)
     );
+    // Messages that are refused do nothing.
+    let ping = || chip.call::<_, ()>(Function::Ping, 0, &());
+    for value in [0, 1 << 32, 31, u64::MAX] {
+        let refuse = chip.inject(Fault::Refuse, value);
+        assert_eq!(set(refuse), Err(Status::InvalidArgument));
+    }
+    let busy = rpc::Inject {
+        count: 2,
+        skip: 1,
+        opcode: Function::Ping as u32,
+        ..chip.inject(Fault::Refuse, u64::from(Status::Busy.raw()))
+    };
+    assert_eq!(set(busy), Ok(()));
+    let context = chip.context();
+    assert_eq!(
+        [(); 4].map(|()| ping()),
+        [Ok(()), Err(Status::Busy), Err(Status::Busy), Ok(())]
+    );
+    assert_eq!(
+        set(chip.inject(Fault::Refuse, u64::from(Status::BadState.raw()))),
+        Ok(())
+    );
+    assert_eq!(context.alloc_at(VA, PAGE).err(), Some(Status::BadState));
+    context.alloc_at(VA, PAGE).unwrap();
+
     // A list that only grows is bounded.
     let refused = (0..10_000).find_map(|context| set(rpc::Inject { context, ..good }).err());
     assert_eq!(refused, Some(Status::OutOfResources));

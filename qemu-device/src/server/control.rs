@@ -186,7 +186,7 @@ fn find(cards: &[Arc<Card>], chip: u32) -> Result<&Card> {
 }
 
 /// Names of the faults.
-const FAULTS: [(&str, Fault); 13] = [
+const FAULTS: [(&str, Fault); 14] = [
     ("hang", Fault::Hang),
     ("panic", Fault::Panic),
     ("fail", Fault::Fail),
@@ -200,6 +200,7 @@ const FAULTS: [(&str, Fault); 13] = [
     ("xid", Fault::Xid),
     ("bad_answer", Fault::BadAnswer),
     ("bad_event", Fault::BadEvent),
+    ("refuse", Fault::Refuse),
 ];
 
 fn fault_number(name: &str) -> Result<Fault> {
