@@ -15,6 +15,8 @@ use crate::lab::{Case, Lab};
 pub const CASES: &[Case] = &[
     ("same_weights_on_one_two_and_four", same_weights),
     ("operations", operations),
+    ("operations_of_a_user", operations_of_a_user),
+    ("ranks_disagree", ranks_disagree),
     ("a_host_is_lost", a_host_is_lost),
 ];
 
@@ -126,6 +128,7 @@ fn same_weights(lab: &Lab) -> Result<()> {
             program,
             arguments: &arguments.map(String::from),
             folder: Some(&folder),
+            as_user: false,
         };
         let job = Job::start(&plan, &folder)?;
         job.end(hosts * ranks)?;
@@ -142,24 +145,51 @@ fn same_weights(lab: &Lab) -> Result<()> {
 
 /// Every operation and type, on hosts of several ranks and of one.
 fn operations(lab: &Lab) -> Result<()> {
-    let program = lab.setup()?.built.program("mlu-hosts")?;
     for (hosts, ranks) in [(3, 2), (4, 1), (1, 2)] {
-        let folder = folder("operations")?;
-        let plan = Plan {
-            hosts,
-            ranks,
-            program,
-            arguments: &["operations".to_owned()],
-            folder: Some(&folder),
-        };
-        let job = Job::start(&plan, &folder)?;
-        job.end(hosts * ranks)?;
-        for rank in 0..hosts * ranks {
-            let said = fs::read_to_string(folder.join(format!("rank.{rank}")))?;
-            ensure!(said == "done\n", "rank {rank} of {hosts} hosts: {said}");
-        }
+        all_operations(lab, (hosts, ranks), false)?;
     }
     Ok(())
+}
+
+/// The same by somebody who has no rights but in a namespace of the own.
+fn operations_of_a_user(lab: &Lab) -> Result<()> {
+    all_operations(lab, (2, 2), true)
+}
+
+fn all_operations(lab: &Lab, (hosts, ranks): (u32, u32), as_user: bool) -> Result<()> {
+    let folder = folder("operations")?;
+    let plan = Plan {
+        hosts,
+        ranks,
+        program: lab.setup()?.built.program("mlu-hosts")?,
+        arguments: &["operations".to_owned()],
+        folder: Some(&folder),
+        as_user,
+    };
+    let job = Job::start(&plan, &folder)?;
+    job.end(hosts * ranks)?;
+    for rank in 0..hosts * ranks {
+        let said = fs::read_to_string(folder.join(format!("rank.{rank}")))?;
+        ensure!(said == "done\n", "rank {rank} of {hosts} hosts: {said}");
+    }
+    Ok(())
+}
+
+/// A rank that takes more than another sends is an error at all, which says how much.
+fn ranks_disagree(lab: &Lab) -> Result<()> {
+    let folder = folder("disagree")?;
+    let plan = Plan {
+        hosts: 3,
+        ranks: 1,
+        program: lab.setup()?.built.program("mlu-hosts")?,
+        arguments: &["disagree".to_owned()],
+        folder: Some(&folder),
+        as_user: false,
+    };
+    let job = Job::start(&plan, &folder)?;
+    let text = "rank 0 on host1 sends 8 bytes where 16 are received";
+    let know = |job: &Job| (0..3).all(|rank| job.said(rank).contains(text));
+    job.until(NOTICE, 3, know)
 }
 
 /// A host whose network is gone is an error at every rank elsewhere.
@@ -171,6 +201,7 @@ fn a_host_is_lost(lab: &Lab) -> Result<()> {
         program: lab.setup()?.built.program("mlu-hosts")?,
         arguments: &["until-lost".to_owned()],
         folder: Some(&folder),
+        as_user: false,
     };
     let job = Job::start(&plan, &folder)?;
     let works = |job: &Job| (0..4).all(|rank| job.said(rank).contains("works"));
@@ -183,8 +214,8 @@ fn a_host_is_lost(lab: &Lab) -> Result<()> {
             .all(|rank| job.said(*rank).contains("error: "))
     };
     job.until(NOTICE, 4, know)?;
-    // Those that it had to do with name it; others may only be told that there is a loss.
+    // Those that it had to do with find out, and tell the others.
     let names = |rank: &u32| job.said(*rank).contains("rank 2 on host3");
-    ensure!([1, 3].iter().any(names), "{}", job.report(4));
+    ensure!([0, 1, 3].iter().all(names), "{}", job.report(4));
     Ok(())
 }

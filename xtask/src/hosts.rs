@@ -43,6 +43,8 @@ pub struct Plan<'a> {
     /// A folder in the target folder: each rank's output goes to its file `rank.N`, and a host whose number is written to its file `cut`
     /// (through `cut.new`) loses its network. Without it `mpirun` shows what ranks say.
     pub folder: Option<&'a Path>,
+    /// Has it all be done in a user namespace, as somebody who is not root must; root may, for tests.
+    pub as_user: bool,
 }
 
 impl Hosts {
@@ -87,7 +89,7 @@ impl Hosts {
         let mut command = Command::new("unshare");
         command.args(["--mount", "--net", "--uts", "--ipc", "--pid"]);
         command.args(["--fork", "--kill-child"]);
-        if !is_root() {
+        if plan.as_user || !is_root() {
             command.arg("--map-root-user");
         }
         // $1 the mount point, $2 and $3 what is laid over each other, $4 the target folder, $5 the script, then what that takes.

@@ -1,23 +1,26 @@
 //! The thread that has MPI: it begins transfers once what they wait for is over, sees to it that they go on, and says how they ended.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use vmlu::{Error, PinnedBuffer, Queue, Result, Status};
 
+use crate::lane::TAG_BITS;
 use crate::library::{Mpi, Request, Seen};
+use crate::lock;
 
 /// Between two looks at transfers: at first none, then this long. Ranks of several hosts may share a processor, so nobody spins for long.
-const PAUSE: Duration = Duration::from_micros(50);
+pub(crate) const PAUSE: Duration = Duration::from_micros(50);
 /// Between two times at which MPI is called if there is nothing to do: a rank that does not call it for seconds is taken for dead.
 const IDLE: Duration = Duration::from_millis(50);
 /// How long a rank that is told of a failure waits to be told whose it is.
-const NEWS: Duration = Duration::from_secs(1);
+const NEWS: Duration = Duration::from_secs(5);
 /// How long a rank that knows of a failure stays to pass it on: one that leaves at once would be the next that is lost to the others.
 const STAY: Duration = Duration::from_secs(2);
 /// Looks without a pause.
-const LOOKS: u32 = 50;
+pub(crate) const LOOKS: u32 = 50;
 
 /// Why nothing goes on between hosts.
 #[derive(Clone, Debug)]
@@ -43,6 +46,11 @@ impl Ticket {
         let (slot, changed) = &*self.0;
         *slot.lock().unwrap_or_else(|e| e.into_inner()) = Some(outcome);
         changed.notify_all();
+    }
+
+    /// Whether it is known; then [`Ticket::wait`] does not wait.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.outcome().is_some()
     }
 
     fn outcome(&self) -> Option<Outcome> {
@@ -100,7 +108,7 @@ impl After {
 }
 
 /// Which way a transfer goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Way {
     To(u32),
     From(u32),
@@ -129,6 +137,8 @@ pub(crate) struct Started {
     pub(crate) rank: u32,
     pub(crate) size: u32,
     pub(crate) seen: Seen,
+    /// The largest tag.
+    pub(crate) tags: u32,
 }
 
 /// The other side of the thread.
@@ -136,6 +146,20 @@ pub(crate) struct Carrier {
     orders: Sender<Message>,
     thread: Option<std::thread::JoinHandle<()>>,
     broken: Arc<Mutex<Option<Broken>>>,
+    /// The host of each rank.
+    names: Vec<String>,
+    /// Held while a cluster is split.
+    pub(crate) splits: Mutex<()>,
+    /// A number that no cluster of this process has.
+    next: AtomicU32,
+    /// Numbers that clusters may have.
+    clusters: u32,
+}
+
+/// A rank, for people.
+fn name(names: &[String], rank: u32) -> String {
+    let host = names.get(rank as usize);
+    format!("rank {rank} on {}", host.map_or("?", String::as_str))
 }
 
 impl Carrier {
@@ -156,7 +180,13 @@ impl Carrier {
                 Ok((mpi, seen)) => {
                     let names = seen.names.clone();
                     let (rank, size) = (mpi.rank(), mpi.size());
-                    let started = Started { rank, size, seen };
+                    let tags = mpi.tags();
+                    let started = Started {
+                        rank,
+                        size,
+                        seen,
+                        tags,
+                    };
                     if say.send(Ok(started)).is_ok() {
                         Work::new(mpi, names, shared).run(&incoming);
                     }
@@ -175,8 +205,33 @@ impl Carrier {
             orders,
             thread: Some(thread),
             broken,
+            names: started.seen.names.clone(),
+            splits: Mutex::new(()),
+            next: AtomicU32::new(1),
+            clusters: (started.tags >> TAG_BITS).max(1),
         };
         Ok((carrier, started))
+    }
+
+    /// Whom a transfer is with.
+    pub(crate) fn name(&self, way: Way) -> String {
+        let (Way::To(peer) | Way::From(peer)) = way;
+        name(&self.names, peer)
+    }
+
+    /// A number for a cluster that this process has not used; the largest that the ranks propose is given to [`Carrier::number`].
+    pub(crate) fn propose(&self) -> u32 {
+        self.next.load(Ordering::Relaxed)
+    }
+
+    /// Takes a number for clusters; an error if there are too many.
+    pub(crate) fn number(&self, number: u32) -> Result<u32> {
+        if number >= self.clusters {
+            let text = format!("this MPI has tags for {} clusters", self.clusters);
+            return Err(Error::new("split a cluster", Status::NotSupported, text));
+        }
+        self.next.fetch_max(number + 1, Ordering::Relaxed);
+        Ok(number)
     }
 
     /// Orders a transfer.
@@ -213,10 +268,6 @@ impl Drop for Carrier {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|e| e.into_inner())
-}
-
 /// An order on its way.
 struct Under {
     order: Order,
@@ -239,6 +290,8 @@ struct Work {
     under: Vec<Under>,
     broken: Arc<Mutex<Option<Broken>>>,
     failed_at: Option<Instant>,
+    /// Another rank has said why.
+    told: bool,
 }
 
 impl Work {
@@ -249,6 +302,7 @@ impl Work {
             under: Vec::new(),
             broken,
             failed_at: None,
+            told: false,
         }
     }
 
@@ -332,7 +386,7 @@ impl Work {
         failed.map_or(Ok(moved), Err)
     }
 
-    fn step(&self, under: &mut Under) -> std::result::Result<Step, Broken> {
+    fn step(&mut self, under: &mut Under) -> std::result::Result<Step, Broken> {
         let order = &under.order;
         let Some(request) = &mut under.request else {
             for after in &order.after {
@@ -360,8 +414,7 @@ impl Work {
     }
 
     fn name(&self, rank: u32) -> String {
-        let host = self.names.get(rank as usize);
-        format!("rank {rank} on {}", host.map_or("?", String::as_str))
+        name(&self.names, rank)
     }
 
     fn late(&self, way: Way, patience: Duration) -> Broken {
@@ -387,17 +440,21 @@ impl Work {
     }
 
     /// What became of the ranks, when MPI reports an error.
-    fn lost(&self, way: Way, text: &str) -> Broken {
+    fn lost(&mut self, way: Way, text: &str) -> Broken {
         let (Way::To(peer) | Way::From(peer)) = way;
         let since = Instant::now();
         let mut failed = self.failed();
-        while failed.is_none() && since.elapsed() < NEWS {
+        let mut told = None;
+        while failed.is_none() && told.is_none() && since.elapsed() < NEWS {
             std::thread::sleep(Duration::from_millis(1));
             self.mpi.progress();
             failed = self.failed();
+            told = self.mpi.told();
         }
+        self.told |= told.is_some();
         let text = match failed {
             Some(names) => format!("{names} is lost: {text}"),
+            None if told.is_some() => told.unwrap_or_default(),
             None if text.contains("REVOKED") => {
                 format!("another rank has lost one, or has aborted: {text}")
             }
@@ -421,6 +478,11 @@ impl Work {
     fn fail(&mut self, broken: Broken) -> Broken {
         let known = lock(&self.broken).get_or_insert(broken).clone();
         self.failed_at.get_or_insert_with(Instant::now);
+        if !self.told {
+            self.told = true;
+            let from = self.name(self.mpi.rank());
+            self.mpi.tell(&format!("{from} says: {}", known.text));
+        }
         self.mpi.revoke();
         for under in self.under.drain(..) {
             under.order.ticket.settle(Err(known.clone()));

@@ -12,8 +12,37 @@ use crate::carrier::{After, Carrier, Order, Ticket, Way};
 pub(crate) const CHUNK: u64 = 1 << 20;
 /// Slots of a lane: so many chunks are on their way.
 pub(crate) const SLOTS: usize = 4;
-/// Transfers are numbered up to here; MPI guarantees tags of 15 bits.
-const TAGS: u32 = 1 << 14;
+/// Bits of a tag below the number of the cluster.
+pub(crate) const TAG_BITS: u32 = 15;
+/// Transfers of a lane, and of exchanges, are numbered up to here.
+const TAGS: u32 = (1 << (TAG_BITS - 1)) - 1;
+/// Of the message with the identity by which ranks of a host meet; no other has it.
+pub(crate) const MEET: i32 = (1 << TAG_BITS) - 1;
+
+/// Numbers of the messages from one rank to another, as MPI's tags: both sides count them.
+pub(crate) struct Tags {
+    base: u32,
+    count: u32,
+}
+
+impl Tags {
+    fn of_lanes(cluster: u32) -> Self {
+        let base = cluster << TAG_BITS;
+        Self { base, count: 0 }
+    }
+
+    pub(crate) fn of_exchanges(cluster: u32) -> Self {
+        let base = cluster << TAG_BITS | 1 << (TAG_BITS - 1);
+        Self { base, count: 0 }
+    }
+
+    /// The next one.
+    pub(crate) fn next(&mut self) -> i32 {
+        let tag = self.base + self.count;
+        self.count = (self.count + 1) % TAGS;
+        tag as i32
+    }
+}
 
 struct Slot {
     memory: PinnedBuffer,
@@ -28,8 +57,7 @@ pub(crate) struct Lane {
     patience: Duration,
     slots: Vec<Slot>,
     next: usize,
-    /// Transfers so far: both sides count them, as tags.
-    count: u32,
+    tags: Tags,
     /// Of a lane that comes in: bytes that are due, and transfers that are on their way.
     due: VecDeque<u64>,
     coming: VecDeque<(usize, Ticket)>,
@@ -40,6 +68,7 @@ impl Lane {
         carrier: &Arc<Carrier>,
         context: &Context,
         way: Way,
+        cluster: u32,
         patience: Duration,
     ) -> Result<Self> {
         let slot = || {
@@ -54,7 +83,7 @@ impl Lane {
             patience,
             slots: (0..SLOTS).map(|_| slot()).collect::<Result<_>>()?,
             next: 0,
-            count: 0,
+            tags: Tags::of_lanes(cluster),
             due: VecDeque::new(),
             coming: VecDeque::new(),
         })
@@ -64,14 +93,13 @@ impl Lane {
         let ticket = Ticket::default();
         self.carrier.order(Order {
             way: self.way,
-            tag: (self.count % TAGS) as i32,
+            tag: self.tags.next(),
             memory: memory.clone(),
             bytes: bytes as usize,
             after,
             ticket: ticket.clone(),
             patience: self.patience,
         });
-        self.count = self.count.wrapping_add(1);
         ticket
     }
 

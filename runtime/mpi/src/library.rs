@@ -16,6 +16,15 @@ const SUCCESS: c_int = 0;
 const THREAD_FUNNELED: c_int = 1;
 const COMM_TYPE_SHARED: c_int = 0;
 const ANY: c_int = -1;
+/// The attribute with the largest tag.
+const TAG_UB: c_int = 0;
+/// The largest tag that every MPI has.
+const LEAST_TAGS: c_int = 32767;
+/// Bytes of a message that says what has failed.
+const NEWS: usize = 512;
+/// Room for MPI's account of a transfer, which has 24 bytes in OpenMPI.
+#[repr(C, align(8))]
+struct Account([u8; 64]);
 const MAX_ERROR_STRING: usize = 256;
 /// Most bytes of a host's name, with the zero behind it.
 const MAX_NAME: usize = 256;
@@ -59,6 +68,9 @@ functions! {
     isend = "MPI_Isend" (*const c_void, c_int, Handle, c_int, c_int, Handle, *mut Handle);
     irecv = "MPI_Irecv" (*mut c_void, c_int, Handle, c_int, c_int, Handle, *mut Handle);
     iprobe = "MPI_Iprobe" (c_int, c_int, Handle, *mut c_int, *mut c_void);
+    recv = "MPI_Recv" (*mut c_void, c_int, Handle, c_int, c_int, Handle, *mut c_void);
+    get_count = "MPI_Get_count" (*const c_void, Handle, *mut c_int);
+    comm_get_attr = "MPI_Comm_get_attr" (Handle, c_int, *mut c_void, *mut c_int);
     test = "MPI_Test" (*mut Handle, *mut c_int, *mut c_void);
     get_processor_name = "MPI_Get_processor_name" (*mut c_char, *mut c_int);
     error_string = "MPI_Error_string" (c_int, *mut c_char, *mut c_int);
@@ -95,6 +107,9 @@ pub(crate) struct Mpi {
     alone: Handle,
     /// The same ranks, for these transfers alone; what is revoked.
     comm: Handle,
+    /// Once more, for what they tell each other then.
+    news: Handle,
+    tags: u32,
     rank: u32,
     size: u32,
 }
@@ -113,6 +128,8 @@ pub(crate) struct Request {
     handle: Handle,
     /// What it reads or writes.
     memory: Option<PinnedBuffer>,
+    /// Bytes that have to come.
+    due: Option<usize>,
 }
 
 impl Drop for Request {
@@ -165,11 +182,14 @@ impl Mpi {
             byte,
             alone,
             comm: world,
+            news: world,
+            tags: 0,
             rank: 0,
             size: 0,
         };
         let (mut provided, mut rank, mut size) = (0, 0, 0);
-        let mut own = null_mut();
+        let (mut own, mut news) = (null_mut(), null_mut());
+        let (mut tags, mut known): (*const c_int, c_int) = (null_mut(), 0);
         // SAFETY: the pointers are of locals that live over the calls; null is allowed for the arguments of `main`; the handles are of
         // predefined objects.
         unsafe {
@@ -183,13 +203,26 @@ impl Mpi {
             mpi.check((f.comm_set_errhandler)(world, errors))?;
             mpi.check((f.comm_dup)(world, &mut own))?;
             mpi.check((f.comm_set_errhandler)(own, errors))?;
+            mpi.check((f.comm_dup)(world, &mut news))?;
+            mpi.check((f.comm_set_errhandler)(news, errors))?;
+            mpi.check((f.comm_get_attr)(
+                world,
+                TAG_UB,
+                (&raw mut tags).cast(),
+                &mut known,
+            ))?;
             mpi.check((f.comm_rank)(own, &mut rank))?;
             mpi.check((f.comm_size)(own, &mut size))?;
         }
         if provided < THREAD_FUNNELED {
             return Err("this MPI takes no calls from a process with threads".to_owned());
         }
-        (mpi.comm, mpi.rank, mpi.size) = (own, rank as u32, size as u32);
+        // SAFETY: of this attribute MPI gives the address of an int that it keeps, or leaves null.
+        let tags = unsafe { tags.as_ref() }.filter(|_| known != 0);
+        let tags = tags.copied().unwrap_or(LEAST_TAGS);
+        mpi.tags = tags.max(LEAST_TAGS) as u32;
+        (mpi.comm, mpi.news) = (own, news);
+        (mpi.rank, mpi.size) = (rank as u32, size as u32);
         Ok(mpi)
     }
 
@@ -199,6 +232,11 @@ impl Mpi {
 
     pub(crate) fn size(&self) -> u32 {
         self.size
+    }
+
+    /// The largest tag.
+    pub(crate) fn tags(&self) -> u32 {
+        self.tags
     }
 
     /// Which ranks share a host, and what the hosts are called. All ranks ask.
@@ -280,7 +318,7 @@ impl Mpi {
         to: u32,
         tag: i32,
     ) -> Result<Request, String> {
-        self.begin(memory, bytes, |handle| {
+        self.begin(memory, bytes, None, |handle| {
             // SAFETY: the range lies in the memory, which the request keeps until the transfer has ended, or for good.
             unsafe {
                 (self.functions.isend)(
@@ -304,7 +342,7 @@ impl Mpi {
         from: u32,
         tag: i32,
     ) -> Result<Request, String> {
-        self.begin(memory, bytes, |handle| {
+        self.begin(memory, bytes, Some(bytes), |handle| {
             // SAFETY: as in `send`; nobody has references to pinned memory.
             unsafe {
                 (self.functions.irecv)(
@@ -324,6 +362,7 @@ impl Mpi {
         &self,
         memory: &PinnedBuffer,
         bytes: usize,
+        due: Option<usize>,
         begin: impl FnOnce(*mut Handle) -> c_int,
     ) -> Result<Request, String> {
         assert!(
@@ -335,19 +374,34 @@ impl Mpi {
         Ok(Request {
             handle,
             memory: Some(memory.clone()),
+            due,
         })
     }
 
     /// Whether a transfer has ended.
     pub(crate) fn test(&self, request: &mut Request) -> Result<bool, String> {
         let mut done = 0;
-        // SAFETY: the handle is of a transfer that was begun and not seen to end; null says that the status is not wanted.
-        let code = unsafe { (self.functions.test)(&mut request.handle, &mut done, null_mut()) };
+        let mut account = Account([0; 64]);
+        let at: *mut Account = &mut account;
+        // SAFETY: the handle is of a transfer that was begun and not seen to end; the account has the room and alignment that OpenMPI's takes.
+        let code = unsafe { (self.functions.test)(&mut request.handle, &mut done, at.cast()) };
         self.check(code)?;
-        if done != 0 {
-            drop(request.memory.take());
+        if done == 0 {
+            return Ok(false);
         }
-        Ok(done != 0)
+        drop(request.memory.take());
+        if let Some(due) = request.due {
+            let mut came = 0;
+            // SAFETY: MPI has filled the account when the transfer ended.
+            let code = unsafe { (self.functions.get_count)(at.cast(), self.byte, &mut came) };
+            self.check(code)?;
+            if usize::try_from(came) != Ok(due) {
+                return Err(format!(
+                    "{came} bytes came where {due} are due: ranks disagree"
+                ));
+            }
+        }
+        Ok(true)
     }
 
     /// Lets MPI do what it does besides: among it, tell the others that this rank lives.
@@ -359,6 +413,68 @@ impl Mpi {
         if let Err(error) = self.check(code) {
             tracing::debug!("MPI does not look for messages: {error}");
         }
+    }
+
+    /// Tells all other ranks that are there why nothing goes on.
+    pub(crate) fn tell(&self, text: &str) {
+        let mut end = text.len().min(NEWS);
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        let mut bytes = [0u8; NEWS];
+        bytes[..end].copy_from_slice(&text.as_bytes()[..end]);
+        // Nothing says when ranks have it: the memory stays for good. It happens once.
+        let bytes: &'static [u8; NEWS] = Box::leak(Box::new(bytes));
+        let failed = self.failed();
+        for rank in (0..self.size).filter(|rank| *rank != self.rank && !failed.contains(rank)) {
+            let mut handle = null_mut();
+            // SAFETY: the bytes are never freed or written again.
+            let code = unsafe {
+                (self.functions.isend)(
+                    bytes.as_ptr().cast(),
+                    NEWS as c_int,
+                    self.byte,
+                    rank as c_int,
+                    0,
+                    self.news,
+                    &mut handle,
+                )
+            };
+            if let Err(error) = self.check(code) {
+                tracing::debug!("rank {rank} is not told: {error}");
+            }
+        }
+    }
+
+    /// What another rank has told, if one has.
+    pub(crate) fn told(&self) -> Option<String> {
+        let failed = self.failed();
+        let others = (0..self.size).filter(|rank| *rank != self.rank && !failed.contains(rank));
+        for rank in others {
+            let (mut found, mut bytes) = (0, [0u8; NEWS]);
+            // SAFETY: null says that the account is not wanted; what is received has the length of the buffer, or MPI refuses it.
+            let code = unsafe {
+                let f = &self.functions;
+                let code = (f.iprobe)(rank as c_int, 0, self.news, &mut found, null_mut());
+                if code != SUCCESS || found == 0 {
+                    continue;
+                }
+                (f.recv)(
+                    bytes.as_mut_ptr().cast(),
+                    NEWS as c_int,
+                    self.byte,
+                    rank as c_int,
+                    0,
+                    self.news,
+                    null_mut(),
+                )
+            };
+            if self.check(code).is_ok() {
+                let end = bytes.iter().position(|b| *b == 0).unwrap_or(NEWS);
+                return Some(String::from_utf8_lossy(&bytes[..end]).into_owned());
+            }
+        }
+        None
     }
 
     /// Ends what the ranks have begun with each other, at all of them: an error of one is one of all.

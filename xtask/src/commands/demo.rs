@@ -77,6 +77,7 @@ fn over_hosts(hosts: u32, args: &Args) -> Result<i32> {
         program: built.program("digits")?,
         arguments: &arguments,
         folder: None,
+        as_user: false,
     })?;
     let status = command.status().map_err(|error| {
         let next = "install util-linux, or see `cargo xtask doctor`";

@@ -1,11 +1,15 @@
 //! A rank of several hosts, which `mpirun` starts: checks every operation between hosts against the same on this processor, in the order of
 //! ranks, or sums until another rank is lost.
 
+mod moves;
+mod pairs;
+mod parts;
+
 use std::process::ExitCode;
 use std::time::Duration;
 
 use vmlu::collective::{Function, Memory};
-use vmlu::{Buffer, Context, DataType, Queue};
+use vmlu::{Buffer, Context, DataType, Queue, Status};
 use vmlu_mpi::{Cluster, World};
 
 type Check = Result<(), Box<dyn std::error::Error>>;
@@ -60,8 +64,16 @@ impl Rank {
                 self.halves(300_001)?;
                 self.integers(1001)?;
                 self.moves(700_003)?;
+                self.at_roots(300_001)?;
+                for count in [0, 1, 300_001] {
+                    self.all_to_all(count)?;
+                }
+                self.uneven()?;
+                self.pairs()?;
+                self.parts()?;
                 self.refusals()?;
             }
+            "disagree" => return Err(self.disagree()?.into()),
             "until-lost" => return Err(self.until_lost().into()),
             other => return Err(format!("there is no task {other:?}").into()),
         }
@@ -216,31 +228,6 @@ impl Rank {
         Ok(())
     }
 
-    /// What reduces nothing.
-    fn moves(&self, count: u64) -> Check {
-        let (cluster, queue, rank) = (&self.cluster, &self.queue, self.cluster.rank());
-        let of = |rank: u32| bytes_of((0..count).map(move |i| value(rank, i)));
-        let all: Vec<u8> = self.ranks().flat_map(of).collect();
-        let send = self.holding(&of(rank))?;
-        for root in self.ranks() {
-            let receive = self.room(4 * count)?;
-            let from = (rank == root).then(|| Memory::from(&send));
-            cluster.broadcast(from, &receive, (count, DataType::F32), root, queue)?;
-            self.expect("broadcast", &receive, &of(root))?;
-        }
-        let receive = self.room(all.len() as u64)?;
-        cluster.all_gather(&send, &receive, count, DataType::F32, queue)?;
-        self.expect("all-gather", &receive, &all)?;
-        let place = 4 * count * u64::from(rank);
-        queue.fill(&receive, 0, all.len() as u64, 0)?;
-        queue.copy(receive.address() + place, send.address(), 4 * count)?;
-        let own = Memory::from((&receive, place));
-        cluster.all_gather(own, &receive, count, DataType::F32, queue)?;
-        self.expect("all-gather in place", &receive, &all)?;
-        cluster.barrier(queue)?;
-        Ok(queue.sync()?)
-    }
-
     /// What cannot be called is refused at once, and nothing comes of it.
     fn refusals(&self) -> Check {
         let (cluster, queue) = (&self.cluster, &self.queue);
@@ -266,6 +253,12 @@ impl Rank {
             .is_ok()
         {
             return Err("a root that does not exist is taken".into());
+        }
+        queue.begin_capture()?;
+        let captured = sum(16, 0, DataType::F32).map_err(|error| error.status());
+        let graph = queue.end_capture()?;
+        if captured != Err(Status::CaptureUnsupported) || graph.commands() != 0 {
+            return Err(format!("a queue that is captured gives {captured:?}").into());
         }
         sum(16, 0, DataType::F32)?;
         Ok(queue.sync()?)
