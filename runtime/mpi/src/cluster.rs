@@ -8,7 +8,7 @@ use vmlu::collective::{CliqueId, Communicator};
 use vmlu::{Context, Error, HostTimeline, Queue, Result, Status};
 
 use crate::carrier::{Broken, Carrier, Way};
-use crate::engine::{Engine, Job, Neighbour, Part, Room, Work};
+use crate::engine::{Engine, Job, Neighbour, Part, Room, Work, WISH};
 use crate::exchange::Exchange;
 use crate::lane::{Lane, CHUNK};
 use crate::layout::{Host, Layout};
@@ -141,7 +141,13 @@ impl Cluster {
         // So that the number that this process proposes for the parts is of one split.
         let _one = lock(&self.carrier.splits);
         let (reply, part) = mpsc::channel();
-        self.order(Work::Split { color, key, reply }, None)?;
+        let work = Work::Split {
+            color,
+            key,
+            room: self.context.alloc(WISH * u64::from(self.size()))?,
+            reply,
+        };
+        self.order(work, None)?;
         let part = part.recv().unwrap_or_else(|_| {
             let ended = Error::new(SPLIT, Status::Cancelled, "the cluster has ended");
             Err(self.async_error().unwrap_or(ended))

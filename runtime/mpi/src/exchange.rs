@@ -39,7 +39,7 @@ impl Stream {
 
 /// A rank's streams, one exchange after another.
 pub(crate) struct Exchange {
-    pub(crate) context: Context,
+    context: Context,
     carrier: Arc<Carrier>,
     cluster: u32,
     patience: Duration,
@@ -99,10 +99,22 @@ impl Exchange {
         going.extend(by_way(receives, Way::From));
         let share = |ways: usize| (UNDER_WAY / ways.max(1)).clamp(1, SLOTS);
         let shares = [share(outgoing), share(going.len() - outgoing)];
+        let ended = self.go(&mut going, queue, shares);
+        // Also after an error: memory that is freed here would wait for queues that wait for this thread.
+        for way in going {
+            let coming = way.coming.into_iter().map(|(slot, ..)| slot);
+            let header = way.header.map(|(slot, _)| slot);
+            let slots = way.idle.into_iter().chain(coming).chain(header);
+            self.free.extend(slots.map(|slot| slot.memory));
+        }
+        ended
+    }
+
+    fn go(&mut self, going: &mut [Going<'_>], queue: &Queue, shares: [usize; 2]) -> Result<()> {
         let mut looks = 0;
         while going.iter().any(|way| !way.is_done()) {
             let mut moved = false;
-            for way in &mut going {
+            for way in going.iter_mut() {
                 moved |= match way.way {
                     Way::To(_) => self.send(way, queue, shares[0])?,
                     Way::From(_) => self.receive(way, queue, shares[1])?,
@@ -113,10 +125,7 @@ impl Exchange {
                 std::thread::sleep(PAUSE);
             }
         }
-        queue.sync()?;
-        let slots = going.into_iter().flat_map(|way| way.idle);
-        self.free.extend(slots.map(|slot| slot.memory));
-        Ok(())
+        queue.sync()
     }
 
     fn order(&mut self, way: Way, slot: &mut Slot, bytes: u64, after: Vec<After>) -> Ticket {
@@ -201,10 +210,10 @@ impl Exchange {
             let Some((slot, ticket)) = way.header.take_if(|(_, ticket)| ticket.is_settled()) else {
                 return Ok(false);
             };
-            ticket.wait()?;
             let mut length = [0; HEADER as usize];
             slot.memory.read(0, &mut length);
             way.idle.push(slot);
+            ticket.wait()?;
             let length = u64::from_le_bytes(length);
             if length != stream.bytes {
                 let text = format!(
@@ -283,11 +292,10 @@ impl Going<'_> {
         if first.is_none_or(|(_, ticket, _)| !ticket.is_settled()) {
             return Ok(None);
         }
-        let first = self.coming.pop_front();
-        if let Some((_, ticket, _)) = &first {
+        if let Some((_, ticket, _)) = first {
             ticket.wait()?;
         }
-        Ok(first)
+        Ok(self.coming.pop_front())
     }
 
     /// Takes back the memory of what was sent; whether there was some.

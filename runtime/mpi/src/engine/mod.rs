@@ -19,7 +19,7 @@ use crate::exchange::{Exchange, Stream};
 use crate::lane::{Lane, CHUNK};
 use crate::layout::Layout;
 
-pub(crate) use split::Part;
+pub(crate) use split::{Part, BYTES as WISH};
 
 /// What is asked of all ranks.
 pub(crate) enum Work {
@@ -69,6 +69,8 @@ pub(crate) enum Work {
     Split {
         color: Option<u32>,
         key: u32,
+        /// Room for what ranks tell each other.
+        room: Buffer,
         reply: Sender<Result<Option<Part>>>,
     },
     /// Nothing but that all ranks have come here.
@@ -211,8 +213,13 @@ impl Engine {
                 aside,
             } => self.all_to_all(sends, receives, aside.as_ref())?,
             Work::Exchange { sends, receives } => self.pairs(sends, receives)?,
-            Work::Split { color, key, reply } => {
-                let part = self.split(*color, *key)?;
+            Work::Split {
+                color,
+                key,
+                room,
+                reply,
+            } => {
+                let part = self.split(*color, *key, room)?;
                 let _ = reply.send(part);
             }
             Work::Barrier => {

@@ -1,14 +1,14 @@
 //! Parts of the ranks become clusters of their own.
 
 use vmlu::collective::{Communicator, Memory};
-use vmlu::Result;
+use vmlu::{Buffer, Result};
 
 use super::Engine;
 use crate::layout::Layout;
 
 /// What a rank says of how it wants to be split: whether it has a color, which, its key, and the number that it proposes for the parts.
 const WORDS: usize = 4;
-const BYTES: u64 = 4 * WORDS as u64;
+pub(crate) const BYTES: u64 = 4 * WORDS as u64;
 
 /// A rank's part, of which a cluster is made.
 pub(crate) struct Part {
@@ -71,19 +71,23 @@ fn parts(wishes: &[Wish]) -> Vec<Vec<u32>> {
 
 impl Engine {
     /// This rank's part. The inner error is one of all ranks, which leaves the cluster as it is.
-    pub(super) fn split(&mut self, color: Option<u32>, key: u32) -> Result<Result<Option<Part>>> {
+    pub(super) fn split(
+        &mut self,
+        color: Option<u32>,
+        key: u32,
+        room: &Buffer,
+    ) -> Result<Result<Option<Part>>> {
         let own = Wish {
             color,
             key,
             number: self.carrier.propose(),
         };
         let (size, rank) = (u64::from(self.layout.size), u64::from(self.layout.rank));
-        let room = self.exchange.context.alloc(BYTES * size)?;
-        self.queue.write(&room, BYTES * rank, &own.to_bytes())?;
-        let place = Memory::from((&room, BYTES * rank));
-        self.all_gather(&place, &Memory::from(&room), BYTES)?;
+        self.queue.write(room, BYTES * rank, &own.to_bytes())?;
+        let place = Memory::from((room, BYTES * rank));
+        self.all_gather(&place, &Memory::from(room), BYTES)?;
         let mut bytes = vec![0; (BYTES * size) as usize];
-        self.queue.read(&room, 0, &mut bytes)?;
+        self.queue.read(room, 0, &mut bytes)?;
         let wishes: Vec<Wish> = bytes.chunks(BYTES as usize).map(Wish::from_bytes).collect();
         let number = wishes.iter().map(|wish| wish.number).max();
         let id = match self.carrier.number(number.unwrap_or_default()) {
