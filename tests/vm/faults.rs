@@ -11,6 +11,7 @@ use crate::uapi;
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[
+    ("calls", |lab| run(lab, "fault_calls")),
     ("opening", |lab| run(lab, "fault_opening")),
     ("mapping", |lab| run(lab, "fault_mapping")),
     ("events", |lab| run(lab, "fault_events")),
