@@ -316,8 +316,8 @@ mod tests {
         }
     }
 
-    /// The value of the first, how many records were lost before it, and how many there are, at most
-    /// `most`.
+    /// The value of the first, how many records were lost before it, and how many there are, at
+    /// most `most`.
     fn first(records: &Records, most: usize) -> (u64, u32, usize) {
         let mut batch = [EventRecord::zeroed(); BATCH];
         let (_, count) = records.peek(&mut batch[..most]);
