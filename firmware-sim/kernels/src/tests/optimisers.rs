@@ -201,7 +201,7 @@ proptest! {
 
     #[test]
     fn sgd_matches_its_formula(seed: u64) {
-        let (mut rng, mut arena) = (Rng::new(seed), Arena::new(4 << 20));
+        let (mut rng, mut arena) = (Rng::new(seed), Arena::new(8 << 20));
         let momentum = rng.pick(&[0.0, 0.75]);
         let (mut flags, mut dampening) = (0, 0.0);
         if momentum != 0.0 {
@@ -225,7 +225,7 @@ proptest! {
 
     #[test]
     fn adam_matches_its_formula(seed: u64) {
-        let (mut rng, mut arena) = (Rng::new(seed), Arena::new(4 << 20));
+        let (mut rng, mut arena) = (Rng::new(seed), Arena::new(8 << 20));
         let flags = rng.pick(&[0, adam::FLAG_DECOUPLED, adam::FLAG_AMSGRAD, 6]);
         let largest = flags & adam::FLAG_AMSGRAD != 0;
         let model = Model::random(&mut rng, &mut arena, if largest { 3 } else { 2 }, flags);
@@ -251,7 +251,7 @@ proptest! {
 
     #[test]
     fn lamb_matches_its_formula(seed: u64) {
-        let (mut rng, mut arena) = (Rng::new(seed), Arena::new(4 << 20));
+        let (mut rng, mut arena) = (Rng::new(seed), Arena::new(8 << 20));
         let flags = rng.pick(&[0, lamb::FLAG_UNCORRECTED]);
         let model = Model::random(&mut rng, &mut arena, 2, flags);
         let (rate, beta1, beta2, eps) = (0.01, 0.9, 0.99, 1e-6);
@@ -278,7 +278,7 @@ proptest! {
 
     #[test]
     fn adagrad_matches_its_formula(seed: u64) {
-        let (mut rng, mut arena) = (Rng::new(seed), Arena::new(4 << 20));
+        let (mut rng, mut arena) = (Rng::new(seed), Arena::new(8 << 20));
         let model = Model::random(&mut rng, &mut arena, 1, 0);
         let (rate, fade, eps) = (0.1, 0.01, 1e-8);
         let (decay, step) = (rng.pick(&[0.0, 0.25]), 1 + rng.below(20));
@@ -293,7 +293,7 @@ proptest! {
 
     #[test]
     fn rmsprop_matches_its_formula(seed: u64) {
-        let (mut rng, mut arena) = (Rng::new(seed), Arena::new(4 << 20));
+        let (mut rng, mut arena) = (Rng::new(seed), Arena::new(8 << 20));
         let centred = rng.below(2) == 0;
         let momentum = rng.pick(&[0.0, 0.75]);
         let states = 1 + usize::from(centred) + usize::from(momentum != 0.0);
