@@ -114,8 +114,13 @@ static void child(int number, int in, int out, cnclCliqueId *given) {
   OK(cnclDestroyComms(&rank.comm, 1));
   OK(cnclInitComms(&rank.comm, 1, &device, &rank.number, RANKS, given));
   work(&rank);
-  /* One is gone without a word; the other is told. */
-  if (number == 1) _exit(0);
+  /* One is gone without a word, when the other has seen the end of what they did together; the other is told. */
+  char seen = 1;
+  if (number == 1) {
+    CHECK(read(in, &seen, 1) == 1);
+    _exit(0);
+  }
+  CHECK(write(out, &seen, 1) == 1);
   GIVES(CNCL_RET_ASYNC_ERROR,
         cnclAllReduce(rank.send, rank.receive, COUNT, cnclInt32, cnclSum, rank.comm, rank.queue));
   GIVES(CNCL_RET_ASYNC_ERROR, cnclGetCommAsyncError(rank.comm));
