@@ -47,7 +47,7 @@ fn depends_on_order(dtype: DataType, function: Function) -> bool {
 /// Whether values are the same but for what rounding in another order does: 16 values of one size.
 fn is_near(dtype: DataType, found: &[u8], wanted: &[u8]) -> bool {
     let near = |a: f64, b: f64, bits: i32| (a - b).abs() <= b.abs() * 32.0 * 2f64.powi(-bits);
-    let all = found
+    let mut all = found
         .chunks(dtype.size())
         .zip(wanted.chunks(dtype.size()))
         .map(|(found, wanted)| match (found, wanted) {
@@ -62,7 +62,7 @@ fn is_near(dtype: DataType, found: &[u8], wanted: &[u8]) -> bool {
                 53,
             ),
         });
-    found.len() == wanted.len() && all.fold(true, |all, one| all && one)
+    found.len() == wanted.len() && all.all(|one| one)
 }
 
 fn check(ranks: &[Rank], dtype: DataType, function: Function, count: usize, in_place: bool) {
