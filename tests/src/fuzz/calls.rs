@@ -55,6 +55,7 @@ const NAMES: &[(&str, i32)] = &[
     ("EILSEQ", libc::EILSEQ),
     ("EINTR", libc::EINTR),
     ("EINVAL", libc::EINVAL),
+    ("EMFILE", libc::EMFILE),
     ("ENODEV", libc::ENODEV),
     ("ENOENT", libc::ENOENT),
     ("ENOMEM", libc::ENOMEM),
