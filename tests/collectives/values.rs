@@ -1,5 +1,7 @@
 //! What is reduced, and what comes of it by a plain loop.
 
+use std::ops::{Add, Mul};
+
 use vmlu::collective::Function;
 use vmlu::DataType;
 
@@ -7,8 +9,8 @@ use crate::{noise, random};
 
 /// Reduces by a plain loop: how each type is loaded, combined and stored.
 pub fn reference(dtype: DataType, function: Function, inputs: &[Vec<u8>]) -> Vec<u8> {
-    macro_rules! integers {
-        ($t:ty) => {{
+    macro_rules! plain {
+        ($t:ty, $add:ident, $multiply:ident) => {{
             let n = size_of::<$t>();
             let at =
                 |v: &Vec<u8>, i: usize| <$t>::from_le_bytes(v[i * n..][..n].try_into().unwrap());
@@ -16,31 +18,8 @@ pub fn reference(dtype: DataType, function: Function, inputs: &[Vec<u8>]) -> Vec
                 .flat_map(|i| {
                     let all = inputs.iter().map(|v| at(v, i));
                     let one = all.reduce(|a, b| match function {
-                        Function::Sum | Function::Average => a.wrapping_add(b),
-                        Function::Product => a.wrapping_mul(b),
-                        Function::Max => a.max(b),
-                        Function::Min => a.min(b),
-                    });
-                    let mut one = one.unwrap();
-                    if function == Function::Average {
-                        one /= inputs.len() as $t;
-                    }
-                    one.to_le_bytes()
-                })
-                .collect()
-        }};
-    }
-    macro_rules! floats {
-        ($t:ty) => {{
-            let n = size_of::<$t>();
-            let at =
-                |v: &Vec<u8>, i: usize| <$t>::from_le_bytes(v[i * n..][..n].try_into().unwrap());
-            (0..inputs[0].len() / n)
-                .flat_map(|i| {
-                    let all = inputs.iter().map(|v| at(v, i));
-                    let one = all.reduce(|a, b| match function {
-                        Function::Sum | Function::Average => a + b,
-                        Function::Product => a * b,
+                        Function::Sum | Function::Average => a.$add(b),
+                        Function::Product => a.$multiply(b),
                         Function::Max => a.max(b),
                         Function::Min => a.min(b),
                     });
@@ -54,16 +33,16 @@ pub fn reference(dtype: DataType, function: Function, inputs: &[Vec<u8>]) -> Vec
         }};
     }
     match dtype {
-        DataType::I8 => integers!(i8),
-        DataType::I16 => integers!(i16),
-        DataType::I32 => integers!(i32),
-        DataType::I64 => integers!(i64),
-        DataType::U8 => integers!(u8),
-        DataType::U16 => integers!(u16),
-        DataType::U32 => integers!(u32),
-        DataType::U64 => integers!(u64),
-        DataType::F32 => floats!(f32),
-        DataType::F64 => floats!(f64),
+        DataType::I8 => plain!(i8, wrapping_add, wrapping_mul),
+        DataType::I16 => plain!(i16, wrapping_add, wrapping_mul),
+        DataType::I32 => plain!(i32, wrapping_add, wrapping_mul),
+        DataType::I64 => plain!(i64, wrapping_add, wrapping_mul),
+        DataType::U8 => plain!(u8, wrapping_add, wrapping_mul),
+        DataType::U16 => plain!(u16, wrapping_add, wrapping_mul),
+        DataType::U32 => plain!(u32, wrapping_add, wrapping_mul),
+        DataType::U64 => plain!(u64, wrapping_add, wrapping_mul),
+        DataType::F32 => plain!(f32, add, mul),
+        DataType::F64 => plain!(f64, add, mul),
         DataType::F16 | DataType::Bf16 => {
             let count = inputs[0].len() / 2;
             let at = |v: &Vec<u8>, i: usize| {
